@@ -1,0 +1,49 @@
+"""The encoder: images to a feature vector, through residual blocks and fully connected layers."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pyro_rnp.config import RNPConfig
+
+
+class ResidualBlock(nn.Module):
+    """x -> skip(x) + conv(elu(conv(elu(x)))), the identity or a 1x1 convolution at the start.
+
+    There is no batch normalisation: what one image gets does not depend on its batch.
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+        same = channels_in == channels and stride == 1
+        self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels, 1, stride)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        return self.skip(x) + self.conv2(F.elu(self.conv1(F.elu(x))))
+
+
+class Encoder(nn.Sequential):
+    """Images (N, C, H, W) to features (N, out): the paper's section 2.1 encoder.
+
+    The first three blocks halve the resolution.
+    """
+
+    def __init__(self, config: RNPConfig, out: int) -> None:
+        c, layers = config, []
+        channels, size = c.channels, c.image_size
+        for i in range(c.encoder_blocks):
+            stride = 2 if i < 3 else 1
+            layers.append(ResidualBlock(channels, c.encoder_channels, stride))
+            channels, size = c.encoder_channels, -(-size // stride)
+        layers += [nn.ELU(), nn.Flatten()]
+        width = channels * size**2
+        for _ in range(c.encoder_layers - 1):
+            layers += [nn.Linear(width, c.encoder_units), nn.ELU()]
+            width = c.encoder_units
+        super().__init__(*layers, nn.Linear(width, out))

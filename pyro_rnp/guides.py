@@ -1,0 +1,39 @@
+"""Guides: q(z^K | x).
+
+A guide is a Pyro callable with the model's arguments that samples the site `z` under the plate
+`images`, and whose `posterior(images)` is the distribution that it samples from.
+"""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_rnp.config import RNPConfig
+from pyro_rnp.encoder import Encoder
+from pyro_rnp.params import register
+
+
+class DiagonalNormal(nn.Module):
+    """q(z^K | x) = Normal(loc(x), diag scale(x)^2), both from the encoder: the paper's guide."""
+
+    def __init__(self, config: RNPConfig) -> None:
+        super().__init__()
+        self.kl_weight = config.kl_weight
+        self.encoder = Encoder(config, 2 * config.program_size)
+
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> dist.TorchDistribution:
+        """q(z^K | x): batch shape (N,), event shape (|z|,)."""
+        loc, raw_scale = self.encoder(images).chunk(2, -1)
+        return dist.Normal(loc, F.softplus(raw_scale) + 1e-4).to_event(1)
+
+    def forward(self, images: Float[Tensor, "n c h w"], num_images: int | None = None) -> Tensor:
+        """Sample the site `z`, (N, |z|)."""
+        register(self)
+        with pyro.plate("images", len(images), dim=-1), poutine.scale(scale=self.kl_weight):
+            return pyro.sample("z", self.posterior(images))

@@ -1,0 +1,165 @@
+"""The RNP as a probabilistic program: p(x, z^K) and q(z^K | x), in Pyro."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyro
+import torch
+from jaxtyping import Float
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_rnp.affine import compose, matrix, warp
+from pyro_rnp.config import RNPConfig
+from pyro_rnp.guides import DiagonalNormal
+from pyro_rnp.likelihoods import NormalLikelihood
+from pyro_rnp.params import register
+from pyro_rnp.priors import StandardNormal
+from pyro_rnp.recursion import Recursion
+from pyro_rnp.tree import ParseTree
+
+
+class Model(nn.Module):
+    """The generative model, an ordinary Pyro callable.
+
+    Sites, under the plate `images`: `z` the program z^K; `z/0`, `z/0/2`, ... the programs of parts
+    and sub-parts and `a/0`, `a/0/2`, ... their actions (deterministic, in the order in which they
+    are made); `canvas` the image before noise (deterministic); `x` the image. In training mode
+    (`model.train()`) there is also the auxiliary factor `part_term`, see `part_term`.
+    """
+
+    def __init__(self, config: RNPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.prior = StandardNormal(config)
+        self.recursion = Recursion(config)
+        self.likelihood = NormalLikelihood(config)
+
+    def forward(
+        self, images: Float[Tensor, "n c h w"] | None = None, num_images: int = 1
+    ) -> ParseTree:
+        """Run the program.
+
+        Args:
+            images: (N, C, H, W) in [0, 1], observed at `x`; None samples them.
+            num_images: N where `images` is None.
+
+        Returns:
+            The tree; under vectorised particles the leading dimensions are flattened into one.
+
+        Raises:
+            ValueError: if the images are not of the shape and type that the configuration says.
+        """
+        register(self)
+        if images is not None:
+            check_images(images, self.config, values=False)
+        n = num_images if images is None else len(images)
+        with pyro.plate("images", n, dim=-1):
+            with poutine.scale(scale=self.config.kl_weight):
+                z = pyro.sample("z", self.prior())
+            batch = z.shape[:-1]  # (N,), or (particles, N)
+
+            def site(name: str, value: Tensor) -> Tensor:
+                value = value.view(*batch, *value.shape[1:])
+                return pyro.deterministic(name, value, event_dim=1).flatten(0, -2)
+
+            tree = self.recursion(z.flatten(0, -2), site)
+            canvas = pyro.deterministic("canvas", tree.canvas.unflatten(0, batch), event_dim=3)
+            pyro.sample("x", self.likelihood(canvas), obs=images)
+            if self.training and images is not None and self.config.part_weight:
+                error = sum(part_term(tree, images.expand(*batch, *images.shape[1:]).flatten(0, -4)))
+                weight = self.config.part_weight / (2 * self.config.sigma**2)
+                pyro.factor("part_term", -weight * error.view(batch))
+        return tree
+
+
+def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Iterator[Float[Tensor, "n"]]:
+    """Squared error of the parents' own decodings of their parts, one figure a level (eq. (1)).
+
+    D_θ(h_state) of each part that is itself a program is held against the glimpse of the image at
+    the part's place, with no gradient through the target; summed over pixels, averaged over the
+    parts of a level. Its target comes from the image itself, so it is no part of the generative
+    model.
+    """
+    for depth in range(1, tree.level):
+        maps, parts = tree.matrices(depth), tree.nodes(depth)
+        size = parts[0].canvas.shape[-1]
+        with torch.no_grad():
+            repeated = images.repeat_interleave(len(parts), 0)
+            targets = warp(repeated, maps.flatten(0, 1), size).unflatten(0, maps.shape[:2])
+        decodings = torch.stack([part.decoding for part in parts if part.decoding is not None], 1)
+        yield (decodings - targets).square().sum((-3, -2, -1)).mean(1)
+
+
+class RNP(nn.Module):
+    """A recursive neural program: `model` and `guide`, parsing and sampling.
+
+    >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2, 2), program_size=3))
+    >>> tree = rnp.parse(torch.rand(5, 1, 8, 8))
+    >>> tree.canvas.shape, tree[1][0].action.shape
+    (torch.Size([5, 1, 8, 8]), torch.Size([5, 6]))
+    """
+
+    def __init__(self, config: RNPConfig | None = None) -> None:
+        super().__init__()
+        self.config = RNPConfig() if config is None else config
+        self.model = Model(self.config)
+        self.guide = DiagonalNormal(self.config)
+
+    def parse(self, images: Float[Tensor, "n c h w"], sample: bool = False) -> ParseTree:
+        """Take images apart: run the programs at the posterior's mean, or at a sample of it.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            sample: draw z^K from q(z^K | x) instead of taking its mean.
+
+        Raises:
+            ValueError: if the images have another shape, type or range, or are none.
+        """
+        check_images(images, self.config)
+        posterior = self.guide.posterior(images)
+        return self.model.recursion(posterior.rsample() if sample else posterior.mean)
+
+    def sample(self, num_images: int) -> ParseTree:
+        """Draw programs from the prior and run them.
+
+        Raises:
+            ValueError: if `num_images` is not positive.
+        """
+        if num_images < 1:
+            raise ValueError(f"num_images must be at least 1, got {num_images}.")
+        return self.model.recursion(self.model.prior().sample((num_images,)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+
+def check_images(images: Tensor, config: RNPConfig, values: bool = True) -> None:
+    """Raise unless images are (N, C, H, W) floats in [0, 1] of the configuration's size, N >= 1.
+
+    Args:
+        values: whether to look at the pixels too, which on CUDA waits for the device.
+
+    Raises:
+        ValueError: in one sentence that says what was got and what is wanted.
+    """
+    wanted = (config.channels, config.image_size, config.image_size)
+    if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
+        raise ValueError(
+            f"images must have shape (N, {', '.join(map(str, wanted))}), got {tuple(images.shape)}."
+        )
+    if len(images) == 0:
+        raise ValueError("images must hold at least one image, got an empty batch.")
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images must be floating point in [0, 1], got {images.dtype}; divide bytes by 255."
+        )
+    if values:
+        if not images.isfinite().all():
+            raise ValueError("images must be finite, got NaN or infinite pixels.")
+        low, high = images.min().item(), images.max().item()
+        if low < 0 or high > 1:
+            raise ValueError(f"images must lie in [0, 1], got values from {low:g} to {high:g}.")

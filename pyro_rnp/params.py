@@ -1,0 +1,23 @@
+"""Parameters of ordinary torch modules in Pyro's parameter store."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+
+import pyro
+from torch import nn
+
+_names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
+_count = itertools.count()
+
+
+def register(module: nn.Module) -> None:
+    """`pyro.module` under a name that no other module has, so that SVI finds the parameters.
+
+    Under a fixed name a second model in the same process would silently train the first one's
+    parameters, which is what the store then holds under that name.
+    """
+    if module not in _names:
+        _names[module] = f"{type(module).__name__}{next(_count)}"
+    pyro.module(_names[module], module)

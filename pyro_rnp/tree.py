@@ -1,0 +1,126 @@
+"""ParseTree: the one result of running programs, read by training, queries and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyro_rnp.affine import FIELDS, compose, inverse_matrix, matrix, warp
+
+Path = tuple[int, ...]
+
+
+def site_name(kind: str, path: Path) -> str:
+    """The name of a Pyro site: kind "z" (program) or "a" (action), and the part's path.
+
+    >>> site_name("z", ()), site_name("a", (0, 2))
+    ('z', 'a/0/2')
+    """
+    return "/".join([kind, *map(str, path)])
+
+
+@dataclass(frozen=True)
+class ParseTree:
+    """A batch of N images as programs: a node for the image, each part and each sub-part.
+
+    `tree[1]` is the second part, `tree[1][3]` its fourth sub-part, as in the sites `z/1/3` and
+    `a/1/3`; iterating gives the parts in the order in which the program places them.
+    """
+
+    program: Float[Tensor, "n z"]
+    """z^k, the vector that runs this node; z^0 of a leaf."""
+    canvas: Float[Tensor, "n c s s"]
+    """What the node draws in its own frame; at the root, the image before noise."""
+    action: Float[Tensor, "n 6"] | None = None
+    """Where its parent places it, in the units of `pyro_rnp.affine`; None at the root."""
+    decoding: Float[Tensor, "n c p p"] | None = None
+    """D_θ(h_state), what its parent expects it to look like; None at the root. The canvas of a
+    leaf is its decoding."""
+    children: tuple[ParseTree, ...] = ()
+
+    def __getitem__(self, part: int) -> ParseTree:
+        return self.children[part]
+
+    def __len__(self) -> int:
+        return len(self.children)
+
+    def __iter__(self) -> Iterator[ParseTree]:
+        return iter(self.children)
+
+    @property
+    def level(self) -> int:
+        """k: K at the root, 0 at a leaf."""
+        return 1 + self.children[0].level if self.children else 0
+
+    def walk(self, path: Path = ()) -> Iterator[tuple[Path, ParseTree]]:
+        """Each node below and including this one, with its path, depth first."""
+        yield path, self
+        for i, child in enumerate(self.children):
+            yield from child.walk((*path, i))
+
+    def nodes(self, depth: int) -> list[ParseTree]:
+        """The nodes `depth` levels below this one: 1 for parts, 2 for sub-parts."""
+        return [node for path, node in self.walk() if len(path) == depth]
+
+    def sites(self) -> dict[str, Tensor]:
+        """Programs, actions and the canvas under the names of their Pyro sites."""
+        values = {"canvas": self.canvas}
+        for path, node in self.walk():
+            values[site_name("z", path)] = node.program
+            if node.action is not None:
+                values[site_name("a", path)] = node.action
+        return values
+
+    def matrices(self, depth: int) -> Float[Tensor, "n parts 2 3"]:
+        """The maps from the frames of the nodes at `depth` to this node's frame."""
+        maps: list[Tensor] = []
+        for child in self.children:
+            assert child.action is not None
+            own = matrix(child.action)
+            below = [] if depth == 1 else child.matrices(depth - 1).unbind(1)
+            maps += [own] if depth == 1 else [compose(own, inner) for inner in below]
+        return torch.stack(maps, 1)
+
+    def contributions(self, depth: int) -> Float[Tensor, "n parts c s s"]:
+        """What each node at `depth` adds to this node's canvas; they sum to the canvas.
+
+        Placement is linear, so a sub-part's share is its patch placed on the part's canvas, and
+        that canvas placed in the image.
+        """
+        shares: list[Tensor] = []
+        for child in self.children:
+            assert child.action is not None
+            own = child.canvas.unsqueeze(1) if depth == 1 else child.contributions(depth - 1)
+            to_source = inverse_matrix(child.action).repeat_interleave(own.shape[1], 0)
+            placed = warp(own.flatten(0, 1), to_source, self.canvas.shape[-1])
+            shares.append(placed.unflatten(0, own.shape[:2]))
+        return torch.cat(shares, 1)
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> ParseTree:
+        """The same tree with `f` applied to each tensor, say `lambda t: t[:4]` for four images."""
+        return replace(
+            self,
+            program=f(self.program),
+            canvas=f(self.canvas),
+            action=None if self.action is None else f(self.action),
+            decoding=None if self.decoding is None else f(self.decoding),
+            children=tuple(child.map(f) for child in self.children),
+        )
+
+    def to_dict(self, image: int, name: Path = ()) -> dict[str, Any]:
+        """One image's tree as JSON types: sites, actions by field (in their units), programs."""
+        node: dict[str, Any] = {
+            "part": "/".join(map(str, name)) or "image",
+            "ink": float(self.canvas[image].sum()),
+            "program": self.program[image].tolist(),
+        }
+        if self.action is not None:
+            node["action"] = dict(zip(FIELDS, self.action[image].tolist(), strict=True))
+        if self.children:
+            node["parts"] = [c.to_dict(image, (*name, i)) for i, c in enumerate(self)]
+        return node
