@@ -96,9 +96,7 @@ class RNPConfig:
             ("pixel_layers", ("generated", "shared")),
         ):
             if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {choices}, got {getattr(self, name)!r}."
-                )
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")
 
     @property
     def depth(self) -> int:

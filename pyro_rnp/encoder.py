@@ -35,7 +35,8 @@ class Encoder(nn.Sequential):
     """
 
     def __init__(self, config: RNPConfig, out: int) -> None:
-        c, layers = config, []
+        c = config
+        layers: list[nn.Module] = []
         channels, size = c.channels, c.image_size
         for i in range(c.encoder_blocks):
             stride = 2 if i < 3 else 1

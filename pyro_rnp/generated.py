@@ -110,6 +110,12 @@ class GeneratedLinear(nn.Module):
             nn.init.zeros_(self.bias.bias)
             nn.init.normal_(self.bias.weight, std=spread * std / math.sqrt(features))
 
+    @property
+    def offset(self) -> Tensor:
+        """What all programs' biases have in common, (out,)."""
+        assert self.bias is not None
+        return self.bias.bias
+
     def forward(self, g: Float[Tensor, "p r"]) -> Layer:
         weight = self.weight(g).view(-1, self.fan_out, self.fan_in)
         bias = None if self.bias is None else self.bias(g).unsqueeze(1)
@@ -125,6 +131,11 @@ class SharedLinear(nn.Linear):
 
     def __init__(self, features: int, fan_in: int, fan_out: int, bias: bool = True) -> None:
         super().__init__(fan_in, fan_out, bias)
+
+    @property
+    def offset(self) -> Tensor:
+        """The bias, (out,)."""
+        return self.bias
 
     def forward(self, g: Float[Tensor, "p r"]) -> Layer:  # type: ignore[override]
         return super().forward

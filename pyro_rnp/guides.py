@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pyro
 import pyro.distributions as dist
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pyro import poutine

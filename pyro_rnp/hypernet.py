@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -91,7 +92,7 @@ class Hypernetwork(nn.Module):
         c, r, u = config, config.hypernet_units, config.network_units
         z, pixels = c.program_size, c.channels * c.patch_size**2
         widths = [z] + [r] * c.hypernet_layers
-        trunk = [nn.Linear(i, o) for i, o in zip(widths, widths[1:], strict=False)]
+        trunk = [nn.Linear(i, o) for i, o in pairwise(widths)]
         for layer in trunk:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
             nn.init.zeros_(layer.bias)
@@ -110,8 +111,7 @@ class Hypernetwork(nn.Module):
         self.patch = nn.Linear(r, pixels)
         self.action = nn.Linear(r, 6)
         # A canvas that starts near blank: sums of patches begin below the ink they must explain.
-        last = self.decode[-1].bias
-        nn.init.constant_(last.bias if isinstance(last, nn.Linear) else last, -3.0)
+        nn.init.constant_(self.decode[-1].offset, -3.0)  # type: ignore[arg-type]
         nn.init.constant_(self.patch.bias, -3.0)
 
     def forward(self, z: Float[Tensor, "p z"]) -> Networks:
@@ -137,5 +137,5 @@ class Hypernetwork(nn.Module):
 
 
 def _heads(features: int, widths: list[int]) -> nn.ModuleList:
-    pairs = zip(widths, widths[1:], strict=False)
+    pairs = pairwise(widths)
     return nn.ModuleList(GeneratedLinear(features, i, o) for i, o in pairs)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pyro
 import torch
 from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_rnp.affine import compose, matrix, warp
+from pyro_rnp.affine import warp
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.guides import DiagonalNormal
 from pyro_rnp.likelihoods import NormalLikelihood
@@ -68,28 +66,32 @@ class Model(nn.Module):
             canvas = pyro.deterministic("canvas", tree.canvas.unflatten(0, batch), event_dim=3)
             pyro.sample("x", self.likelihood(canvas), obs=images)
             if self.training and images is not None and self.config.part_weight:
-                error = sum(part_term(tree, images.expand(*batch, *images.shape[1:]).flatten(0, -4)))
-                weight = self.config.part_weight / (2 * self.config.sigma**2)
-                pyro.factor("part_term", -weight * error.view(batch))
+                repeated = images.expand(*batch, *images.shape[1:]).flatten(0, -4)
+                error = part_term(tree, repeated).view(batch)
+                pyro.factor(
+                    "part_term", -self.config.part_weight * error / (2 * self.config.sigma**2)
+                )
         return tree
 
 
-def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Iterator[Float[Tensor, "n"]]:
-    """Squared error of the parents' own decodings of their parts, one figure a level (eq. (1)).
+def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor, n]:
+    """Squared error of the parents' own decodings of their parts (equation (1)).
 
     D_θ(h_state) of each part that is itself a program is held against the glimpse of the image at
     the part's place, with no gradient through the target; summed over pixels, averaged over the
-    parts of a level. Its target comes from the image itself, so it is no part of the generative
-    model.
+    parts of a level, summed over levels. Its target comes from the image itself, so it is no part
+    of the generative model.
     """
+    error = torch.zeros_like(images[:, 0, 0, 0])
     for depth in range(1, tree.level):
         maps, parts = tree.matrices(depth), tree.nodes(depth)
-        size = parts[0].canvas.shape[-1]
         with torch.no_grad():
             repeated = images.repeat_interleave(len(parts), 0)
-            targets = warp(repeated, maps.flatten(0, 1), size).unflatten(0, maps.shape[:2])
+            targets = warp(repeated, maps.flatten(0, 1), parts[0].canvas.shape[-1])
         decodings = torch.stack([part.decoding for part in parts if part.decoding is not None], 1)
-        yield (decodings - targets).square().sum((-3, -2, -1)).mean(1)
+        wrong = decodings - targets.view_as(decodings)
+        error = error + wrong.square().sum((-3, -2, -1)).mean(1)
+    return error
 
 
 class RNP(nn.Module):
@@ -138,7 +140,7 @@ class RNP(nn.Module):
 
 
 def check_images(images: Tensor, config: RNPConfig, values: bool = True) -> None:
-    """Raise unless images are (N, C, H, W) floats in [0, 1] of the configuration's size, N >= 1.
+    """Raise unless images are (N, C, H, W) floats in [0, 1] of the model's size, N >= 1.
 
     Args:
         values: whether to look at the pixels too, which on CUDA waits for the device.

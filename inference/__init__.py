@@ -1,0 +1,1 @@
+"""What is done with a recursive neural program: data, training, evaluation and figures."""

@@ -1,0 +1,90 @@
+"""Command lines from typed configurations and functions, and errors in one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from inference.training import TrainConfig
+from pyro_rnp import RNPConfig
+from pyro_rnp.checkpoint import load_config
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Call `main`; a user's mistake ends it with one sentence and exit status 2.
+
+    With PYRO_RNP_TRACEBACK set in the environment, the traceback is shown instead.
+    """
+    warnings.filterwarnings("ignore", module="lightning")  # advice on data loaders, mostly
+    if os.environ.get("PYRO_RNP_TRACEBACK"):
+        main()
+        return
+    try:
+        main()
+        return
+    except ArgumentError as error:
+        print("error:", " ".join(str(error).split()), "Try --help.", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print("error:", error, file=sys.stderr)
+    sys.exit(2)
+
+
+def parser(description: str, epilog: str = "") -> ArgumentParser:
+    """A parser that raises its errors, for `run` to say."""
+    return ArgumentParser(
+        description=description,
+        epilog=epilog,
+        usage="%(prog)s [options]",
+        exit_on_error=False,
+        version="pyro-rnp 0.1.0",
+    )
+
+
+def train_config(args: Sequence[str] | None = None) -> TrainConfig:
+    """The configuration that the command line of `scripts/train.py` asks for.
+
+    A field that no flag gives comes from `--config`, else from the run folder to resume, else
+    from the preset.
+
+    Raises:
+        jsonargparse.ArgumentError: if the command line is not valid.
+        FileNotFoundError: if there is no run folder to resume.
+        ValueError: if a value is out of its range.
+    """
+    arguments = parser(
+        "Train a recursive neural program and look at what it makes of images.",
+        "The run folder holds config.json, model.safetensors, metrics.json, parse.png, curves/ "
+        "(CSV and TensorBoard) and last.ckpt to resume from.",
+    )
+    arguments.add_argument("--config", action="config", help="YAML file with any of these fields.")
+    arguments.add_class_arguments(TrainConfig, skip={"data_root"})
+    add_data_root(arguments)
+    given = arguments.parse_args(args)
+    model, defaults = RNPConfig.preset(given.preset), {}
+    if given.resume is not None:
+        model, notes = load_config(given.resume)
+        defaults = notes.get("training", {})
+        if given.epochs is not None or given.minutes is not None:  # another duration than before
+            defaults |= {"epochs": None, "minutes": None}
+    arguments.set_defaults(defaults | {f"model.{k}": v for k, v in model.to_dict().items()})
+    values = arguments.instantiate(arguments.parse_args(args))
+    del values["config"]
+    return TrainConfig(**vars(values))
+
+
+def add_data_root(arguments: ArgumentParser) -> None:
+    """`--data-root`, the one flag that people know with a dash; an underscore does too."""
+    arguments.add_argument(
+        "--data-root",
+        "--data_root",
+        type=str | None,
+        help="Folder laid out as torchvision does it (MNIST/raw/...); what is missing is "
+        "downloaded into it. By default ./data",
+    )

@@ -1,0 +1,168 @@
+"""Image sets with fixed train, validation and test splits, all 28x28 floats in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from inference.strokes import strokes
+
+SIZE = 28
+DataName = Literal["digits", "mnist", "fashion", "omniglot", "strokes"]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """N images of one split."""
+
+    images: Float[Tensor, "n c h w"]
+    """Ink or intensity in [0, 1]."""
+    labels: Int[Tensor, n]
+    """Class: digit, garment, or character (numbered across alphabets)."""
+    segments: Int[Tensor, "n levels h w"] | None = None
+    """Made images only: the true part (level 0) and sub-part (level 1) of each pixel, -1 where
+    there is no ink. Sub-parts are numbered through all parts."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> ImageSet:
+        """The images at a slice or an index tensor."""
+        segments = None if self.segments is None else self.segments[index]
+        return ImageSet(self.images[index], self.labels[index], segments)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set: `train` to learn from, `validation` to choose by, `test` to report."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+
+
+def load_data(name: str, root: str | Path | None = None) -> Splits:
+    """A data set by name; the splits are the same at every call.
+
+    | name | train / validation / test | source |
+    |---|---|---|
+    | digits | 1,257 / 180 / 360 | scikit-learn's 8x8 handwritten digits, brought to 28x28 |
+    | mnist, fashion | 55,000 / 5,000 / 10,000 | torchvision |
+    | omniglot | 17,352 / 1,928 / 13,180 | torchvision or npz; test: characters never trained on |
+    | strokes | 8,000 / 1,000 / 1,000 | made here, with the true part of each pixel |
+
+    Args:
+        root: folder laid out as torchvision does it (`MNIST/raw/...`); what is not there is
+            downloaded into it. None is `data`, made if need be. An `omniglot-npz` folder in it
+            is read instead of torchvision's Omniglot. "digits" and "strokes" need none.
+
+    Raises:
+        ValueError: if there is no data set of that name, or its files are damaged.
+        FileNotFoundError: if `root` does not exist, or data are neither there nor to be had.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"There is no data set {name!r}; choose from {', '.join(DATASETS)}.")
+    if root is not None and not Path(root).is_dir():
+        raise FileNotFoundError(f"The data folder {root} does not exist; make it or name another.")
+    return DATASETS[name](Path("data" if root is None else root))
+
+
+def _digits(root: Path) -> Splits:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    small = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16
+    images = F.interpolate(small, size=SIZE, mode="bicubic", align_corners=False).clamp(0, 1)
+    everything = ImageSet(images, torch.from_numpy(bunch.target).long())
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return Splits(everything[order[540:]], everything[order[:180]], everything[order[180:540]])
+
+
+def _torchvision(name: str) -> Callable[[Path], Splits]:
+    def load(root: Path) -> Splits:
+        def split(train: bool) -> ImageSet:
+            import torchvision.datasets
+
+            made = _download(getattr(torchvision.datasets, name), root, train=train)
+            if len(made.data) != len(made.targets):
+                raise ValueError(
+                    f"{root / name} is damaged: {len(made.data)} images and "
+                    f"{len(made.targets)} labels; delete it and it is downloaded again."
+                )
+            return ImageSet(made.data.unsqueeze(1).float() / 255, made.targets.long())
+
+        train = split(True)
+        return Splits(train[:55_000], train[55_000:], split(False))
+
+    return load
+
+
+def _omniglot(root: Path) -> Splits:
+    source = _omniglot_npz if (root / "omniglot-npz").is_dir() else _omniglot_torchvision
+    background = source(root, True)
+    drawing = torch.arange(len(background)) % 20  # each character has 20 drawings, in order
+    return Splits(background[drawing < 18], background[drawing >= 18], source(root, False))
+
+
+def _omniglot_npz(root: Path, background: bool) -> ImageSet:
+    path = root / "omniglot-npz" / f"omniglot_{'background' if background else 'evaluation'}.npz"
+    try:
+        with np.load(path) as arrays:
+            ink = torch.from_numpy(~arrays["images"]).flatten(0, 1).unsqueeze(1)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist; Omniglot needs both npz files.") from None
+    except Exception as error:  # a zip cut short fails in many ways
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    return ImageSet(_shrink(ink), torch.arange(len(ink)) // 20)
+
+
+def _omniglot_torchvision(root: Path, background: bool) -> ImageSet:
+    import torchvision.datasets
+
+    made = _download(torchvision.datasets.Omniglot, root, background=background)
+    drawings = [(np.asarray(image) == 0, label) for image, label in made]
+    ink = torch.from_numpy(np.stack([image for image, _ in drawings])).unsqueeze(1)
+    return ImageSet(_shrink(ink), torch.tensor([label for _, label in drawings]))
+
+
+def _shrink(ink: Tensor) -> Tensor:
+    chunks = [F.interpolate(c.float(), size=SIZE, mode="area") for c in ink.split(2000)]
+    return torch.cat(chunks).clamp(0, 1)
+
+
+def _download(source: Callable[..., Any], root: Path, **which: Any) -> Any:
+    try:
+        return source(root=str(root), download=True, **which)
+    except (RuntimeError, OSError) as error:
+        raise FileNotFoundError(
+            f"{source.__name__} is not in {root} and cannot be downloaded ({error}); "
+            "name the folder that holds it with --data-root."
+        ) from error
+    except (ValueError, AssertionError) as error:
+        raise ValueError(
+            f"{source.__name__} in {root} is damaged ({error}); delete it and it is "
+            "downloaded again."
+        ) from error
+
+
+def _strokes(root: Path) -> Splits:
+    images, labels, segments = strokes(10_000, seed=0)
+    everything = ImageSet(images, labels, segments)
+    return Splits(everything[:8000], everything[8000:9000], everything[9000:])
+
+
+DATASETS: dict[str, Callable[[Path], Splits]] = {
+    "digits": _digits,
+    "mnist": _torchvision("MNIST"),
+    "fashion": _torchvision("FashionMNIST"),
+    "omniglot": _omniglot,
+    "strokes": _strokes,
+}

@@ -1,0 +1,88 @@
+"""Pictures of parses and samples."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import matplotlib
+import matplotlib.colors
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyro_rnp import ParseTree
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown")
+"""Of the first part, the second, and so on, repeating; the paper's order."""
+CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
+
+
+def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tensor, "n h w 3"]:
+    """Shares of ink in the colours of their parts, on white.
+
+    Args:
+        colours: after so many shares the colours begin again.
+    """
+    inks = torch.tensor(
+        [
+            matplotlib.colors.to_rgb(COLOURS[i % colours % len(COLOURS)])
+            for i in range(shares.shape[1])
+        ]
+    )
+    ink = shares.mean(2).clamp(0, 1)
+    return (1 - torch.einsum("nphw,pr->nhwr", ink, 1 - inks)).clamp(0, 1)
+
+
+def grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
+    """Ink as black on white, colour images as they are; (N, H, W, 3)."""
+    shown = images.clamp(0, 1).permute(0, 2, 3, 1)
+    return shown if shown.shape[-1] == 3 else (1 - shown[..., :1]).expand(-1, -1, -1, 3)
+
+
+def parse_figure(
+    tree: ParseTree, path: str | Path, images: Float[Tensor, "n c h w"] | None = None
+) -> None:
+    """Draw a tree: a column for each image; its rows are the image (where given), the canvas, and
+    for each level the shares of the nodes in their colours, outlined by their frames.
+
+    Steps are blue, red, green, orange in the order in which a program runs them; at the level of
+    sub-parts the order is that within the part. Written whole or not at all.
+    """
+    with torch.no_grad():
+        tree = tree.map(lambda t: t.detach().cpu())
+        rows = [] if images is None else [("image", grey(images.cpu()), None)]
+        rows.append(("canvas" if images is None else "parse", grey(tree.canvas), None))
+        for depth in range(1, tree.level + 1):
+            name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
+            steps = len(tree.nodes(depth - 1)[0])
+            shown = coloured(tree.contributions(depth), steps)
+            rows.append((name, shown, (tree.matrices(depth), steps)))
+    n = len(tree.canvas)
+    figure, axes = plt.subplots(
+        len(rows), n, figsize=(n, len(rows)), squeeze=False, layout="constrained"
+    )
+    for (name, shown, frames), row in zip(rows, axes, strict=True):
+        row[0].set_ylabel(name, fontsize=9)
+        for i, axis in enumerate(row):
+            axis.imshow(shown[i].numpy(), extent=(-1, 1, 1, -1), interpolation="nearest")
+            axis.set(xticks=[], yticks=[], xlim=(-1, 1), ylim=(1, -1))
+            for spine in axis.spines.values():
+                spine.set_color("0.85")
+            if frames is not None:
+                _outline(axis, frames[0][i], frames[1])
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
+    part = Path(f"{path}.part")
+    figure.savefig(part, dpi=120, format="png")
+    plt.close(figure)
+    os.replace(part, path)
+
+
+def _outline(axis: plt.Axes, maps: Float[Tensor, "parts 2 3"], colours: int) -> None:
+    for j, frame in enumerate(maps):
+        corners = CORNERS @ frame[:, :2].mT + frame[:, 2]
+        colour = COLOURS[j % colours % len(COLOURS)]
+        axis.plot(*corners.mT.numpy(), color=colour, linewidth=0.5, alpha=0.6)

@@ -1,0 +1,314 @@
+"""Training: Lightning's Trainer runs the loop, Pyro's ELBO module is the loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from inference.allocator import keep_large_blocks
+from inference.data import DataName, ImageSet, load_data
+from inference.evaluation import evaluate
+from inference.figures import parse_figure
+from inference.outputs import new_folder, write_json
+from pyro_rnp import RNP, RNPConfig, save
+from pyro_rnp.checkpoint import load_config
+from pyro_rnp.model import check_images
+
+ELBOS: dict[str, type[ELBO]] = {
+    "Trace_ELBO": Trace_ELBO,
+    "TraceMeanField_ELBO": TraceMeanField_ELBO,
+}
+CHECKPOINT = "last.ckpt"
+NOT_KEPT = ("model", "out", "resume")
+"""Fields that a run folder does not repeat: its model stands beside them, its place is its own."""
+MAX_SKIPS = 20
+"""Training stops after this many skipped steps in a row: the weights no longer give gradients."""
+
+
+class TrainingFailed(ValueError):
+    """Training could not go on; the last good weights are saved."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train: the data, the time, the optimiser, and where the run is kept."""
+
+    data: DataName = "digits"
+    """What to learn: scikit-learn's digits (embedded), MNIST, Fashion-MNIST, Omniglot, or made
+    characters with known parts."""
+    data_root: str | None = None
+    """Folder laid out as torchvision does it (MNIST/raw/...); None is ./data, filled by download."""
+    preset: Literal["fast", "mnist", "fashion", "omniglot"] = "fast"
+    """The model to start from; --model.* changes single fields of it. "fast" learns most per
+    minute on a CPU, the others are the paper's."""
+    epochs: int | None = None
+    """Passes through the training images; the learning rate falls to zero over them."""
+    minutes: float | None = None
+    """Train for so long instead. With neither, 4 minutes."""
+    batch_size: int = 128
+    """Images per step."""
+    learning_rate: float = 1e-3
+    """Adam's step size at its peak."""
+    warmup: int = 100
+    """Steps in which the learning rate rises to its peak."""
+    clip: float = 10.0
+    """Largest norm of a gradient (in nats per image); a larger one is scaled down."""
+    elbo: Literal["Trace_ELBO", "TraceMeanField_ELBO"] = "TraceMeanField_ELBO"
+    """Pyro's estimator of the objective; the mean-field one has the KL in closed form."""
+    seed: int = 0
+    """Seed of the weights, the data order and the posterior samples."""
+    out: str | None = None
+    """Run folder to make; None is runs/<data>-<preset>-<date and time>."""
+    resume: str | None = None
+    """Run folder to go on with, under its own configuration; give --epochs or --minutes to extend."""
+    accelerator: str = "auto"
+    """Lightning's accelerator: "auto" takes CUDA where there is one."""
+    devices: str = "auto"
+    """Lightning's devices: how many, or which."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Lightning's precision; bf16-mixed is for CUDA."""
+    model: RNPConfig = field(default_factory=lambda: RNPConfig.preset("fast"))
+    """The program."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "minutes", "batch_size", "learning_rate", "clip"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive, got {value}.")
+        if self.warmup < 0:
+            raise ValueError(f"warmup must not be negative, got {self.warmup}.")
+        if self.epochs is not None and self.minutes is not None:
+            raise ValueError("epochs and minutes exclude each other; give one.")
+
+    @property
+    def duration(self) -> timedelta | None:
+        """Time to train for; None where epochs are given."""
+        if self.epochs is not None:
+            return None
+        return timedelta(minutes=4 if self.minutes is None else self.minutes)
+
+
+class Training(lightning.LightningModule):
+    """One RNP under training: the loss, the schedule, and a watch for steps that are not finite."""
+
+    def __init__(self, rnp: RNP, config: TrainConfig, timer: Timer) -> None:
+        super().__init__()
+        self.rnp, self.config, self.timer = rnp, config, timer
+        self.elbo = ELBOS[config.elbo]()(rnp.model, rnp.guide)
+        self.images_seen = self.skipped_steps = self.skipped_in_a_row = 0
+        self.first_skip: int | None = None
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss = self.elbo(batch) / len(batch)
+        self.images_seen += len(batch) * self.trainer.world_size
+        self.log("loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        scores = evaluate(self.rnp, ImageSet(batch, batch.new_zeros(len(batch), dtype=torch.long)))
+        for name in ("sse", "sse_mean", "kl", "elbo"):
+            self.log(
+                f"val_{name}",
+                scores[name],
+                prog_bar=name == "sse",
+                batch_size=len(batch),
+                sync_dist=True,
+            )
+        self.log("images_seen", float(self.images_seen))
+        self.log("seconds", self.timer.time_elapsed())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.rnp.parameters(), lr=self.config.learning_rate, fused=True)
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        rate = self.config.learning_rate * schedule(
+            self.global_step, self.config.warmup, self._progress()
+        )
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = rate
+
+    def _progress(self) -> float:
+        """The share of training that is done, 0 to 1."""
+        if self.config.duration is None:
+            return self.global_step / float(self.trainer.estimated_stepping_batches)
+        return self.timer.time_elapsed() / self.config.duration.total_seconds()
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip the gradient; where it is not finite, drop it, so that the step changes nothing."""
+        parameters = list(self.rnp.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        if bool(norm.isfinite()):
+            self.skipped_in_a_row = 0
+            return
+        optimizer.zero_grad(set_to_none=True)  # Adam passes over parameters without a gradient
+        self.skipped_steps += 1
+        self.skipped_in_a_row += 1
+        if self.first_skip is None:
+            self.first_skip = self.global_step
+        self.print(
+            f"Step {self.global_step}: the gradient is not finite (norm {norm.item()}); "
+            f"not applied, {self.skipped_steps} so far."
+        )
+        if self.skipped_in_a_row >= MAX_SKIPS:
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["images_seen"] = self.images_seen
+        checkpoint["skipped_steps"] = self.skipped_steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.images_seen = checkpoint["images_seen"]
+        self.skipped_steps = checkpoint["skipped_steps"]
+
+
+def schedule(step: int, warmup: int, progress: float) -> float:
+    """Factor on the learning rate: a linear rise over `warmup` steps, then a half cosine to 0.
+
+    >>> schedule(0, 100, 0.0), schedule(1000, 100, 0.5)
+    (0.01, 0.5)
+    """
+    rise = min(1.0, (step + 1) / max(1, warmup))
+    return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class _Batches(Dataset[Tensor]):
+    """Whole batches by a list of indices: one gather instead of one call an image."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __getitem__(self, indices: list[int]) -> Tensor:
+        return self.images[indices]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def loader(images: ImageSet, batch_size: int, shuffle: bool) -> DataLoader[Tensor]:
+    """Batches (N, C, H, W); when shuffled, whole batches only, in another order every epoch."""
+    data = _Batches(images.images)
+    order = RandomSampler(data) if shuffle else SequentialSampler(data)
+    size = min(batch_size, len(data))
+    sampler = BatchSampler(order, size, drop_last=shuffle)
+    return DataLoader(data, sampler=sampler, batch_size=None)
+
+
+class _SaveWeights(Callback):
+    """Keep `model.safetensors` of the run folder at the last validated weights."""
+
+    def __init__(self, folder: Path, notes: dict[str, Any]) -> None:
+        self.folder, self.notes = folder, notes
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        assert isinstance(pl_module, Training)
+        if trainer.is_global_zero:
+            save(pl_module.rnp, self.folder, self.notes)
+
+
+def train(config: TrainConfig) -> Path:
+    """Train an RNP and leave a run folder: model, metrics, a picture, and a checkpoint.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: if the run folder exists already and is not resumed.
+        FileNotFoundError: if there is nothing to resume, or the data are not there.
+        ValueError: if the model does not fit the data, or the folder to resume holds another.
+        TrainingFailed: if `MAX_SKIPS` steps in a row had to be skipped; the last weights that
+            gave finite gradients are saved.
+    """
+    keep_large_blocks()
+    splits = load_data(config.data, config.data_root)
+    check_images(splits.train.images[:1], config.model)
+    folder = _folder(config)
+    checkpoint = folder / CHECKPOINT if config.resume is not None else None
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    rnp = RNP(config.model)
+    notes = {"training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}}
+    if checkpoint is None:
+        save(rnp, folder, notes)
+    timer = Timer(config.duration)
+    module = Training(rnp, config, timer)
+    trainer = lightning.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=config.precision,
+        max_epochs=config.epochs or -1,
+        callbacks=[
+            timer,
+            ModelCheckpoint(
+                folder,
+                filename=Path(CHECKPOINT).stem,
+                train_time_interval=timedelta(minutes=1),
+                enable_version_counter=False,
+            ),
+            _SaveWeights(folder, notes),
+            TQDMProgressBar(refresh_rate=5),
+        ],
+        logger=[
+            CSVLogger(folder, name="", version="curves"),
+            TensorBoardLogger(folder, name="", version="curves"),
+        ],
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        enable_model_summary=False,
+    )
+    trainer.fit(
+        module,
+        loader(splits.train, config.batch_size, shuffle=True),
+        loader(splits.validation[:1000], 500, shuffle=False),
+        ckpt_path=checkpoint,
+        weights_only=True,
+    )
+    trainer.save_checkpoint(folder / CHECKPOINT)
+    save(rnp, folder, notes)
+    if module.skipped_in_a_row >= MAX_SKIPS:
+        raise TrainingFailed(
+            f"{MAX_SKIPS} steps in a row had no finite gradient, the first at step "
+            f"{module.first_skip}; the weights before them are in {folder}. A lower "
+            "--learning_rate may help."
+        )
+    seconds = timer.time_elapsed()
+    metrics = {f"test_{k}": v for k, v in evaluate(rnp, splits.test).items()} | {
+        "images_seen": module.images_seen,
+        "seconds": seconds,
+        "images_per_second": module.images_seen / seconds,
+        "skipped_steps": module.skipped_steps,
+        "parameters": sum(p.numel() for p in rnp.parameters()),
+    }
+    write_json(folder / "metrics.json", metrics)
+    images = splits.test.images[:12]
+    with torch.no_grad():
+        parse_figure(rnp.parse(images.to(rnp.device)), folder / "parse.png", images)
+    return folder
+
+
+def _folder(config: TrainConfig) -> Path:
+    """The run folder, new, or the one to resume after a look at what it holds."""
+    if config.resume is not None:
+        folder = Path(config.resume)
+        if load_config(folder)[0] != config.model:
+            raise ValueError(
+                f"{folder} is of another architecture than the one asked for; "
+                "resume it without --preset and --model."
+            )
+        if not (folder / CHECKPOINT).is_file():
+            raise FileNotFoundError(f"{folder} holds no {CHECKPOINT} to resume from.")
+        return folder
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = config.out or f"runs/{config.data}-{config.preset}-{stamp}"
+    return new_folder(name, hint=f", or go on with --resume {name}")

@@ -1,0 +1,46 @@
+"""Take image files apart."""
+
+from pathlib import Path
+
+import torch
+
+from inference.cli import parser, run
+from inference.figures import parse_figure
+from inference.images import read_image
+from inference.outputs import new_folder, write_json
+from pyro_rnp import load
+from pyro_rnp.affine import UNITS
+
+
+def main() -> None:
+    arguments = parser(
+        "Take image files apart: for each a picture of its parse, and a JSON file of its tree "
+        "with every action in its units."
+    )
+    arguments.add_argument("run", type=str, help="run folder of a trained model")
+    arguments.add_argument("images", type=str, nargs="+", help="image files")
+    arguments.add_argument("--out", type=str, default="parses", help="folder to make")
+    arguments.add_argument(
+        "--resize", type=bool, default=False, help="scale images to the size that the model reads"
+    )
+    arguments.add_argument(
+        "--invert", type=bool, default=False, help="for dark ink on light paper: swap the two"
+    )
+    args = arguments.parse_args()
+    rnp = load(args.run)
+    files = [Path(name) for name in args.images]
+    images = [read_image(file, rnp.config, args.resize, args.invert) for file in files]
+    out = new_folder(args.out)
+    with torch.no_grad():
+        tree = rnp.parse(torch.stack(images))
+    for i, (file, image) in enumerate(zip(files, images, strict=True)):
+        name = file.stem if sum(f.stem == file.stem for f in files) == 1 else f"{i}-{file.stem}"
+        one = tree.map(lambda t, i=i: t[i : i + 1])
+        parse_figure(one, out / f"{name}.png", image.unsqueeze(0))
+        found = {"file": str(file), "units": UNITS, "tree": tree.to_dict(i)}
+        write_json(out / f"{name}.json", found)
+        print(f"{file}: {out / name}.png, {out / name}.json")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,14 @@
+"""Train a recursive neural program; `--help` lists every field."""
+
+from inference.cli import run, train_config
+from inference.training import train
+
+
+def main() -> None:
+    folder = train(train_config())
+    print(f"{folder / 'metrics.json'}:\n{(folder / 'metrics.json').read_text().strip()}")
+    print(f"Look at the parse: {folder / 'parse.png'}")
+
+
+if __name__ == "__main__":
+    run(main)
