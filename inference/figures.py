@@ -27,12 +27,8 @@ def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tens
     Args:
         colours: after so many shares the colours begin again.
     """
-    inks = torch.tensor(
-        [
-            matplotlib.colors.to_rgb(COLOURS[i % colours % len(COLOURS)])
-            for i in range(shares.shape[1])
-        ]
-    )
+    names = [COLOURS[i % colours % len(COLOURS)] for i in range(shares.shape[1])]
+    inks = torch.tensor([matplotlib.colors.to_rgb(name) for name in names])
     ink = shares.mean(2).clamp(0, 1)
     return (1 - torch.einsum("nphw,pr->nhwr", ink, 1 - inks)).clamp(0, 1)
 
@@ -54,8 +50,10 @@ def parse_figure(
     """
     with torch.no_grad():
         tree = tree.map(lambda t: t.detach().cpu())
-        rows = [] if images is None else [("image", grey(images.cpu()), None)]
-        rows.append(("canvas" if images is None else "parse", grey(tree.canvas), None))
+        rows: list[tuple[str, Tensor, tuple[Tensor, int] | None]] = []
+        if images is not None:
+            rows.append(("image", grey(images.cpu()), None))
+        rows.append(("sample" if images is None else "parse", grey(tree.canvas), None))
         for depth in range(1, tree.level + 1):
             name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
             steps = len(tree.nodes(depth - 1)[0])
@@ -74,7 +72,6 @@ def parse_figure(
                 spine.set_color("0.85")
             if frames is not None:
                 _outline(axis, frames[0][i], frames[1])
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
     part = Path(f"{path}.part")
     figure.savefig(part, dpi=120, format="png")
     plt.close(figure)

@@ -48,7 +48,7 @@ class TrainConfig:
     """What to learn: scikit-learn's digits (embedded), MNIST, Fashion-MNIST, Omniglot, or made
     characters with known parts."""
     data_root: str | None = None
-    """Folder laid out as torchvision does it (MNIST/raw/...); None is ./data, filled by download."""
+    """Folder laid out as torchvision does it (MNIST/raw/...); by default ./data."""
     preset: Literal["fast", "mnist", "fashion", "omniglot"] = "fast"
     """The model to start from; --model.* changes single fields of it. "fast" learns most per
     minute on a CPU, the others are the paper's."""
@@ -71,7 +71,8 @@ class TrainConfig:
     out: str | None = None
     """Run folder to make; None is runs/<data>-<preset>-<date and time>."""
     resume: str | None = None
-    """Run folder to go on with, under its own configuration; give --epochs or --minutes to extend."""
+    """Run folder to go on with, under its own configuration;
+    --epochs or --minutes extend it."""
     accelerator: str = "auto"
     """Lightning's accelerator: "auto" takes CUDA where there is one."""
     devices: str = "auto"

@@ -34,7 +34,7 @@ class RNPConfig:
     patch_size: int = 28
     """Height and width of a part's own canvas, in pixels; parts are shown at a third of it."""
     steps: tuple[int, ...] = (4, 4)
-    """Parts that a program places (tau), one number a level, top first; as many levels as numbers."""
+    """Parts that a program places (tau), a number for each level, top first."""
     program_size: int = 32
     """|z|: length of a program, and of both hidden states."""
     feedback: Literal["canvas", "decoding"] = "canvas"

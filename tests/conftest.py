@@ -1,0 +1,55 @@
+"""Shapes and types are checked at run time, warnings are errors, and every test has a seed."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+hook = install_import_hook(["pyro_rnp", "inference"], "beartype.beartype")
+
+import pyro  # noqa: E402
+import torch  # noqa: E402
+
+import inference.cli  # noqa: E402, F401
+from pyro_rnp import RNP, RNPConfig  # noqa: E402
+
+DATA = Path(os.environ.get("PYRO_RNP_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+    with pyro.validation_enabled():
+        yield
+
+
+def tiny(**changes) -> RNPConfig:
+    """A configuration small enough for loops: 8x8 images, 5x5 patches, 2 parts of 2 sub-parts."""
+    values = {
+        "image_size": 8, "patch_size": 5, "steps": (2, 2), "program_size": 3,
+        "hypernet_layers": 2, "hypernet_units": 5, "network_units": 4,
+        "encoder_blocks": 2, "encoder_channels": 3, "encoder_layers": 2, "encoder_units": 6,
+    }
+    return RNPConfig(**{**values, **changes})
+
+
+@pytest.fixture
+def rnp() -> RNP:
+    """A tiny model in evaluation mode."""
+    return RNP(tiny()).eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Four 8x8 images."""
+    return torch.rand(4, 1, 8, 8)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if "data" in item.keywords and not DATA.is_dir():
+            item.add_marker(pytest.mark.skip(reason="set PYRO_RNP_DATA to the data folder"))

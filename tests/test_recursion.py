@@ -1,0 +1,114 @@
+"""The recursion against the literal transcription of Algorithm 1, and its laws."""
+
+import pytest
+import torch
+from tests.conftest import tiny
+from tests.reference import Reference
+
+from pyro_rnp.recursion import Recursion
+
+
+def literal(recursion, parameters):
+    c = recursion.config
+    bounds = (c.min_scale, c.max_scale, c.max_rotation, c.max_shear, c.max_translation)
+    return Reference(
+        parameters, c.steps, c.feedback, c.channels, c.image_size, c.patch_size, bounds
+    )
+
+
+def make(**changes):
+    """A recursion in float64, with actions large enough that every bound matters."""
+    recursion = Recursion(tiny(**changes)).double()
+    with torch.no_grad():
+        for p in recursion.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    return recursion
+
+
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+@pytest.mark.parametrize(
+    ("steps", "changes"),
+    [
+        ((3,), {}),
+        ((2, 3), {}),
+        ((2, 2, 2), {}),
+        ((3, 2), {"channels": 2}),
+        ((2, 2), {"pixel_layers": "shared"}),
+    ],
+)
+def test_equals_the_literal_algorithm(steps, feedback, changes):
+    recursion = make(steps=steps, feedback=feedback, **changes)
+    z = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    canvas = recursion(z).canvas
+    weights = torch.randn_like(canvas)
+    wanted_from = dict(recursion.hypernet.named_parameters())
+    got = torch.autograd.grad((canvas * weights).sum(), [z, *wanted_from.values()], allow_unused=True)
+
+    z_copy = z.detach().clone().requires_grad_()
+    copies = {k: p.detach().clone().requires_grad_() for k, p in wanted_from.items()}
+    reference = literal(recursion, copies)
+    expected_canvas = torch.stack([reference.run(row, len(steps)) for row in z_copy])
+    expected = torch.autograd.grad(
+        (expected_canvas * weights).sum(), [z_copy, *copies.values()], allow_unused=True
+    )
+
+    torch.testing.assert_close(canvas, expected_canvas, rtol=0, atol=1e-9)
+    for name, a, b in zip(["z", *copies], got, expected, strict=True):
+        assert (a is None) == (b is None), name
+        if a is not None:
+            assert a.abs().max() > 0, name
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+def test_batch_equals_stacked_singles(feedback):
+    recursion = make(steps=(2, 2, 2), feedback=feedback)
+    z = torch.randn(3, 3, dtype=torch.float64)
+    whole = recursion(z).sites()
+    for i in range(3):
+        for name, value in recursion(z[i : i + 1]).sites().items():
+            torch.testing.assert_close(value[0], whole[name][i], rtol=0, atol=1e-12)
+
+
+def test_shares_of_every_level_add_up_to_the_canvas():
+    tree = make(steps=(2, 3, 2))(torch.randn(3, 3, dtype=torch.float64))
+    for depth, parts in ((1, 2), (2, 6), (3, 12)):
+        shares = tree.contributions(depth)
+        assert shares.shape == (3, parts, 1, 8, 8)
+        torch.testing.assert_close(shares.sum(1), tree.canvas)
+
+
+def test_sites_see_and_set_every_program_and_action():
+    recursion = make(steps=(2, 2), feedback="decoding")
+    z = torch.randn(3, 3, dtype=torch.float64)
+    seen = {}
+
+    def record(name, value):
+        seen[name] = value
+        return value
+
+    tree = recursion(z, record)
+    names = [f"{kind}/{path}" for path in ("0", "1", "0/0", "0/1", "1/0", "1/1") for kind in "za"]
+    assert sorted(seen) == sorted(names)
+    for name in names:
+        torch.testing.assert_close(seen[name], tree.sites()[name])
+
+    other = torch.randn_like(seen["z/1"])
+    changed = recursion(z, lambda name, value: other if name == "z/1" else value)
+    torch.testing.assert_close(changed[1].program, other)
+    torch.testing.assert_close(changed[0].canvas, tree[0].canvas)
+    assert not torch.allclose(changed[1].canvas, tree[1].canvas)
+    assert not torch.allclose(changed[1].decoding, tree[1].decoding)
+
+
+def test_a_decoding_makes_siblings_independent_and_a_canvas_does_not():
+    for feedback, expected in (("decoding", True), ("canvas", False)):
+        recursion = make(steps=(2, 2), feedback=feedback)
+        z = torch.randn(1, 3, dtype=torch.float64)
+
+        def shift(name, value):
+            return value + 0.1 if name == "a/0/0" else value
+
+        before, after = recursion(z), recursion(z, shift)
+        assert not torch.equal(before[0].canvas, after[0].canvas)
+        assert torch.equal(before[1].program, after[1].program) == expected
