@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import pickle
+import zipfile
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
+import pyro
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -111,7 +114,9 @@ class Training(lightning.LightningModule):
         self.first_skip: int | None = None
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        loss = self.elbo(batch) / len(batch)
+        # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
+        with pyro.validation_enabled(False):
+            loss = self.elbo(batch) / len(batch)
         self.images_seen += len(batch) * self.trainer.world_size
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
@@ -268,13 +273,14 @@ def train(config: TrainConfig) -> Path:
         log_every_n_steps=10,
         enable_model_summary=False,
     )
-    trainer.fit(
-        module,
-        loader(splits.train, config.batch_size, shuffle=True),
-        loader(splits.validation[:1000], 500, shuffle=False),
-        ckpt_path=checkpoint,
-        weights_only=True,
-    )
+    batches = loader(splits.train, config.batch_size, shuffle=True)
+    held_out = loader(splits.validation[:1000], 500, shuffle=False)
+    try:
+        trainer.fit(module, batches, held_out, ckpt_path=checkpoint, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        if checkpoint is None or module.images_seen > 0:
+            raise
+        raise ValueError(f"{checkpoint} is damaged: {error}.") from error
     trainer.save_checkpoint(folder / CHECKPOINT)
     save(rnp, folder, notes)
     if module.skipped_in_a_row >= MAX_SKIPS:

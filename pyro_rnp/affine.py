@@ -35,8 +35,14 @@ UNITS = {
 }
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """At least float32: geometry and densities are not computed in half precision."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def bounded(raw: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 6"]:
     """Six unbounded numbers, as T_θ gives them, to an action within the configuration's bounds."""
+    raw = full_precision(raw)
     scale = config.min_scale + (config.max_scale - config.min_scale) * raw[..., :2].sigmoid()
     c = config
     limits = raw.new_tensor([c.max_rotation, c.max_shear, c.max_translation, c.max_translation])
@@ -84,8 +90,9 @@ def warp(
 
     Bilinear, zero outside the image; frames span [-1, 1] from outer edge to outer edge.
     """
-    grid = F.affine_grid(to_source, [len(image), 1, size, size], align_corners=False)
-    return F.grid_sample(image, grid, padding_mode="zeros", align_corners=False)
+    with torch.autocast(image.device.type, enabled=False):
+        grid = F.affine_grid(to_source, [len(image), 1, size, size], align_corners=False)
+        return F.grid_sample(full_precision(image), grid, align_corners=False)
 
 
 def place(

@@ -70,9 +70,10 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: _Tape) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        y = _apply(x, weight, bias)
+        ctx.save_for_backward(x.to(y.dtype), weight.to(y.dtype))  # autocast may have chosen another
         ctx.tape, ctx.has_bias = tape, bias is not None
-        return _apply(x, weight, bias)
+        return y
 
     @staticmethod
     @once_differentiable

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_rnp.affine import full_precision
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.encoder import Encoder
 from pyro_rnp.params import register
@@ -28,7 +29,7 @@ class DiagonalNormal(nn.Module):
 
     def posterior(self, images: Float[Tensor, "n c h w"]) -> dist.TorchDistribution:
         """q(z^K | x): batch shape (N,), event shape (|z|,)."""
-        loc, raw_scale = self.encoder(images).chunk(2, -1)
+        loc, raw_scale = full_precision(self.encoder(images)).chunk(2, -1)
         return dist.Normal(loc, F.softplus(raw_scale) + 1e-4).to_event(1)
 
     def forward(self, images: Float[Tensor, "n c h w"], num_images: int | None = None) -> Tensor:

@@ -28,9 +28,17 @@ def _seeded():
 def tiny(**changes) -> RNPConfig:
     """A configuration small enough for loops: 8x8 images, 5x5 patches, 2 parts of 2 sub-parts."""
     values = {
-        "image_size": 8, "patch_size": 5, "steps": (2, 2), "program_size": 3,
-        "hypernet_layers": 2, "hypernet_units": 5, "network_units": 4,
-        "encoder_blocks": 2, "encoder_channels": 3, "encoder_layers": 2, "encoder_units": 6,
+        "image_size": 8,
+        "patch_size": 5,
+        "steps": (2, 2),
+        "program_size": 3,
+        "hypernet_layers": 2,
+        "hypernet_units": 5,
+        "network_units": 4,
+        "encoder_blocks": 2,
+        "encoder_channels": 3,
+        "encoder_layers": 2,
+        "encoder_units": 6,
     }
     return RNPConfig(**{**values, **changes})
 

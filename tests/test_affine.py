@@ -63,7 +63,10 @@ def test_the_identity_changes_nothing():
 @settings(deadline=None)
 def test_the_closed_form_inverse_is_the_inverse(action):
     torch.testing.assert_close(
-        square(inverse_matrix(action)), torch.linalg.inv(square(matrix(action))), rtol=1e-8, atol=1e-8
+        square(inverse_matrix(action)),
+        torch.linalg.inv(square(matrix(action))),
+        rtol=1e-8,
+        atol=1e-8,
     )
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.conftest import tiny
-from tests.reference import Reference
 
 from pyro_rnp.recursion import Recursion
+from tests.conftest import tiny
+from tests.reference import Reference
 
 
 def literal(recursion, parameters):
@@ -42,7 +42,9 @@ def test_equals_the_literal_algorithm(steps, feedback, changes):
     canvas = recursion(z).canvas
     weights = torch.randn_like(canvas)
     wanted_from = dict(recursion.hypernet.named_parameters())
-    got = torch.autograd.grad((canvas * weights).sum(), [z, *wanted_from.values()], allow_unused=True)
+    got = torch.autograd.grad(
+        (canvas * weights).sum(), [z, *wanted_from.values()], allow_unused=True
+    )
 
     z_copy = z.detach().clone().requires_grad_()
     copies = {k: p.detach().clone().requires_grad_() for k, p in wanted_from.items()}
@@ -57,7 +59,9 @@ def test_equals_the_literal_algorithm(steps, feedback, changes):
         assert (a is None) == (b is None), name
         if a is not None:
             assert a.abs().max() > 0, name
-            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                a, b, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 @pytest.mark.parametrize("feedback", ["canvas", "decoding"])

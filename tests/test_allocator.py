@@ -1,0 +1,35 @@
+"""Large blocks are reused once the allocator is asked to keep them."""
+
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, torch
+from inference.allocator import keep_large_blocks
+kept = {keep} and keep_large_blocks()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(16 * 2**20)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(kept, faults())
+"""
+
+
+def count(keep):
+    code = FAULTS.format(keep=keep)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, faults = ran.stdout.split()
+    return kept == "True", int(faults)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_page_faults_stop():
+    kept, after = count(True)
+    if not kept:
+        pytest.skip("not glibc")
+    before = count(False)[1]
+    assert after < before / 10

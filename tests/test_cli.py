@@ -1,0 +1,100 @@
+"""Command lines: precedence, presets, files, and one sentence for a mistake."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonargparse import ArgumentError
+
+from inference.cli import run, train_config
+from inference.training import TrainConfig
+from pyro_rnp import PRESETS, RNP, RNPConfig, save
+
+CONFIGS = Path(__file__).parents[1] / "scripts" / "configs"
+
+
+def test_nothing_given_is_the_default():
+    assert train_config([]) == TrainConfig()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_and_a_field_of_it(name):
+    config = train_config(["--model.steps", "[2,3]", "--preset", name, "--model.sigma=0.3"])
+    assert config.model == RNPConfig.preset(name, steps=(2, 3), sigma=0.3)
+
+
+def test_a_file_and_a_flag_over_it(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({"preset": "mnist", "epochs": 3, "model": {"program_size": 16}}))
+    config = train_config(["--config", str(file), "--epochs", "5"])
+    assert config.model == RNPConfig.preset("mnist", program_size=16)
+    assert config.epochs == 5
+
+
+@pytest.mark.parametrize("flag", ["--data-root", "--data_root"])
+def test_the_data_folder(flag):
+    assert train_config([flag, "here"]).data_root == "here"
+
+
+def test_resuming_takes_the_run_s_own_configuration(tmp_path):
+    model = RNPConfig.preset("fast", steps=(2, 2))
+    training = {"data": "strokes", "minutes": 2.0, "epochs": None, "seed": 4}
+    save(RNP(model), tmp_path, {"training": training})
+    config = train_config(["--resume", str(tmp_path)])
+    assert (config.model, config.data, config.minutes, config.seed) == (model, "strokes", 2.0, 4)
+    longer = train_config(["--resume", str(tmp_path), "--epochs", "7"])
+    assert (longer.epochs, longer.minutes, longer.seed) == (7, None, 4)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--preset", "minst"], "preset"),
+        (["--data", "cifar"], "data"),
+        (["--minuts", "3"], "--minuts"),
+        (["--epochs", "many"], "epochs"),
+        (["--model.steps", "[four]"], "steps"),
+        (["--model.sigma", "-1"], "sigma must be finite and not negative"),
+        (["--epochs", "0"], "epochs must be positive"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--resume", "nowhere"], "nowhere/config.json does not exist"),
+        (["extra"], "extra"),
+    ],
+)
+def test_a_mistake_ends_with_one_sentence(args, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: train_config(args))
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert words in said.err
+    assert "Traceback" not in said.err
+
+
+def test_the_traceback_can_be_had(monkeypatch):
+    monkeypatch.setenv("PYRO_RNP_TRACEBACK", "1")
+    with pytest.raises(ArgumentError):
+        run(lambda: train_config(["--minuts", "3"]))
+
+
+def test_help_explains_every_field(capsys):
+    with pytest.raises(SystemExit) as ended:
+        train_config(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for cls, prefix in ((TrainConfig, ""), (RNPConfig, "model.")):
+        for name in cls.__dataclass_fields__:
+            flag = f"--{prefix}{name}".replace("--data_root", "--data-root")
+            assert flag in text, name
+    words = " ".join(text.split())
+    for explained in ("Images per step.", "|z|: length of a program", "Run folder to make"):
+        assert explained in words
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda f: f.name)
+def test_the_recipes_can_be_read(file):
+    config = train_config(["--config", str(file)])
+    assert config.model == RNPConfig.preset(config.preset)
+    assert config.learning_rate == 4e-5

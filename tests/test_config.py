@@ -1,0 +1,49 @@
+"""Configurations: presets, round trips, and refusals in one sentence."""
+
+import json
+
+import pytest
+
+from pyro_rnp import PRESETS, RNPConfig
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_survives_json(name):
+    config = RNPConfig.preset(name)
+    assert RNPConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_paper_s_numbers():
+    mnist = RNPConfig.preset("mnist")
+    assert (mnist.depth, mnist.steps, mnist.program_size, mnist.patch_size) == (2, (4, 4), 32, 28)
+    assert (mnist.hypernet_layers, mnist.hypernet_units, mnist.network_units) == (6, 64, 64)
+    assert (mnist.encoder_blocks, mnist.encoder_channels, mnist.encoder_layers) == (5, 32, 4)
+    assert (mnist.feedback, mnist.pixel_layers) == ("canvas", "generated")
+    assert RNPConfig.preset("fashion") == mnist
+    assert RNPConfig.preset("omniglot").program_size == 96
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"steps": ()}, "steps must be one or more positive numbers"),
+        ({"steps": (4, 0)}, "steps must be one or more positive numbers"),
+        ({"program_size": 0}, "program_size must be at least 1, got 0"),
+        ({"sigma": 0.0}, "sigma must be positive"),
+        ({"sigma": float("nan")}, "sigma must be finite"),
+        ({"kl_weight": -1.0}, "kl_weight must be finite and not negative"),
+        ({"max_scale": 1.5}, "0 < min_scale < max_scale < 1"),
+        ({"feedback": "none"}, "feedback must be one of"),
+        ({"pixel_layers": "none"}, "pixel_layers must be one of"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        RNPConfig(**changes)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="no preset 'minst'; choose from mnist"):
+        RNPConfig.preset("minst")
+    with pytest.raises(ValueError, match="unknown fields: size"):
+        RNPConfig.from_dict({"size": 3})

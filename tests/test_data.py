@@ -1,0 +1,182 @@
+"""Data sets: sizes, ranges, fixed and disjoint splits, and damaged files."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from inference.data import ImageSet, load_data
+from tests.conftest import DATA
+
+
+def rows(split):
+    return {image.numpy().tobytes() for image in split.images}
+
+
+def check(splits, sizes):
+    assert [len(s) for s in (splits.train, splits.validation, splits.test)] == sizes
+    for split in (splits.train, splits.validation, splits.test):
+        assert split.images.shape == (len(split), 1, 28, 28)
+        assert split.images.dtype == torch.float32
+        assert split.images.min() >= 0
+        assert split.images.max() <= 1
+        assert split.labels.shape == (len(split),)
+
+
+def test_digits():
+    splits = load_data("digits")
+    check(splits, [1257, 180, 360])
+    assert rows(splits.test).isdisjoint(rows(splits.train))
+    assert rows(splits.validation).isdisjoint(rows(splits.train))
+    assert splits.train.labels.unique().tolist() == list(range(10))
+    again = load_data("digits")
+    assert torch.equal(again.test.images, splits.test.images)
+    assert splits.train.images[:, :, :2].eq(0).all(), "a margin"
+    assert splits.train.images[:, :, 2:-2, 2:-2].mean().item() == pytest.approx(
+        4.884 / 16, abs=0.02
+    )
+
+
+def test_strokes_are_a_data_set(monkeypatch):
+    splits = load_data("strokes")
+    check(splits, [8000, 1000, 1000])
+    assert splits.test.segments.shape == (1000, 2, 28, 28)
+    assert splits.test[:3].segments.shape[0] == 3
+
+
+def test_an_image_set_without_segments_has_none():
+    data = ImageSet(torch.rand(3, 1, 28, 28), torch.arange(3))
+    assert data[torch.tensor([2, 0])].labels.tolist() == [2, 0]
+    assert data[:1].segments is None
+
+
+def test_unknown_names_and_folders(tmp_path):
+    with pytest.raises(ValueError, match="no data set 'mnits'; choose from digits, mnist"):
+        load_data("mnits")
+    with pytest.raises(FileNotFoundError, match="data folder .*nowhere does not exist"):
+        load_data("mnist", tmp_path / "nowhere")
+
+
+def test_data_that_are_not_there_and_cannot_be_had(tmp_path, monkeypatch):
+    import torchvision.datasets.mnist
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", offline)
+    with pytest.raises(FileNotFoundError, match="MNIST is not in .* and cannot be downloaded"):
+        load_data("mnist", tmp_path)
+
+
+def idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+@pytest.fixture
+def small_mnist(tmp_path):
+    """A folder laid out as MNIST's, with a few images."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, n in (("train", 30), ("t10k", 10)):
+        images = np.random.default_rng(0).integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        idx(raw / f"{name}-images-idx3-ubyte", images)
+        idx(raw / f"{name}-labels-idx1-ubyte", np.arange(n, dtype=np.uint8) % 10)
+    return tmp_path
+
+
+def test_mnist_files_are_read_as_they_are(small_mnist):
+    splits = load_data("mnist", small_mnist)
+    raw = np.fromfile(small_mnist / "MNIST/raw/t10k-images-idx3-ubyte", np.uint8, offset=16)
+    assert torch.equal(splits.test.images.flatten(), torch.from_numpy(raw).float() / 255)
+    assert splits.test.labels.tolist() == list(range(10))
+
+
+def test_an_image_file_cut_short(small_mnist):
+    path = small_mnist / "MNIST/raw/train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="MNIST in .* is damaged"):
+        load_data("mnist", small_mnist)
+
+
+def test_labels_of_another_length(small_mnist):
+    idx(small_mnist / "MNIST/raw/train-labels-idx1-ubyte", np.zeros(7, np.uint8))
+    with pytest.raises(ValueError, match="damaged: 30 images and 7 labels"):
+        load_data("mnist", small_mnist)
+
+
+@pytest.fixture
+def small_omniglot(tmp_path):
+    """Two characters of each set, 20 drawings each."""
+    folder = tmp_path / "omniglot-npz"
+    folder.mkdir()
+    for seed, name in enumerate(("background", "evaluation")):
+        paper = np.random.default_rng(seed).random((2, 20, 105, 105)) < 0.95
+        np.savez(folder / f"omniglot_{name}.npz", images=paper)
+    return tmp_path
+
+
+def test_omniglot_npz(small_omniglot):
+    splits = load_data("omniglot", small_omniglot)
+    check(splits, [36, 4, 40])
+    assert splits.train.labels.tolist() == [0] * 18 + [1] * 18
+    with np.load(small_omniglot / "omniglot-npz" / "omniglot_evaluation.npz") as arrays:
+        ink = ~arrays["images"]
+    torch.testing.assert_close(
+        splits.test.images.mean(), torch.tensor(ink.mean()).float(), rtol=0.05, atol=0
+    )
+
+
+def test_an_npz_file_cut_short(small_omniglot):
+    path = small_omniglot / "omniglot-npz" / "omniglot_evaluation.npz"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"omniglot_evaluation\.npz is damaged"):
+        load_data("omniglot", small_omniglot)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="needs both npz files"):
+        load_data("omniglot", small_omniglot)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "ink", "sizes"),
+    [
+        ("mnist", 0.1307, [55_000, 5_000, 10_000]),
+        ("fashion", 0.2860, [55_000, 5_000, 10_000]),
+        ("omniglot", None, [17_352, 1_928, 13_180]),
+    ],
+)
+def test_the_real_sets(name, ink, sizes):
+    splits = load_data(name, DATA)
+    check(splits, sizes)
+    if ink is not None:  # the sets' published means
+        whole = torch.cat([splits.train.images, splits.validation.images])
+        assert whole.mean().item() == pytest.approx(ink, abs=1e-4)
+
+
+@pytest.mark.data
+def test_torchvision_s_omniglot_equals_the_npz_files(tmp_path, monkeypatch):
+    import torchvision.datasets
+    from PIL import Image
+
+    from inference.data import _omniglot_npz, _omniglot_torchvision
+
+    with np.load(DATA / "omniglot-npz" / "omniglot_background.npz") as arrays:
+        characters = [0, 1, 20, 500]
+        for k in characters:
+            folder = "omniglot-py/images_background"
+            folder = tmp_path / folder / arrays["alphabet"][k] / arrays["character"][k]
+            folder.mkdir(parents=True)
+            for d in range(20):
+                Image.fromarray(arrays["images"][k, d]).save(
+                    folder / f"{arrays['char_id'][k]:04d}_{d + 1:02d}.png"
+                )
+    monkeypatch.setattr(torchvision.datasets.Omniglot, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(torchvision.datasets.Omniglot, "download", lambda self: None)
+    unpacked = _omniglot_torchvision(tmp_path, background=True)
+    whole = _omniglot_npz(DATA, background=True)
+    wanted = torch.cat([whole.images[k * 20 : k * 20 + 20] for k in characters])
+    assert torch.equal(unpacked.images, wanted)
+    assert unpacked.labels.tolist() == [k for k in range(4) for _ in range(20)]
+    shutil.rmtree(tmp_path)

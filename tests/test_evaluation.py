@@ -1,0 +1,95 @@
+"""Scores against hand-made cases."""
+
+import math
+
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+
+from inference.data import ImageSet
+from inference.evaluation import adjusted_rand, evaluate, segment
+from pyro_rnp import ParseTree
+
+
+def test_scores_are_means_over_images(rnp, images):
+    data = ImageSet(images, torch.zeros(4, dtype=torch.long))
+    scores = evaluate(rnp, data, batch_size=3)
+    posterior = rnp.guide.posterior(images)
+    loc, scale = posterior.base_dist.loc, posterior.base_dist.scale
+    kl = 0.5 * (loc**2 + scale**2 - 1 - 2 * scale.log()).sum(-1)
+    assert scores["kl"] == pytest.approx(kl.mean().item(), rel=1e-5)
+    error = (rnp.parse(images).canvas - images).square().sum((1, 2, 3))
+    assert scores["sse_mean"] == pytest.approx(error.mean().item(), rel=1e-5)
+    assert scores["mse"] == pytest.approx(scores["sse"] / 64)
+    power = images.square().sum((1, 2, 3)).mean().item()
+    assert scores["explained"] == pytest.approx(1 - scores["sse"] / power, rel=1e-5)
+    normaliser = 64 * math.log(0.5 * math.sqrt(2 * math.pi))
+    log_likelihood = -scores["sse"] / (2 * 0.5**2) - normaliser
+    assert scores["elbo"] == pytest.approx(log_likelihood - scores["kl"], rel=1e-4)
+
+
+def test_the_elbo_is_pyro_s(rnp, images):
+    data = ImageSet(images, torch.zeros(4, dtype=torch.long))
+    ours = torch.tensor([evaluate(rnp, data, seed=s)["elbo"] for s in range(300)])
+    theirs = torch.tensor(
+        [-Trace_ELBO().loss(rnp.model, rnp.guide, images) / 4 for _ in range(300)]
+    )
+    error = (ours.var() / 300 + theirs.var() / 300).sqrt()
+    assert (ours.mean() - theirs.mean()).abs() < 4 * error
+
+
+def test_evaluation_is_repeatable_and_leaves_the_random_state_alone(rnp, images):
+    data = ImageSet(images, torch.zeros(4, dtype=torch.long))
+    torch.manual_seed(7)
+    first = evaluate(rnp, data)
+    after = torch.rand(3)
+    torch.manual_seed(7)
+    assert torch.equal(after, torch.rand(3))
+    assert evaluate(rnp, data) == first
+
+
+def test_blank_images_are_explained_by_no_number(rnp):
+    blank = ImageSet(torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
+    assert math.isnan(evaluate(rnp, blank)["explained"])
+
+
+def halves():
+    """A tree that draws the left half as part 0 and the right half as part 1."""
+    n, z = 2, torch.zeros(2, 3)
+    patch = torch.ones(n, 1, 4, 4)
+
+    def at(x):
+        return torch.tensor([[0.5, 1.0, 0, 0, x, 0]]).expand(n, 6)
+
+    parts = tuple(ParseTree(z, patch, at(x), patch) for x in (-0.5, 0.5))
+    return ParseTree(z, torch.ones(n, 1, 8, 8), None, None, parts)
+
+
+def test_segments_are_the_strongest_parts():
+    found = segment(halves(), 1)
+    assert found[:, :, :4].eq(0).all()
+    assert found[:, :, 4:].eq(1).all()
+
+
+def test_adjusted_rand_against_known_partitions():
+    truth = torch.full((2, 8, 8), -1)
+    truth[0, :, :4], truth[0, :, 4:] = 7, 3  # the same halves under other names
+    truth[1, :2], truth[1, 2:4] = 0, 1  # across them; the lower half does not count
+    scores = adjusted_rand(halves(), truth, 1)
+    assert scores[0] == 1
+    assert scores[1].abs() < 0.1
+
+
+def test_known_segments_are_scored_at_every_level(rnp, images):
+    truth = torch.randint(-1, 3, (4, 2, 8, 8))
+    scores = evaluate(rnp, ImageSet(images, torch.zeros(4, dtype=torch.long), truth))
+    tree = rnp.parse(images)
+    for depth, name in ((1, "ari_parts"), (2, "ari_subparts")):
+        wanted = adjusted_rand(tree, truth[:, depth - 1], depth).mean().item()
+        assert scores[name] == pytest.approx(wanted)
+
+
+def test_images_of_another_size_are_refused(rnp):
+    data = ImageSet(torch.rand(2, 1, 9, 9), torch.zeros(2, dtype=torch.long))
+    with pytest.raises(ValueError, match="must have shape"):
+        evaluate(rnp, data)

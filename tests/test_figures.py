@@ -1,0 +1,43 @@
+"""Pictures: colours in the paper's order, frames where the parts are."""
+
+import matplotlib.colors
+import numpy as np
+import pytest
+import torch
+from matplotlib import image as png
+
+from inference.figures import COLOURS, coloured, grey, parse_figure
+from pyro_rnp import RNP
+from tests.conftest import tiny
+
+
+def test_a_share_has_the_colour_of_its_part_on_white():
+    shares = torch.zeros(1, 4, 1, 2, 2)
+    for part in range(3):
+        shares[0, part, 0, part // 2, part % 2] = 1
+    shown = coloured(shares, colours=2)[0]
+    wanted = [matplotlib.colors.to_rgb(COLOURS[i]) for i in (0, 1, 0)]
+    torch.testing.assert_close(shown[0, 0], torch.tensor(wanted[0]))
+    torch.testing.assert_close(shown[0, 1], torch.tensor(wanted[1]))
+    torch.testing.assert_close(shown[1, 0], torch.tensor(wanted[2]))
+    assert shown[1, 1].eq(1).all()
+    assert COLOURS[:4] == ("tab:blue", "tab:red", "tab:green", "tab:orange")
+
+
+def test_ink_is_black_on_white():
+    assert grey(torch.ones(1, 1, 2, 2)).eq(0).all()
+    assert grey(torch.zeros(1, 1, 2, 2)).eq(1).all()
+    colour = torch.rand(1, 3, 2, 2)
+    assert torch.equal(grey(colour), colour.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("steps", [(3,), (2, 2), (2, 2, 2)])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_row_for_each_level(tmp_path, steps, given, images):
+    rnp = RNP(tiny(steps=steps))
+    parse_figure(rnp.parse(images), tmp_path / "parse.png", images if given else None)
+    picture = png.imread(tmp_path / "parse.png")
+    rows = len(steps) + 1 + given
+    assert picture.shape[0] / picture.shape[1] == pytest.approx(rows / 4, rel=0.01)
+    assert np.ptp(picture[..., :3]) > 0.5
+    assert [p.name for p in tmp_path.iterdir()] == ["parse.png"]

@@ -1,0 +1,261 @@
+"""The model and the guide as Pyro programs."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import (
+    MCMC,
+    NUTS,
+    SVI,
+    Importance,
+    Predictive,
+    Trace_ELBO,
+    TraceMeanField_ELBO,
+)
+
+from pyro_rnp import RNP, RNPConfig
+from pyro_rnp.affine import glimpse
+from pyro_rnp.model import part_term
+from tests.conftest import tiny
+
+LATENT = {"z"}
+DETERMINISTIC = {
+    "canvas", "z/0", "z/1", "z/0/0", "z/0/1", "z/1/0", "z/1/1",
+    "a/0", "a/1", "a/0/0", "a/0/1", "a/1/0", "a/1/1",
+}  # fmt: skip
+ESTIMATORS = [Trace_ELBO, TraceMeanField_ELBO]
+
+
+def analytic_kl(posterior):
+    """KL(N(loc, diag scale^2) || N(0, I)) in nats, (N,)."""
+    loc, scale = posterior.base_dist.loc, posterior.base_dist.scale
+    return 0.5 * (loc**2 + scale**2 - 1 - 2 * scale.log()).sum(-1)
+
+
+def test_the_sites_have_the_documented_names_and_shapes(rnp, images):
+    model = poutine.trace(rnp.model).get_trace(images)
+    model.compute_log_prob()
+    nodes = {n: s for n, s in model.nodes.items() if s["type"] == "sample"}
+    assert set(nodes) == {"images", "x"} | LATENT | DETERMINISTIC
+    for name, site in nodes.items():
+        if name != "images":
+            assert site["fn"].batch_shape == (4,), name
+            assert [f.name for f in site["cond_indep_stack"]] == ["images"], name
+            assert bool(site["infer"].get("_deterministic")) == (name in DETERMINISTIC), name
+    assert model.nodes["x"]["fn"].event_shape == model.nodes["canvas"]["value"].shape[1:]
+    guide = poutine.trace(rnp.guide).get_trace(images)
+    assert {n for n, s in guide.nodes.items() if s["type"] == "sample"} == {"images"} | LATENT
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+def test_svi_learns(estimator, feedback, images):
+    rnp = RNP(tiny(feedback=feedback))
+    svi = SVI(rnp.model, rnp.guide, pyro.optim.Adam({"lr": 1e-2}), estimator())
+    losses = [svi.step(images) for _ in range(60)]
+    assert all(map(math.isfinite, losses))
+    assert sum(losses[-5:]) < sum(losses[:5]) - 20
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+@pytest.mark.parametrize("pixel_layers", ["generated", "shared"])
+@pytest.mark.parametrize("steps", [(3,), (2, 2), (2, 2, 2)])
+def test_every_parameter_gets_a_finite_gradient(estimator, feedback, pixel_layers, steps, images):
+    rnp = RNP(tiny(feedback=feedback, pixel_layers=pixel_layers, steps=steps))
+    elbo = estimator()(rnp.model, rnp.guide)  # a torch module
+    assert {id(p) for p in elbo.parameters()} == {id(p) for p in rnp.parameters()}
+    elbo(images).backward()
+    for name, p in rnp.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+    for name, p in rnp.model.named_parameters():
+        assert p.grad.abs().max() > 0, name
+
+
+def test_both_estimators_agree_and_the_kl_is_the_analytic_one(rnp, images):
+    n = 400
+    losses = {
+        e: torch.tensor([e().loss(rnp.model, rnp.guide, images) for _ in range(n)])
+        for e in ESTIMATORS
+    }
+    mean = {e: x.mean() for e, x in losses.items()}
+    error = sum(x.var() / n for x in losses.values()).sqrt()
+    assert (mean[Trace_ELBO] - mean[TraceMeanField_ELBO]).abs() < 4 * error
+    assert error < 0.5, "the comparison would see a KL that is off by a few nats"
+
+    posterior = rnp.guide.posterior(images)
+    pyro.set_rng_seed(1)
+    loss = TraceMeanField_ELBO().loss(rnp.model, rnp.guide, images)
+    pyro.set_rng_seed(1)
+    z = rnp.guide(images)
+    likelihood = dist.Normal(rnp.model.recursion(z).canvas, 0.5).log_prob(images).sum()
+    torch.testing.assert_close(loss + likelihood.item(), analytic_kl(posterior).sum().item())
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_kl_weight_weighs_the_kl_alone(estimator, rnp, images):
+    def loss(weight):
+        other = RNP(tiny(kl_weight=weight)).eval()
+        other.load_state_dict(rnp.state_dict())
+        pyro.set_rng_seed(3)
+        return estimator().loss(other.model, other.guide, images)
+
+    pyro.set_rng_seed(3)
+    z = rnp.guide(images)
+    posterior = rnp.guide.posterior(images)
+    sampled = (posterior.log_prob(z) - dist.Normal(0, 1).log_prob(z).sum(-1)).sum()
+    kl = sampled if estimator is Trace_ELBO else analytic_kl(posterior).sum()
+    assert loss(3.0) - loss(1.0) == pytest.approx(2 * kl.item(), rel=1e-4)
+
+
+def test_the_part_term_stands_in_training_alone(images):
+    rnp = RNP(tiny(steps=(2, 2, 2), part_weight=1.7))
+    pyro.set_rng_seed(2)
+    trace = poutine.trace(rnp.model).get_trace(images)
+    trace.compute_log_prob()
+    tree = trace.nodes["_RETURN"]["value"]
+    wanted = torch.zeros(4)
+    for part in tree:  # parts are held against the image, parts of parts against a part's glimpse
+        target = glimpse(images, part.action, 5)
+        wanted += (part.decoding - target).square().sum((1, 2, 3)) / 2
+    deep = part_term(tree, images) - wanted
+    assert (deep > 0).all()
+    got = trace.nodes["part_term"]["log_prob"]
+    torch.testing.assert_close(got, -1.7 * (wanted + deep) / (2 * 0.5**2))
+    rnp.eval()
+    assert "part_term" not in poutine.trace(rnp.model).get_trace(images).nodes
+    rnp.train()
+    assert "part_term" not in poutine.trace(rnp.model).get_trace(None, 4).nodes
+
+
+def test_the_part_term_is_the_glimpse_error_at_two_levels(rnp, images):
+    tree = rnp.parse(images)
+    wanted = sum((p.decoding - glimpse(images, p.action, 5)).square().sum((1, 2, 3)) for p in tree)
+    torch.testing.assert_close(part_term(tree, images), wanted / 2)
+    assert part_term(RNP(tiny(steps=(3,))).parse(images), images).eq(0).all()
+
+
+def test_no_gradient_goes_through_the_part_term_s_target(rnp, images):
+    images = images.clone().requires_grad_()
+    part_term(rnp.parse(images.detach()), images).sum().backward()
+    assert images.grad is None or images.grad.isfinite().all()
+    tree = rnp.parse(images.detach())
+    moved = [p.action for p in tree]
+    grads = torch.autograd.grad(part_term(tree, images.detach()).sum(), moved, allow_unused=True)
+    last = grads[-1]  # the last step's action feeds no further decoding
+    assert last is None or last.eq(0).all()
+
+
+def test_vectorised_particles_equal_a_loop_in_expectation(rnp, images):
+    def losses(vectorize, n, particles):
+        elbo = Trace_ELBO(
+            num_particles=particles, vectorize_particles=vectorize, max_plate_nesting=1
+        )
+        return torch.tensor([elbo.loss(rnp.model, rnp.guide, images) for _ in range(n)])
+
+    together, apart = losses(True, 30, 10), losses(False, 300, 1)
+    error = (together.var() / 30 + apart.var() / 300).sqrt()
+    assert (together.mean() - apart.mean()).abs() < 4 * error
+
+
+def test_samples_of_the_model_and_of_predictive(rnp):
+    tree = rnp.sample(5)
+    assert tree.canvas.shape == (5, 1, 8, 8)
+    draws = Predictive(rnp.model, num_samples=7)(None, 3)
+    assert draws["x"].shape == (7, 3, 1, 8, 8)
+    assert draws["a/1/0"].shape == (7, 3, 6)
+    noise = (draws["x"] - draws["canvas"]).flatten()
+    assert noise.std().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(2 * len(noise)))
+    vectorised = Predictive(rnp.model, num_samples=7, parallel=True)(None, 3)
+    assert vectorised["z/1"].shape == (7, 3, 3)
+    with pytest.raises(ValueError, match="num_images must be at least 1, got 0"):
+        rnp.sample(0)
+
+
+def test_conditioning_and_intervention_by_name(rnp, images):
+    z = torch.randn(4, 3)
+    tree = pyro.condition(rnp.model, {"z": z})(images)
+    torch.testing.assert_close(tree.canvas, rnp.model.recursion(z).canvas)
+    action = tree[1].action.clone()
+    action[:, 4] += 0.2
+    moved = poutine.trace(pyro.condition(pyro.do(rnp.model, {"a/1": action}), {"z": z})).get_trace(
+        images
+    )
+    after = moved.nodes["_RETURN"]["value"]
+    torch.testing.assert_close(after[1].action, action)
+    torch.testing.assert_close(after[0].canvas, tree[0].canvas)
+    assert not torch.allclose(after.canvas, tree.canvas)
+
+
+def test_importance_sampling_and_nuts_run_as_they_are(rnp, images):
+    posterior = Importance(rnp.model, rnp.guide, num_samples=20).run(images)
+    assert posterior.get_log_normalizer().isfinite()
+    mcmc = MCMC(NUTS(rnp.model), num_samples=3, warmup_steps=3, disable_progbar=True)
+    mcmc.run(images)
+    assert mcmc.get_samples()["z"].shape == (3, 4, 3)
+
+
+def test_parse_at_the_mean_and_at_a_sample(rnp, images):
+    assert torch.equal(rnp.parse(images).canvas, rnp.parse(images).canvas)
+    assert torch.equal(rnp.parse(images).program, rnp.guide.posterior(images).mean)
+    draws = torch.stack([rnp.parse(images, sample=True).program for _ in range(2000)])
+    scale = rnp.guide.posterior(images).base_dist.scale
+    error = scale / math.sqrt(2000)
+    assert ((draws.mean(0) - rnp.parse(images).program).abs() < 5 * error).all()
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (torch.rand(2, 8, 8), r"shape \(N, 1, 8, 8\), got \(2, 8, 8\)"),
+        (torch.rand(2, 1, 9, 8), r"shape \(N, 1, 8, 8\), got \(2, 1, 9, 8\)"),
+        (torch.rand(2, 3, 8, 8), r"shape \(N, 1, 8, 8\), got \(2, 3, 8, 8\)"),
+        (torch.rand(0, 1, 8, 8), "got an empty batch"),
+        (torch.full((2, 1, 8, 8), float("nan")), "NaN or infinite pixels"),
+        (torch.full((2, 1, 8, 8), 255.0), "values from 255 to 255"),
+        (-torch.ones(2, 1, 8, 8), "values from -1 to -1"),
+        (torch.ones(2, 1, 8, 8, dtype=torch.uint8), "got torch.uint8; divide bytes by 255"),
+    ],
+)
+def test_bad_images_get_one_sentence(rnp, bad, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        rnp.parse(bad)
+    if "NaN" not in sentence and "values" not in sentence:
+        with pytest.raises(ValueError, match=sentence):
+            rnp.model(bad)
+
+
+def test_half_precision_keeps_geometry_and_densities_in_full(images):
+    rnp = RNP(tiny())
+    elbo = TraceMeanField_ELBO()(rnp.model, rnp.guide)
+    pyro.set_rng_seed(1)
+    full = elbo(images)
+    pyro.set_rng_seed(1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = elbo(images)
+        tree = rnp.parse(images)
+    half.backward()
+    assert half.dtype == tree.canvas.dtype == tree[0].action.dtype == torch.float32
+    assert tree[0].program.dtype == torch.bfloat16
+    assert half.item() == pytest.approx(full.item(), rel=0.02)
+    assert all(p.grad.isfinite().all() for p in rnp.parameters())
+
+
+def test_the_default_is_the_paper_s():
+    assert RNP().config == RNPConfig.preset("mnist")
+
+
+@pytest.mark.gpu
+def test_a_step_on_cuda_equals_one_on_the_cpu(rnp, images):
+    z = torch.randn(4, 3)
+    on_cpu = rnp.model.recursion(z).canvas
+    on_gpu = rnp.cuda().model.recursion(z.cuda()).canvas
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-4, atol=1e-4)
+    loss = Trace_ELBO()(rnp.model, rnp.guide)(images.cuda())
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in rnp.parameters())

@@ -1,0 +1,150 @@
+"""Every script runs; a user's mistakes end in one sentence and overwrite nothing."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inference.data import load_data
+from pyro_rnp import load
+from pyro_rnp.affine import FIELDS
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+SMALL = [
+    "--model.steps=[2,2]", "--model.program_size=4", "--model.patch_size=6",
+    "--model.hypernet_units=5", "--model.network_units=5", "--model.encoder_channels=3",
+]  # fmt: skip
+
+
+def call(monkeypatch, name, *args):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
+    runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+
+
+def refused(monkeypatch, capsys, name, *args):
+    """The sentence with which a call ends."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        call(monkeypatch, name, *args)
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run of two steps, by the script itself in a process of its own."""
+    folder = tmp_path_factory.mktemp("scripts") / "run"
+    command = [sys.executable, SCRIPTS / "train.py", "--out", folder, "--epochs=1"]
+    ran = subprocess.run(
+        [*command, "--batch_size=600", *SMALL], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Look at the parse" in ran.stdout
+    assert "Warning" not in ran.stderr, ran.stderr
+    return folder
+
+
+def test_no_script_is_forgotten():
+    covered = {"train.py", "evaluate.py", "parse.py", "sample.py", "benchmark.py"}
+    assert {p.name for p in SCRIPTS.glob("*.py")} == covered
+    for path in SCRIPTS.glob("*.py"):
+        assert len(path.read_text().splitlines()) < 100, path
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in SCRIPTS.glob("*.py")))
+def test_help(monkeypatch, capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        call(monkeypatch, name, "--help")
+    assert ended.value.code == 0
+    assert "--help" in capsys.readouterr().out
+
+
+def test_train(run_folder):
+    assert {"config.json", "metrics.json", "parse.png"} <= {p.name for p in run_folder.iterdir()}
+
+
+def test_evaluate(monkeypatch, capsys, run_folder):
+    call(monkeypatch, "evaluate.py", run_folder)
+    scores = json.loads(capsys.readouterr().out)
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    assert scores == pytest.approx({k: v for k, v in metrics.items() if k.startswith("test_")})
+    call(monkeypatch, "evaluate.py", run_folder, "--split", "validation")
+    assert "validation_elbo" in json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """Two test digits as image files."""
+    images = load_data("digits").test.images[:2, 0]
+    files = [tmp_path / "a.png", tmp_path / "other" / "a.png"]
+    files[1].parent.mkdir()
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray((image * 255).round().byte().numpy()).save(file)
+    return files
+
+
+def test_parse(monkeypatch, run_folder, digits, tmp_path):
+    call(monkeypatch, "parse.py", run_folder, *digits, "--out", tmp_path / "out")
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == ["0-a.json", "0-a.png", "1-a.json", "1-a.png"]
+    found = json.loads((tmp_path / "out" / "1-a.json").read_text())
+    assert found["file"] == str(digits[1])
+    assert set(found["units"]) == set(FIELDS)
+    part = found["tree"]["parts"][1]["parts"][0]
+    assert (part["part"], list(part["action"])) == ("1/0", list(FIELDS))
+    config = load(run_folder).config
+    assert config.min_scale <= part["action"]["scale_x"] <= config.max_scale
+
+
+def test_sample(monkeypatch, run_folder, tmp_path):
+    for name, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
+        call(
+            monkeypatch,
+            "sample.py",
+            run_folder,
+            "--num=3",
+            f"--seed={seed}",
+            "--out",
+            tmp_path / name,
+        )
+    a, b, c = (np.asarray(Image.open(tmp_path / n)) for n in ("a.png", "b.png", "c.png"))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_benchmark(monkeypatch, capsys, tmp_path):
+    out = tmp_path / "benchmark.json"
+    small = ["--repeats=2", "--steps=1", "--batch_sizes=[2]", "--presets=[fast]"]
+    call(monkeypatch, "benchmark.py", *small, "--out", out)
+    rows = json.loads(out.read_text())["rows"]
+    assert {row["what"] for row in rows} == {"literal port", "preset fast"}
+    assert all(row["images_per_second"] > 0 for row in rows)
+
+
+def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
+    def no(name, *args):
+        return refused(monkeypatch, capsys, name, *args)
+
+    kept = {p: p.read_bytes() for p in run_folder.iterdir() if p.is_file()}
+    assert "exists already" in no("train.py", "--out", run_folder, *SMALL)
+    assert "does not exist" in no("train.py", "--data=mnist", "--data-root", tmp_path / "no")
+    assert "--minuts" in no("train.py", "--minuts=3")
+    assert "config.json does not exist" in no("evaluate.py", tmp_path)
+    assert "images" in no("parse.py", run_folder)
+    assert "does not exist" in no("parse.py", run_folder, tmp_path / "no.png")
+    (tmp_path / "text.png").write_text("hello")
+    assert "not an image" in no("parse.py", run_folder, digits[0], tmp_path / "text.png")
+    assert "exists already" in no("parse.py", run_folder, digits[0], "--out", tmp_path)
+    Image.fromarray(np.zeros((5, 9), np.uint8)).save(tmp_path / "small.png")
+    assert "9 x 5 pixels" in no("parse.py", run_folder, tmp_path / "small.png")
+    assert "num_images" in no("sample.py", run_folder, "--num=0", "--out", tmp_path / "s.png")
+    assert "exists already" in no("sample.py", run_folder, "--out", digits[0])
+    assert all(p.read_bytes() == data for p, data in kept.items())

@@ -1,0 +1,204 @@
+"""Training: what a run leaves, that it learns, resumes, skips what is not finite, and stops."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+import inference.training
+from inference.data import ImageSet, Splits, load_data
+from inference.training import MAX_SKIPS, TrainConfig, TrainingFailed, loader, schedule, train
+from pyro_rnp import RNP, RNPConfig, load
+from tests.conftest import tiny
+
+METRICS = {
+    "test_sse", "test_sse_mean", "test_mse", "test_kl", "test_elbo", "test_explained",
+    "images_seen", "seconds", "images_per_second", "skipped_steps", "parameters",
+}  # fmt: skip
+CONFIG = tiny(image_size=28, patch_size=6)
+
+
+def splits(n=64):
+    """A few digits."""
+    data = load_data("digits")
+    return Splits(data.train[:n], data.validation[:8], data.test[:8])
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Train on a few digits."""
+    made = splits()
+    monkeypatch.setattr(inference.training, "load_data", lambda *_: made)
+    return made
+
+
+def config(folder, **changes):
+    values = {"epochs": 1, "batch_size": 16, "out": str(folder), "model": CONFIG}
+    return TrainConfig(**{**values, **changes})
+
+
+@pytest.mark.parametrize("elbo", ["Trace_ELBO", "TraceMeanField_ELBO"])
+def test_a_run_leaves_what_the_readme_says(few, tmp_path, elbo):
+    folder = train(config(tmp_path / "run", elbo=elbo, epochs=2))
+    names = {p.name for p in folder.iterdir()}
+    assert names == {
+        "config.json", "model.safetensors", "metrics.json", "parse.png", "last.ckpt", "curves"
+    }  # fmt: skip
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics.keys() == METRICS
+    assert metrics["images_seen"] == 128
+    assert metrics["skipped_steps"] == 0
+    rnp = load(folder)
+    assert metrics["parameters"] == sum(p.numel() for p in rnp.parameters())
+    assert rnp.config == CONFIG
+    notes = json.loads((folder / "config.json").read_text())
+    assert notes["training"]["elbo"] == elbo
+    with (folder / "curves" / "metrics.csv").open() as file:
+        curve = [row for row in csv.DictReader(file) if row["val_sse"]]
+    assert [float(row["images_seen"]) for row in curve] == [64, 128]
+    assert any(p.name.startswith("events") for p in (folder / "curves").iterdir())
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 8
+
+
+def test_it_learns_and_the_same_seed_learns_the_same(few, tmp_path):
+    runs = [train(config(tmp_path / str(i), epochs=15, seed=5, learning_rate=5e-3)) for i in (0, 1)]
+    first, second = (load(run).state_dict() for run in runs)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    with (runs[0] / "curves" / "metrics.csv").open() as file:
+        sse = [float(row["val_sse"]) for row in csv.DictReader(file) if row["val_sse"]]
+    assert sse[-1] < sse[0] - 10
+
+
+def test_a_run_goes_on_where_it_stopped(few, tmp_path):
+    folder = train(config(tmp_path / "run"))
+    before = load(folder).state_dict()
+    train(config(None, out=None, resume=str(folder), epochs=3))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["images_seen"] == 3 * 64
+    assert any(not torch.equal(before[k], v) for k, v in load(folder).state_dict().items())
+
+
+def test_a_run_of_another_architecture_is_not_resumed(few, tmp_path):
+    folder = train(config(tmp_path / "run"))
+    kept = {p: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    with pytest.raises(ValueError, match="another architecture than the one asked for"):
+        train(config(None, resume=str(folder), out=None, model=tiny(image_size=28)))
+    assert all(p.read_bytes() == data for p, data in kept.items())
+
+
+def test_nothing_to_resume(few, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json does not exist"):
+        train(config(None, resume=str(tmp_path / "nowhere")))
+    folder = train(config(tmp_path / "run"))
+    (folder / "last.ckpt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no last\.ckpt"):
+        train(config(None, resume=str(folder)))
+
+
+def test_a_damaged_checkpoint_is_named(few, tmp_path):
+    folder = train(config(tmp_path / "run"))
+    path = folder / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"last\.ckpt is damaged"):
+        train(config(None, resume=str(folder), epochs=2))
+
+
+def test_a_folder_that_exists_is_not_touched(few, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").write_text("x")
+    with pytest.raises(FileExistsError, match="exists already; name another with --out"):
+        train(config(tmp_path / "run"))
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine"]
+
+
+def test_data_that_do_not_fit_the_model_leave_no_folder(few, tmp_path):
+    with pytest.raises(ValueError, match=r"must have shape \(N, 1, 8, 8\)"):
+        train(config(tmp_path / "run", model=tiny()))
+    assert not (tmp_path / "run").exists()
+
+
+def overflowing(images):
+    """Images whose squared error is infinite in float32."""
+    return ImageSet(torch.full_like(images.images, 1e30), images.labels)
+
+
+def test_a_step_that_is_not_finite_is_counted_reported_and_not_applied(
+    monkeypatch, tmp_path, capsys
+):
+    data = splits(16)
+    bad = overflowing(data.train[:4])
+    together = ImageSet(
+        torch.cat([data.train.images[:4], bad.images]), torch.zeros(8, dtype=torch.long)
+    )
+    mixed = Splits(together, data.validation, data.test)
+    monkeypatch.setattr(inference.training, "load_data", lambda *_: mixed)
+    folder = train(config(tmp_path / "run", batch_size=1, epochs=2))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["skipped_steps"] == 8
+    assert capsys.readouterr().out.count("the gradient is not finite") == 8
+    assert all(t.isfinite().all() for t in load(folder).state_dict().values())
+
+
+def test_training_that_cannot_recover_stops_with_the_last_good_weights(monkeypatch, tmp_path):
+    data = splits(100)
+    hopeless = Splits(overflowing(data.train), data.validation, data.test)
+    monkeypatch.setattr(inference.training, "load_data", lambda *_: hopeless)
+    with pytest.raises(TrainingFailed, match=f"{MAX_SKIPS} steps in a row .* first at step"):
+        train(config(tmp_path / "run", batch_size=1, epochs=1, seed=3))
+    torch.manual_seed(0)
+    saved = load(tmp_path / "run").state_dict()
+    import lightning
+
+    lightning.seed_everything(3, workers=True, verbose=False)
+    fresh = RNP(CONFIG).state_dict()
+    assert all(torch.equal(saved[k], fresh[k]) for k in fresh)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_minutes_end_training(few, tmp_path):
+    folder = train(config(tmp_path / "run", epochs=None, minutes=0.03))
+    assert 1.8 <= json.loads((folder / "metrics.json").read_text())["seconds"] < 30
+
+
+def test_batches_cover_the_images_in_another_order_every_epoch():
+    images = torch.arange(10.0).view(10, 1, 1, 1)
+    data = ImageSet(images, torch.arange(10))
+    shuffled = loader(data, 3, shuffle=True)
+    epochs = [[batch.flatten().tolist() for batch in shuffled] for _ in range(3)]
+    assert all([len(b) for b in epoch] == [3, 3, 3] for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    in_order = torch.cat(list(loader(data, 3, shuffle=False)))
+    assert torch.equal(in_order, images)
+    assert [len(b) for b in loader(data, 50, shuffle=True)] == [10]
+
+
+def test_the_learning_rate_rises_and_falls():
+    assert [schedule(s, 4, 0.0) for s in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    falling = [schedule(100, 4, p / 10) for p in range(11)]
+    assert falling == sorted(falling, reverse=True)
+    assert falling[-1] == pytest.approx(0)
+    assert schedule(100, 4, 1.5) == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"epochs": 0}, "epochs must be positive, got 0"),
+        ({"epochs": None, "minutes": -1.0}, "minutes must be positive"),
+        ({"epochs": None, "minutes": float("nan")}, "minutes must be positive"),
+        ({"minutes": 1.0}, "epochs and minutes exclude each other"),
+        ({"batch_size": 0}, "batch_size must be positive"),
+        ({"warmup": -1}, "warmup must not be negative"),
+    ],
+)
+def test_values_out_of_range(tmp_path, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        config(tmp_path, **changes)
+
+
+def test_the_default_trains_the_fast_preset_for_four_minutes():
+    default = TrainConfig()
+    assert default.model == RNPConfig.preset("fast")
+    assert default.duration.total_seconds() == 240

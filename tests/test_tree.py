@@ -1,0 +1,63 @@
+"""ParseTree: names, paths, views and JSON."""
+
+import json
+
+import torch
+
+from pyro_rnp import RNP
+from pyro_rnp.affine import FIELDS, matrix
+from tests.conftest import tiny
+
+
+def test_paths_and_names(rnp, images):
+    tree = rnp.parse(images)
+    assert tree.level == 2
+    assert [path for path, _ in tree.walk()] == [(), (0,), (0, 0), (0, 1), (1,), (1, 0), (1, 1)]
+    assert tree[1][0] is dict(tree.walk())[1, 0]
+    assert tree[1][0].level == 0
+    assert [len(tree.nodes(d)) for d in range(3)] == [1, 2, 4]
+    sites = tree.sites()
+    assert set(sites) == {
+        "canvas", "z", "z/0", "z/1", "z/0/0", "z/0/1", "z/1/0", "z/1/1",
+        "a/0", "a/1", "a/0/0", "a/0/1", "a/1/0", "a/1/1",
+    }  # fmt: skip
+    assert sites["z/1/0"] is tree[1][0].program
+
+
+def test_matrices_compose_down_the_tree(rnp, images):
+    tree = rnp.parse(images)
+    assert tree.matrices(2).shape == (4, 4, 2, 3)
+    torch.testing.assert_close(tree.matrices(1)[:, 1], matrix(tree[1].action))
+    corner = torch.tensor([1.0, -1.0])
+    m_part, m_sub, m = matrix(tree[1].action), matrix(tree[1][0].action), tree.matrices(2)[:, 2]
+    inner = m_sub[..., :2] @ corner + m_sub[..., 2]
+    through = (m_part[..., :2] @ inner.unsqueeze(-1)).squeeze(-1) + m_part[..., 2]
+    torch.testing.assert_close(m[..., :2] @ corner + m[..., 2], through)
+
+
+def test_map_takes_images_out_of_the_batch(rnp, images):
+    whole, part = rnp.parse(images), rnp.parse(images).map(lambda t: t[1:3])
+    assert part.canvas.shape == (2, 1, 8, 8)
+    for name, value in part.sites().items():
+        assert torch.equal(value, whole.sites()[name][1:3])
+
+
+def test_a_tree_as_json(rnp, images):
+    tree = rnp.parse(images)
+    node = json.loads(json.dumps(tree.to_dict(2)))
+    assert node["part"] == "image"
+    assert "action" not in node
+    sub = node["parts"][1]["parts"][0]
+    assert sub["part"] == "1/0"
+    assert "parts" not in sub
+    assert list(sub["action"]) == list(FIELDS)
+    torch.testing.assert_close(
+        torch.tensor(list(sub["action"].values())), tree[1][0].action[2].detach()
+    )
+    assert len(sub["program"]) == 3
+
+
+def test_one_level_deep():
+    tree = RNP(tiny(steps=(3,))).sample(2)
+    assert (tree.level, len(tree), tree[0].level) == (1, 3, 0)
+    assert torch.equal(tree[2].canvas, tree[2].decoding)
