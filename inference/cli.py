@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +21,6 @@ def run(main: Callable[[], Any]) -> None:
 
     With PYRO_RNP_TRACEBACK set in the environment, the traceback is shown instead.
     """
-    warnings.filterwarnings("ignore", module="lightning")  # advice on data loaders, mostly
     if os.environ.get("PYRO_RNP_TRACEBACK"):
         main()
         return

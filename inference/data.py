@@ -116,7 +116,7 @@ def _omniglot(root: Path) -> Splits:
 def _omniglot_npz(root: Path, background: bool) -> ImageSet:
     path = root / "omniglot-npz" / f"omniglot_{'background' if background else 'evaluation'}.npz"
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             ink = torch.from_numpy(~arrays["images"]).flatten(0, 1).unsqueeze(1)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; Omniglot needs both npz files.") from None
@@ -140,17 +140,21 @@ def _shrink(ink: Tensor) -> Tensor:
 
 
 def _download(source: Callable[..., Any], root: Path, **which: Any) -> Any:
+    """A torchvision data set, downloaded unless it is there."""
+    try:
+        return source(root=str(root), download=False, **which)
+    except (RuntimeError, ValueError, AssertionError, EOFError) as error:
+        if "not found" not in str(error):
+            raise ValueError(
+                f"{source.__name__} in {root} is damaged ({error}); delete it and it is "
+                "downloaded again."
+            ) from error
     try:
         return source(root=str(root), download=True, **which)
     except (RuntimeError, OSError) as error:
         raise FileNotFoundError(
             f"{source.__name__} is not in {root} and cannot be downloaded ({error}); "
             "name the folder that holds it with --data-root."
-        ) from error
-    except (ValueError, AssertionError) as error:
-        raise ValueError(
-            f"{source.__name__} in {root} is damaged ({error}); delete it and it is "
-            "downloaded again."
         ) from error
 
 

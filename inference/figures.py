@@ -33,7 +33,7 @@ def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tens
     return (1 - torch.einsum("nphw,pr->nhwr", ink, 1 - inks)).clamp(0, 1)
 
 
-def grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
+def grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w 3"]:
     """Ink as black on white, colour images as they are; (N, H, W, 3)."""
     shown = images.clamp(0, 1).permute(0, 2, 3, 1)
     return shown if shown.shape[-1] == 3 else (1 - shown[..., :1]).expand(-1, -1, -1, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 import zipfile
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -59,7 +60,7 @@ class TrainConfig:
     """Passes through the training images; the learning rate falls to zero over them."""
     minutes: float | None = None
     """Train for so long instead. With neither, 4 minutes."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Images per step."""
     learning_rate: float = 1e-3
     """Adam's step size at its peak."""
@@ -276,7 +277,9 @@ def train(config: TrainConfig) -> Path:
     batches = loader(splits.train, config.batch_size, shuffle=True)
     held_out = loader(splits.validation[:1000], 500, shuffle=False)
     try:
-        trainer.fit(module, batches, held_out, ckpt_path=checkpoint, weights_only=True)
+        with warnings.catch_warnings():  # advice on data loaders and folders that does not apply
+            warnings.filterwarnings("ignore", module="lightning")
+            trainer.fit(module, batches, held_out, ckpt_path=checkpoint, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         if checkpoint is None or module.images_seen > 0:
             raise

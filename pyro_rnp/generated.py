@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 Layer = Callable[[Tensor], Tensor]
 """(programs, columns, in) -> (programs, columns, out): one program's layer on each row."""
@@ -59,9 +58,10 @@ class _Record(torch.autograd.Function):
         return weight.view_as(weight)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None]:
         assert grad is None  # the recorded weight is seen by `_Apply` alone
+        if torch.is_grad_enabled():  # create_graph=True: the tape would hide a dependence
+            raise RuntimeError("Generated layers have first derivatives only.")
         return ctx.tape.weight_gradient(), None
 
 
@@ -76,7 +76,6 @@ class _Apply(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         ctx.tape.record(x, dy)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_rnp.affine import full_precision
 from pyro_rnp.config import RNPConfig
@@ -27,7 +28,7 @@ class DiagonalNormal(nn.Module):
         self.kl_weight = config.kl_weight
         self.encoder = Encoder(config, 2 * config.program_size)
 
-    def posterior(self, images: Float[Tensor, "n c h w"]) -> dist.TorchDistribution:
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
         """q(z^K | x): batch shape (N,), event shape (|z|,)."""
         loc, raw_scale = full_precision(self.encoder(images)).chunk(2, -1)
         return dist.Normal(loc, F.softplus(raw_scale) + 1e-4).to_event(1)
@@ -36,4 +37,4 @@ class DiagonalNormal(nn.Module):
         """Sample the site `z`, (N, |z|)."""
         register(self)
         with pyro.plate("images", len(images), dim=-1), poutine.scale(scale=self.kl_weight):
-            return pyro.sample("z", self.posterior(images))
+            return pyro.sample("z", self.posterior(images))  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pyro.distributions as dist
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_rnp.config import RNPConfig
 
@@ -19,5 +20,5 @@ class NormalLikelihood(nn.Module):
         super().__init__()
         self.sigma = config.sigma
 
-    def forward(self, canvas: Tensor) -> dist.TorchDistribution:
+    def forward(self, canvas: Tensor) -> Distribution:
         return dist.Normal(canvas, self.sigma).to_event(3)

@@ -34,9 +34,7 @@ class Model(nn.Module):
         self.recursion = Recursion(config)
         self.likelihood = NormalLikelihood(config)
 
-    def forward(
-        self, images: Float[Tensor, "n c h w"] | None = None, num_images: int = 1
-    ) -> ParseTree:
+    def forward(self, images: Tensor | None = None, num_images: int = 1) -> ParseTree:
         """Run the program.
 
         Args:
@@ -109,11 +107,11 @@ class RNP(nn.Module):
         self.model = Model(self.config)
         self.guide = DiagonalNormal(self.config)
 
-    def parse(self, images: Float[Tensor, "n c h w"], sample: bool = False) -> ParseTree:
+    def parse(self, images: Tensor, sample: bool = False) -> ParseTree:
         """Take images apart: run the programs at the posterior's mean, or at a sample of it.
 
         Args:
-            images: (N, C, H, W) in [0, 1].
+            images: (N, C, H, W) in [0, 1], looked at before use.
             sample: draw z^K from q(z^K | x) instead of taking its mean.
 
         Raises:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_rnp.config import RNPConfig
 
@@ -22,5 +23,5 @@ class StandardNormal(nn.Module):
         super().__init__()
         self.register_buffer("loc", torch.zeros(config.program_size), persistent=False)
 
-    def forward(self) -> dist.TorchDistribution:
+    def forward(self) -> Distribution:
         return dist.Normal(self.loc, 1.0).to_event(1)

@@ -116,7 +116,7 @@ class ParseTree:
         """One image's tree as JSON types: sites, actions by field (in their units), programs."""
         node: dict[str, Any] = {
             "part": "/".join(map(str, name)) or "image",
-            "ink": float(self.canvas[image].sum()),
+            "ink": self.canvas[image].detach().sum().item(),
             "program": self.program[image].tolist(),
         }
         if self.action is not None:
