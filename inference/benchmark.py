@@ -48,13 +48,17 @@ def training_step(what: str, batch_size: int) -> Callable[[], None]:
 
 
 def compare(
-    whats: Sequence[str], batch_sizes: Sequence[int], steps: int = 3, repeats: int = 7
+    whats: Sequence[str],
+    batch_sizes: Sequence[int],
+    steps: int = 3,
+    repeats: int = 7,
+    memory: bool = True,
 ) -> list[dict[str, Any]]:
     """Images per second of training, in turn: each of `repeats` rounds times `steps` of each.
 
     Returns:
         A row for each batch size and what: the median over rounds, and the median over rounds of
-        its ratio to the first what.
+        its ratio to the first what, and the peak memory, see `peak_memory`, if `memory`.
     """
     keep_large_blocks()
     rows = []
@@ -77,7 +81,7 @@ def compare(
                     "batch_size": batch_size,
                     "images_per_second": statistics.median(rates[what]),
                     "ratio": statistics.median(ratios),
-                    "peak_gib": peak_memory(what, batch_size),
+                    "peak_gib": peak_memory(what, batch_size) if memory else None,
                 }
             )
     return rows

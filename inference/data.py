@@ -129,9 +129,13 @@ def _omniglot_torchvision(root: Path, background: bool) -> ImageSet:
     import torchvision.datasets
 
     made = _download(torchvision.datasets.Omniglot, root, background=background)
-    drawings = [(np.asarray(image) == 0, label) for image, label in made]
-    ink = torch.from_numpy(np.stack([image for image, _ in drawings])).unsqueeze(1)
-    return ImageSet(_shrink(ink), torch.tensor([label for _, label in drawings]))
+    # torchvision lists folders in the file system's order; ours is by alphabet, character, drawing.
+    names = [
+        (*Path(made._characters[label]).parts, file) for file, label in made._flat_character_images
+    ]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    ink = torch.from_numpy(np.stack([np.asarray(made[i][0]) == 0 for i in order])).unsqueeze(1)
+    return ImageSet(_shrink(ink), torch.arange(len(ink)) // 20)
 
 
 def _shrink(ink: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def strokes(
     random = torch.Generator().manual_seed(seed)
     places, present = _characters()
     labels = torch.randint(CHARACTERS, (n,), generator=random)
-    drawn = [_draw(places[c], present[c], random) for c in labels.split(500)]
+    drawn = [_draw(places[c], present[c], random) for c in labels.split(50)]
     images, segments = (torch.cat(values) for values in zip(*drawn, strict=True))
     return images, labels, segments
 
@@ -90,12 +90,12 @@ def _draw(points: Tensor, present: Tensor, random: torch.Generator) -> tuple[Ten
     line = 0.36 * line @ whole[..., :2].mT + whole[..., 2:].mT + centre.unsqueeze(-2)
 
     pixel = (torch.arange(SIZE) + 0.5) * 2 / SIZE - 1
-    grid = torch.stack(torch.meshgrid(pixel, pixel, indexing="xy"), -1).view(1, -1, 1, 2)
+    x, y = (axis.reshape(-1, 1) for axis in torch.meshgrid(pixel, pixel, indexing="xy"))
     ink = torch.zeros(n, MAX_PARTS * MAX_STROKES, SIZE * SIZE)
     for i, (at, there) in enumerate(
         zip(line.flatten(1, 2).unbind(1), present.flatten(1).unbind(1), strict=True)
     ):
-        distance = _distance(grid, at[there]) * SIZE / 2
+        distance = _distance(x, y, at[there]) * SIZE / 2
         ink[there, i] = (WIDTH / 2 + 0.5 - distance).clamp(0, 1)
     strongest, stroke = ink.max(1)
     stroke = torch.where(strongest > 0, stroke, -1).view(n, SIZE, SIZE)
@@ -103,12 +103,12 @@ def _draw(points: Tensor, present: Tensor, random: torch.Generator) -> tuple[Ten
     return strongest.view(n, 1, SIZE, SIZE), torch.stack([part, stroke], 1)
 
 
-def _distance(grid: Tensor, line: Tensor) -> Tensor:
-    """Distance of each pixel (1, p, 1, 2) to each polyline (n, points, 2): (n, p)."""
-    a, b = line[:, None, :-1], line[:, None, 1:]
-    along = ((grid - a) * (b - a)).sum(-1) / (b - a).square().sum(-1)
-    nearest = a + along.clamp(0, 1).unsqueeze(-1) * (b - a)
-    return (grid - nearest).norm(dim=-1).amin(-1)
+def _distance(x: Tensor, y: Tensor, line: Tensor) -> Tensor:
+    """Distance of pixels at x, y (p, 1) to each polyline (n, points, 2): (n, p)."""
+    a, step = line[:, None, :-1], (line[:, 1:] - line[:, :-1]).unsqueeze(1)
+    (dx, dy), (u, v) = step.unbind(-1), ((x - a[..., 0]), (y - a[..., 1]))
+    along = ((u * dx + v * dy) / (dx * dx + dy * dy)).clamp(0, 1)
+    return ((u - along * dx).square() + (v - along * dy).square()).amin(-1).sqrt()
 
 
 def _rotation(angle: Tensor) -> Tensor:

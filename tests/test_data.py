@@ -163,13 +163,13 @@ def test_torchvision_s_omniglot_equals_the_npz_files(tmp_path, monkeypatch):
     from inference.data import _omniglot_npz, _omniglot_torchvision
 
     with np.load(DATA / "omniglot-npz" / "omniglot_background.npz") as arrays:
-        characters = [0, 1, 20, 500]
+        characters, images = [0, 1, 20, 500], arrays["images"]
         for k in characters:
             folder = "omniglot-py/images_background"
             folder = tmp_path / folder / arrays["alphabet"][k] / arrays["character"][k]
             folder.mkdir(parents=True)
             for d in range(20):
-                Image.fromarray(arrays["images"][k, d]).save(
+                Image.fromarray(images[k, d]).save(
                     folder / f"{arrays['char_id'][k]:04d}_{d + 1:02d}.png"
                 )
     monkeypatch.setattr(torchvision.datasets.Omniglot, "_check_integrity", lambda self: True)

@@ -55,8 +55,8 @@ def test_the_sites_have_the_documented_names_and_shapes(rnp, images):
 @pytest.mark.parametrize("feedback", ["canvas", "decoding"])
 def test_svi_learns(estimator, feedback, images):
     rnp = RNP(tiny(feedback=feedback))
-    svi = SVI(rnp.model, rnp.guide, pyro.optim.Adam({"lr": 1e-2}), estimator())
-    losses = [svi.step(images) for _ in range(60)]
+    svi = SVI(rnp.model, rnp.guide, pyro.optim.Adam({"lr": 2e-2}), estimator())
+    losses = [svi.step(images) for _ in range(40)]
     assert all(map(math.isfinite, losses))
     assert sum(losses[-5:]) < sum(losses[:5]) - 20
 
@@ -78,15 +78,15 @@ def test_every_parameter_gets_a_finite_gradient(estimator, feedback, pixel_layer
 
 
 def test_both_estimators_agree_and_the_kl_is_the_analytic_one(rnp, images):
-    n = 400
+    n, many = 50, images.repeat(25, 1, 1, 1)
     losses = {
-        e: torch.tensor([e().loss(rnp.model, rnp.guide, images) for _ in range(n)])
+        e: torch.tensor([e().loss(rnp.model, rnp.guide, many) / 100 for _ in range(n)])
         for e in ESTIMATORS
     }
     mean = {e: x.mean() for e, x in losses.items()}
     error = sum(x.var() / n for x in losses.values()).sqrt()
     assert (mean[Trace_ELBO] - mean[TraceMeanField_ELBO]).abs() < 4 * error
-    assert error < 0.5, "the comparison would see a KL that is off by a few nats"
+    assert error < 0.05, "the comparison would see a KL that is off by a fraction of a nat"
 
     posterior = rnp.guide.posterior(images)
     pyro.set_rng_seed(1)
@@ -159,8 +159,8 @@ def test_vectorised_particles_equal_a_loop_in_expectation(rnp, images):
         )
         return torch.tensor([elbo.loss(rnp.model, rnp.guide, images) for _ in range(n)])
 
-    together, apart = losses(True, 30, 10), losses(False, 300, 1)
-    error = (together.var() / 30 + apart.var() / 300).sqrt()
+    together, apart = losses(True, 30, 10), losses(False, 80, 1)
+    error = (together.var() / 30 + apart.var() / 80).sqrt()
     assert (together.mean() - apart.mean()).abs() < 4 * error
 
 
@@ -204,10 +204,11 @@ def test_importance_sampling_and_nuts_run_as_they_are(rnp, images):
 def test_parse_at_the_mean_and_at_a_sample(rnp, images):
     assert torch.equal(rnp.parse(images).canvas, rnp.parse(images).canvas)
     assert torch.equal(rnp.parse(images).program, rnp.guide.posterior(images).mean)
-    draws = torch.stack([rnp.parse(images, sample=True).program for _ in range(2000)])
+    draws = rnp.parse(images.repeat(2000, 1, 1, 1), sample=True).program.view(2000, 4, 3)
     scale = rnp.guide.posterior(images).base_dist.scale
     error = scale / math.sqrt(2000)
     assert ((draws.mean(0) - rnp.parse(images).program).abs() < 5 * error).all()
+    assert ((draws.std(0) / scale - 1).abs() < 5 / math.sqrt(2 * 2000)).all()
 
 
 @pytest.mark.parametrize(

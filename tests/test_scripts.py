@@ -122,7 +122,7 @@ def test_sample(monkeypatch, run_folder, tmp_path):
 
 def test_benchmark(monkeypatch, capsys, tmp_path):
     out = tmp_path / "benchmark.json"
-    small = ["--repeats=2", "--steps=1", "--batch_sizes=[2]", "--presets=[fast]"]
+    small = ["--repeats=2", "--steps=1", "--batch_sizes=[2]", "--presets=[fast]", "--memory=false"]
     call(monkeypatch, "benchmark.py", *small, "--out", out)
     rows = json.loads(out.read_text())["rows"]
     assert {row["what"] for row in rows} == {"literal port", "preset fast"}
