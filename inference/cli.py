@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from inference.training import TrainConfig
-from pyro_rnp import RNPConfig
+from pyro_rnp import RNPConfig, __version__
 from pyro_rnp.checkpoint import load_config
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -41,7 +41,7 @@ def parser(description: str, epilog: str = "") -> ArgumentParser:
         epilog=epilog,
         usage="%(prog)s [options]",
         exit_on_error=False,
-        version="pyro-rnp 0.1.0",
+        version=f"pyro-rnp {__version__}",
     )
 
 
@@ -74,6 +74,8 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     arguments.set_defaults(defaults | {f"model.{k}": v for k, v in model.to_dict().items()})
     values = arguments.instantiate(arguments.parse_args(args))
     del values["config"]
+    if values.preset != defaults.get("preset", values.preset):
+        raise ValueError(f"{given.resume} is of preset {defaults['preset']}; resume it without --preset.")
     return TrainConfig(**vars(values))
 
 

@@ -10,7 +10,7 @@ from torch.distributions import kl_divergence
 
 from inference.data import ImageSet
 from pyro_rnp import RNP, ParseTree
-from pyro_rnp.model import check_images
+from pyro_rnp.checks import check_images
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def evaluate(rnp: RNP, data: ImageSet, batch_size: int = 500, seed: int = 0) -> 
     Raises:
         ValueError: if the images are not what the model reads.
     """
-    check_images(data.images[:1], rnp.config)
+    check_images(data.images, rnp.config)
     totals: dict[str, float] = {}
     devices = [rnp.device] if rnp.device.type == "cuda" else []
     with torch.random.fork_rng(devices):

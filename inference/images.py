@@ -30,7 +30,7 @@ def read_image(
     try:
         with Image.open(path) as opened:
             image = T.to_image(opened.convert("L" if config.channels == 1 else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise ValueError(f"{path} is not an image that can be read: {error}.") from error
     size = config.image_size
     if tuple(image.shape[1:]) != (size, size):

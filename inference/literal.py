@@ -71,7 +71,8 @@ def _weights(layer: nn.Module, g: Tensor) -> tuple[Tensor, Tensor | float]:
 
 
 def _apply(layer: tuple[Tensor, Tensor | float], x: Tensor) -> Tensor:
-    return torch.einsum("noi,ni->no", layer[0], x) + layer[1]
+    # Rows times W^T, which is several times faster on a CPU than the W x of the paper.
+    return torch.bmm(x.unsqueeze(1), layer[0].mT).squeeze(1) + layer[1]
 
 
 def _mlp(layers: list[tuple[Tensor, Tensor | float]], x: Tensor) -> Tensor:

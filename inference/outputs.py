@@ -14,9 +14,9 @@ def new_folder(path: str | Path, hint: str = "") -> Path:
     Raises:
         FileExistsError: if something has that name already.
     """
-    _refuse(Path(path), hint)
-    Path(path).mkdir(parents=True)
-    return Path(path)
+    folder = unused(path, hint)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def new_file(path: str | Path) -> Path:
@@ -25,14 +25,20 @@ def new_file(path: str | Path) -> Path:
     Raises:
         FileExistsError: if something has that name already.
     """
-    _refuse(Path(path), "")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return Path(path)
+    file = unused(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
-def _refuse(path: Path, hint: str) -> None:
-    if path.exists():
+def unused(path: str | Path, hint: str = "") -> Path:
+    """The path, unless something has that name already.
+
+    Raises:
+        FileExistsError: if so, with a hint what to do.
+    """
+    if Path(path).exists():
         raise FileExistsError(f"{path} exists already; name another with --out{hint}.")
+    return Path(path)
 
 
 def write_json(path: Path, value: Any) -> None:

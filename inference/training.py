@@ -9,6 +9,7 @@ import warnings
 import zipfile
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import pyro
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
@@ -25,10 +27,10 @@ from inference.allocator import keep_large_blocks
 from inference.data import DataName, ImageSet, load_data
 from inference.evaluation import evaluate
 from inference.figures import parse_figure
-from inference.outputs import new_folder, write_json
+from inference.outputs import unused, write_json
 from pyro_rnp import RNP, RNPConfig, save
 from pyro_rnp.checkpoint import load_config
-from pyro_rnp.model import check_images
+from pyro_rnp.checks import check_images
 
 ELBOS: dict[str, type[ELBO]] = {
     "Trace_ELBO": Trace_ELBO,
@@ -80,7 +82,7 @@ class TrainConfig:
     --epochs or --minutes extend it."""
     accelerator: str = "auto"
     """Lightning's accelerator: "auto" takes CUDA where there is one."""
-    devices: str = "auto"
+    devices: str = "1"
     """Lightning's devices: how many, or which."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Lightning's precision; bf16-mixed is for CUDA."""
@@ -94,6 +96,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {value}.")
         if self.warmup < 0:
             raise ValueError(f"warmup must not be negative, got {self.warmup}.")
+        if self.out is not None and self.resume is not None:
+            raise ValueError("out and resume exclude each other; a run goes on in its own folder.")
         if self.epochs is not None and self.minutes is not None:
             raise ValueError("epochs and minutes exclude each other; give one.")
 
@@ -114,13 +118,16 @@ class Training(lightning.LightningModule):
         self.elbo = ELBOS[config.elbo]()(rnp.model, rnp.guide)
         self.images_seen = self.skipped_steps = self.skipped_in_a_row = 0
         self.first_skip: int | None = None
+        self.loss = torch.tensor(0.0)
+        self.good: list[Tensor] = []
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
         with pyro.validation_enabled(False):
             loss = self.elbo(batch) / len(batch)
         self.images_seen += len(batch) * self.trainer.world_size
-        self.log("loss", loss.detach(), prog_bar=True)
+        self.loss = loss.detach()
+        self.log("loss", self.loss, prog_bar=True)
         self.log("minutes", self.timer.time_elapsed() / 60, prog_bar=True)
         return loss
 
@@ -154,23 +161,33 @@ class Training(lightning.LightningModule):
         return self.timer.time_elapsed() / self.config.duration.total_seconds()
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip the gradient; where it is not finite, drop it, so that the step changes nothing."""
+        """Clip the gradient; where it or the loss is not finite, drop it, so that the step changes
+        nothing. Weights that gave a finite loss and gradient are kept until the next that do."""
         parameters = list(self.rnp.parameters())
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
-        if bool(norm.isfinite()):
+        if bool(norm.isfinite() & self.loss.isfinite()):
             self.skipped_in_a_row = 0
+            self.good = self.good or [torch.empty_like(p) for p in parameters]
+            with torch.no_grad():
+                torch._foreach_copy_(self.good, parameters)
             return
         optimizer.zero_grad(set_to_none=True)  # Adam passes over parameters without a gradient
         self.skipped_steps += 1
         self.skipped_in_a_row += 1
-        if self.first_skip is None:
+        if self.skipped_in_a_row == 1:
             self.first_skip = self.global_step
         self.print(
-            f"Step {self.global_step}: the gradient is not finite (norm {norm.item()}); "
-            f"not applied, {self.skipped_steps} so far."
+            f"Step {self.global_step}: the loss or gradient is not finite ({self.loss.item():g}, "
+            f"norm {norm.item():g}); not applied, {self.skipped_steps} so far."
         )
         if self.skipped_in_a_row >= MAX_SKIPS:
             self.trainer.should_stop = True
+
+    def restore_good(self) -> None:
+        """Go back to the last weights that gave a finite loss and gradient."""
+        if self.good:
+            with torch.no_grad():
+                torch._foreach_copy_(list(self.rnp.parameters()), self.good)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["images_seen"] = self.images_seen
@@ -223,7 +240,7 @@ class _SaveWeights(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         assert isinstance(pl_module, Training)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and pl_module.skipped_in_a_row == 0:
             save(pl_module.rnp, self.folder, self.notes)
 
 
@@ -250,40 +267,46 @@ def train(config: TrainConfig) -> Path:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks()
     splits = load_data(config.data, config.data_root)
-    check_images(splits.train.images[:1], config.model)
+    check_images(splits.train.images, config.model)
     folder = _folder(config)
     checkpoint = folder / CHECKPOINT if config.resume is not None else None
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     rnp = RNP(config.model)
     notes = {"training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}}
-    if checkpoint is None:
-        save(rnp, folder, notes)
     timer = Timer(config.duration)
     module = Training(rnp, config, timer)
-    trainer = lightning.Trainer(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        precision=config.precision,
-        max_epochs=config.epochs or -1,
-        callbacks=[
-            timer,
-            ModelCheckpoint(
-                folder,
-                filename=Path(CHECKPOINT).stem,
-                train_time_interval=timedelta(minutes=1),
-                enable_version_counter=False,
-            ),
-            _SaveWeights(folder, notes),
-            _Bar(refresh_rate=5),
-        ],
-        logger=[
-            CSVLogger(folder, name="", version="curves"),
-            TensorBoardLogger(folder, name="", version="curves"),
-        ],
-        num_sanity_val_steps=0,
-        log_every_n_steps=10,
-        enable_model_summary=False,
+    curves = next(
+        name for i in count(1) if not (folder / (name := f"curves-{i}" if i > 1 else "curves")).exists()
     )
+    try:
+        trainer = lightning.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            precision=config.precision,
+            max_epochs=config.epochs or -1,
+            callbacks=[
+                timer,
+                ModelCheckpoint(
+                    folder,
+                    filename=Path(CHECKPOINT).stem,
+                    train_time_interval=timedelta(minutes=1),
+                    enable_version_counter=False,
+                ),
+                _SaveWeights(folder, notes),
+                _Bar(refresh_rate=5),
+            ],
+            logger=[
+                CSVLogger(folder, name="", version=curves),
+                TensorBoardLogger(folder, name="", version=curves),
+            ],
+            num_sanity_val_steps=0,
+            log_every_n_steps=10,
+            enable_model_summary=False,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(_sentence(error)) from error
+    if checkpoint is None:
+        save(rnp, folder, notes)
     batches = loader(splits.train, config.batch_size, shuffle=True)
     held_out = loader(splits.validation[:1000], 500, shuffle=False)
     try:
@@ -291,18 +314,24 @@ def train(config: TrainConfig) -> Path:
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", "Encountered NaN")  # such steps are counted here
             trainer.fit(module, batches, held_out, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:
+        raise ValueError(_sentence(error)) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         if checkpoint is None or module.images_seen > 0:
             raise
-        raise ValueError(f"{checkpoint} is damaged: {error}.") from error
+        raise ValueError(f"{checkpoint} is damaged: {_sentence(error)}") from error
+    failed = module.skipped_in_a_row >= MAX_SKIPS
+    if failed:
+        module.restore_good()
     trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
     save(rnp, folder, notes)
-    if module.skipped_in_a_row >= MAX_SKIPS:
+    if failed:
         raise TrainingFailed(
-            f"{MAX_SKIPS} steps in a row had no finite gradient, the first at step "
-            f"{module.first_skip}; the weights before them are in {folder}. A lower "
+            f"{MAX_SKIPS} steps in a row had no finite loss and gradient, the first at step "
+            f"{module.first_skip}; the last weights that had are in {folder}. A lower "
             "--learning_rate may help."
         )
+    rnp.to(trainer.strategy.root_device)
     seconds = timer.time_elapsed()
     metrics = {f"test_{k}": v for k, v in evaluate(rnp, splits.test).items()} | {
         "images_seen": module.images_seen,
@@ -319,17 +348,22 @@ def train(config: TrainConfig) -> Path:
 
 
 def _folder(config: TrainConfig) -> Path:
-    """The run folder, new, or the one to resume after a look at what it holds."""
+    """Where the new run folder will be, or the one to resume after a look at what it holds."""
     if config.resume is not None:
         folder = Path(config.resume)
         if load_config(folder)[0] != config.model:
             raise ValueError(
                 f"{folder} is of another architecture than the one asked for; "
-                "resume it without --preset and --model."
+                "resume it without --model."
             )
         if not (folder / CHECKPOINT).is_file():
             raise FileNotFoundError(f"{folder} holds no {CHECKPOINT} to resume from.")
         return folder
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     name = config.out or f"runs/{config.data}-{config.preset}-{stamp}"
-    return new_folder(name, hint=f", or go on with --resume {name}")
+    return unused(name, hint=f", or go on with --resume {name}")
+
+
+def _sentence(error: Exception) -> str:
+    """An error's message on one line."""
+    return " ".join(str(error).split())[:300]

@@ -77,7 +77,7 @@ class RNPConfig:
     """Scale of the Normal likelihood of a pixel; 0.5 weighs squared error to KL as 2 to 1, 0.316
     as 5 to 1, the balance of the authors' published logs."""
     kl_weight: float = 1.0
-    """Weight (beta) of the KL term of the objective; 1 is the evidence lower bound."""
+    """Weight (beta) of the KL term, used in training only; 1 is the evidence lower bound."""
     part_weight: float = 1.0
     """Weight of the part term of the paper's equation (1), used in training only; 0 drops it."""
 
@@ -95,8 +95,9 @@ class RNPConfig:
                 "min_scale and max_scale must satisfy 0 < min_scale < max_scale < 1, "
                 f"got {self.min_scale} and {self.max_scale}."
             )
-        if self.sigma == 0:
-            raise ValueError("sigma must be positive, got 0.")
+        for name in ("sigma", "kl_weight"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"{name} must be positive, got 0.")
         for name, choices in (
             ("feedback", ("canvas", "decoding")),
             ("pixel_layers", ("generated", "shared")),

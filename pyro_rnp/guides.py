@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_rnp.affine import full_precision
+from pyro_rnp.checks import check_images
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.encoder import Encoder
 from pyro_rnp.params import register
@@ -25,7 +26,7 @@ class DiagonalNormal(nn.Module):
 
     def __init__(self, config: RNPConfig) -> None:
         super().__init__()
-        self.kl_weight = config.kl_weight
+        self.config = config
         self.encoder = Encoder(config, 2 * config.program_size)
 
     def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
@@ -33,8 +34,16 @@ class DiagonalNormal(nn.Module):
         loc, raw_scale = full_precision(self.encoder(images)).chunk(2, -1)
         return dist.Normal(loc, F.softplus(raw_scale) + 1e-4).to_event(1)
 
-    def forward(self, images: Float[Tensor, "n c h w"], num_images: int | None = None) -> Tensor:
-        """Sample the site `z`, (N, |z|)."""
+    def forward(self, images: Tensor, num_images: int | None = None) -> Tensor:
+        """Sample the site `z`, (N, |z|), for images (N, C, H, W).
+
+        Its density counts `kl_weight` times in training mode, as the prior's does in the model.
+
+        Raises:
+            ValueError: if the images are not of the shape and type that the configuration says.
+        """
         register(self)
-        with pyro.plate("images", len(images), dim=-1), poutine.scale(scale=self.kl_weight):
+        check_images(images, self.config, values=False)
+        weight = self.config.kl_weight if self.training else 1.0
+        with pyro.plate("images", len(images), dim=-1), poutine.scale(scale=weight):
             return pyro.sample("z", self.posterior(images))  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyro
 import torch
 from jaxtyping import Float
@@ -9,6 +11,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_rnp.affine import warp
+from pyro_rnp.checks import check_images
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.guides import DiagonalNormal
 from pyro_rnp.likelihoods import NormalLikelihood
@@ -24,7 +27,8 @@ class Model(nn.Module):
     Sites, under the plate `images`: `z` the program z^K; `z/0`, `z/0/2`, ... the programs of parts
     and sub-parts and `a/0`, `a/0/2`, ... their actions (deterministic, in the order in which they
     are made); `canvas` the image before noise (deterministic); `x` the image. In training mode
-    (`model.train()`) there is also the auxiliary factor `part_term`, see `part_term`.
+    (`model.train()`) there is also the auxiliary factor `part_term`, see `part_term`, and the
+    prior's density counts `kl_weight` times; in evaluation mode neither is so.
     """
 
     def __init__(self, config: RNPConfig) -> None:
@@ -52,16 +56,18 @@ class Model(nn.Module):
             check_images(images, self.config, values=False)
         n = num_images if images is None else len(images)
         with pyro.plate("images", n, dim=-1):
-            with poutine.scale(scale=self.config.kl_weight):
+            with poutine.scale(scale=self.config.kl_weight if self.training else 1.0):
                 z = pyro.sample("z", self.prior())
             batch = z.shape[:-1]  # (N,), or (particles, N)
 
             def site(name: str, value: Tensor) -> Tensor:
-                value = value.view(*batch, *value.shape[1:])
-                return pyro.deterministic(name, value, event_dim=1).flatten(0, -2)
+                made = pyro.deterministic(name, value.unflatten(0, batch), event_dim=1)
+                return made.expand(*batch, -1).flatten(0, -2)  # an intervention may broadcast
 
             tree = self.recursion(z.flatten(0, -2), site)
             canvas = pyro.deterministic("canvas", tree.canvas.unflatten(0, batch), event_dim=3)
+            canvas = canvas.expand(*batch, -1, -1, -1)
+            tree = replace(tree, canvas=canvas.flatten(0, -4))
             pyro.sample("x", self.likelihood(canvas), obs=images)
             if self.training and images is not None and self.config.part_weight:
                 repeated = images.expand(*batch, *images.shape[1:]).flatten(0, -4)
@@ -135,31 +141,3 @@ class RNP(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
-
-
-def check_images(images: Tensor, config: RNPConfig, values: bool = True) -> None:
-    """Raise unless images are (N, C, H, W) floats in [0, 1] of the model's size, N >= 1.
-
-    Args:
-        values: whether to look at the pixels too, which on CUDA waits for the device.
-
-    Raises:
-        ValueError: in one sentence that says what was got and what is wanted.
-    """
-    wanted = (config.channels, config.image_size, config.image_size)
-    if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
-        raise ValueError(
-            f"images must have shape (N, {', '.join(map(str, wanted))}), got {tuple(images.shape)}."
-        )
-    if len(images) == 0:
-        raise ValueError("images must hold at least one image, got an empty batch.")
-    if not images.is_floating_point():
-        raise ValueError(
-            f"images must be floating point in [0, 1], got {images.dtype}; divide bytes by 255."
-        )
-    if values:
-        if not images.isfinite().all():
-            raise ValueError("images must be finite, got NaN or infinite pixels.")
-        low, high = images.min().item(), images.max().item()
-        if low < 0 or high > 1:
-            raise ValueError(f"images must lie in [0, 1], got values from {low:g} to {high:g}.")

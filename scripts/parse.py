@@ -30,11 +30,11 @@ def main() -> None:
     rnp = load(args.run)
     files = [Path(name) for name in args.images]
     images = [read_image(file, rnp.config, args.resize, args.invert) for file in files]
-    out = new_folder(args.out)
+    out, distinct = new_folder(args.out), len({file.stem for file in files}) == len(files)
     with torch.no_grad():
         tree = rnp.parse(torch.stack(images))
     for i, (file, image) in enumerate(zip(files, images, strict=True)):
-        name = file.stem if sum(f.stem == file.stem for f in files) == 1 else f"{i}-{file.stem}"
+        name = file.stem if distinct else f"{i}-{file.stem}"
         one = tree.map(lambda t, i=i: t[i : i + 1])
         parse_figure(one, out / f"{name}.png", image.unsqueeze(0))
         found = {"file": str(file), "units": UNITS, "tree": tree.to_dict(i)}

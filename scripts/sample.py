@@ -1,8 +1,7 @@
 """Draw images from the prior of a trained model."""
 
-from pathlib import Path
-
 import torch
+from jsonargparse.typing import PositiveInt
 
 from inference.cli import parser, run
 from inference.figures import parse_figure
@@ -13,12 +12,12 @@ from pyro_rnp import load
 def main() -> None:
     arguments = parser("Draw programs from the prior, run them, and look at the images.")
     arguments.add_argument("run", type=str, help="run folder of a trained model")
-    arguments.add_argument("--num", type=int, default=12, help="images to draw")
+    arguments.add_argument("--num", type=PositiveInt, default=12, help="images to draw")
     arguments.add_argument("--seed", type=int, default=0, help="seed of the prior's samples")
     arguments.add_argument("--out", type=str, default="samples.png", help="picture to make")
     args = arguments.parse_args()
-    out: Path = new_file(args.out)
     rnp = load(args.run)
+    out = new_file(args.out)
     torch.manual_seed(args.seed)
     with torch.no_grad():
         parse_figure(rnp.sample(args.num), out)

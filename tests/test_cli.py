@@ -38,12 +38,16 @@ def test_the_data_folder(flag):
 
 def test_resuming_takes_the_run_s_own_configuration(tmp_path):
     model = RNPConfig.preset("fast", steps=(2, 2))
-    training = {"data": "strokes", "minutes": 2.0, "epochs": None, "seed": 4}
+    training = {
+        "data": "strokes", "minutes": 2.0, "epochs": None, "seed": 4, "preset": "fast"
+    }  # fmt: skip
     save(RNP(model), tmp_path, {"training": training})
     config = train_config(["--resume", str(tmp_path)])
     assert (config.model, config.data, config.minutes, config.seed) == (model, "strokes", 2.0, 4)
     longer = train_config(["--resume", str(tmp_path), "--epochs", "7"])
     assert (longer.epochs, longer.minutes, longer.seed) == (7, None, 4)
+    with pytest.raises(ValueError, match="is of preset fast; resume it without --preset"):
+        train_config(["--resume", str(tmp_path), "--preset", "mnist"])
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def test_the_paper_s_numbers():
         ({"program_size": 0}, "program_size must be at least 1, got 0"),
         ({"sigma": 0.0}, "sigma must be positive"),
         ({"sigma": float("nan")}, "sigma must be finite"),
+        ({"kl_weight": 0.0}, "kl_weight must be positive"),
         ({"kl_weight": -1.0}, "kl_weight must be finite and not negative"),
         ({"max_scale": 1.5}, "0 < min_scale < max_scale < 1"),
     ],

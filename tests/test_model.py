@@ -67,13 +67,15 @@ def test_svi_learns(estimator, feedback, images):
 @pytest.mark.parametrize("steps", [(3,), (2, 2), (2, 2, 2)])
 def test_every_parameter_gets_a_finite_gradient(estimator, feedback, pixel_layers, steps, images):
     rnp = RNP(tiny(feedback=feedback, pixel_layers=pixel_layers, steps=steps))
+    with torch.no_grad():  # the encoder's residual branches start at zero
+        for p in rnp.guide.parameters():
+            p.add_(0.1 * torch.randn_like(p))
     elbo = estimator()(rnp.model, rnp.guide)  # a torch module
     assert {id(p) for p in elbo.parameters()} == {id(p) for p in rnp.parameters()}
     elbo(images).backward()
     for name, p in rnp.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
-    for name, p in rnp.model.named_parameters():
         assert p.grad.abs().max() > 0, name
 
 
@@ -100,9 +102,10 @@ def test_both_estimators_agree_and_the_kl_is_the_analytic_one(rnp, images):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_the_kl_weight_weighs_the_kl_alone(estimator, rnp, images):
-    def loss(weight):
-        other = RNP(tiny(kl_weight=weight)).eval()
+    def loss(weight, training=True):
+        other = RNP(tiny(kl_weight=weight, part_weight=0.0))
         other.load_state_dict(rnp.state_dict())
+        other.train(training)
         pyro.set_rng_seed(3)
         return estimator().loss(other.model, other.guide, images)
 
@@ -111,7 +114,8 @@ def test_the_kl_weight_weighs_the_kl_alone(estimator, rnp, images):
     posterior = rnp.guide.posterior(images)
     sampled = (posterior.log_prob(z) - dist.Normal(0, 1).log_prob(z).sum(-1)).sum()
     kl = sampled if estimator is Trace_ELBO else analytic_kl(posterior).sum()
-    assert loss(3.0) - loss(1.0) == pytest.approx(2 * kl.item(), rel=1e-4)
+    assert loss(3.0) - loss(1.0) == pytest.approx(2 * kl.item(), rel=1e-3)
+    assert loss(3.0, training=False) == loss(1.0, training=False)
 
 
 def test_the_part_term_stands_in_training_alone(images):
@@ -144,7 +148,7 @@ def test_the_part_term_is_the_glimpse_error_at_two_levels(rnp, images):
 def test_no_gradient_goes_through_the_part_term_s_target(rnp, images):
     images = images.clone().requires_grad_()
     part_term(rnp.parse(images.detach()), images).sum().backward()
-    assert images.grad is None or images.grad.isfinite().all()
+    assert images.grad is None
     tree = rnp.parse(images.detach())
     moved = [p.action for p in tree]
     grads = torch.autograd.grad(part_term(tree, images.detach()).sum(), moved, allow_unused=True)
@@ -193,6 +197,15 @@ def test_conditioning_and_intervention_by_name(rnp, images):
     assert not torch.allclose(after.canvas, tree.canvas)
 
 
+def test_an_intervention_may_be_one_value_for_all_images(rnp, images):
+    pose = torch.tensor([0.3, 0.4, 0.1, 0.0, 0.2, -0.2])
+    tree = pyro.do(rnp.model, {"a/0": pose})(images)
+    torch.testing.assert_close(tree[0].action, pose.expand(4, 6))
+    blank = pyro.do(rnp.model, {"canvas": torch.zeros(1, 8, 8)})(images)
+    assert blank.canvas.shape == (4, 1, 8, 8)
+    assert blank.canvas.eq(0).all()
+
+
 def test_importance_sampling_and_nuts_run_as_they_are(rnp, images):
     posterior = Importance(rnp.model, rnp.guide, num_samples=20).run(images)
     assert posterior.get_log_normalizer().isfinite()
@@ -227,9 +240,10 @@ def test_parse_at_the_mean_and_at_a_sample(rnp, images):
 def test_bad_images_get_one_sentence(rnp, bad, sentence):
     with pytest.raises(ValueError, match=sentence):
         rnp.parse(bad)
-    if "NaN" not in sentence and "values" not in sentence:
-        with pytest.raises(ValueError, match=sentence):
-            rnp.model(bad)
+    if "values" not in sentence:  # a sample of the model may leave [0, 1]
+        for program in (rnp.model, rnp.guide):
+            with pytest.raises(ValueError, match=sentence):
+                program(bad)
 
 
 def test_half_precision_keeps_geometry_and_densities_in_full(images):
@@ -258,6 +272,6 @@ def test_a_step_on_cuda_equals_one_on_the_cpu(rnp, images):
     on_cpu = rnp.model.recursion(z).canvas
     on_gpu = rnp.cuda().model.recursion(z.cuda()).canvas
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-4, atol=1e-4)
-    loss = Trace_ELBO()(rnp.model, rnp.guide)(images.cuda())
+    loss = Trace_ELBO()(rnp.model.train(), rnp.guide.train())(images.cuda())
     loss.backward()
     assert all(p.grad.isfinite().all() for p in rnp.parameters())

@@ -145,6 +145,7 @@ def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
     assert "exists already" in no("parse.py", run_folder, digits[0], "--out", tmp_path)
     Image.fromarray(np.zeros((5, 9), np.uint8)).save(tmp_path / "small.png")
     assert "9 x 5 pixels" in no("parse.py", run_folder, tmp_path / "small.png")
-    assert "num_images" in no("sample.py", run_folder, "--num=0", "--out", tmp_path / "s.png")
+    assert "num" in no("sample.py", run_folder, "--num=0", "--out", tmp_path / "s.png")
+    assert "steps" in no("benchmark.py", "--steps=0")
     assert "exists already" in no("sample.py", run_folder, "--out", digits[0])
     assert all(p.read_bytes() == data for p, data in kept.items())

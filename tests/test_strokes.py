@@ -24,6 +24,33 @@ def test_each_inked_pixel_and_no_other_has_a_part_and_a_stroke_of_it():
     assert labels.unique().tolist() == list(range(CHARACTERS))
 
 
+def test_a_pixel_lies_by_its_own_part():
+    images, _, segments = strokes(200)
+    at = torch.stack(torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij"), -1)
+    right = total = 0
+    for part in segments[:, 0]:
+        names = part.unique()[1:]
+        centres = torch.stack([at[part == name].mean(0) for name in names])
+        nearest = names[torch.cdist(at[part >= 0], centres).argmin(1)]
+        right += (nearest == part[part >= 0]).sum().item()
+        total += len(nearest)
+    assert right / total > 0.9
+
+
+def test_a_stroke_is_one_line():
+    _, _, segments = strokes(200)
+    at = torch.stack(torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij"), -1)
+    spread = {"own": [], "part": []}
+    for part, stroke in segments:
+        for name in stroke.unique()[1:]:
+            own = at[stroke == name]
+            whole = at[part == part[stroke == name][0]]
+            spread["own"].append((own - own.mean(0)).norm(dim=1).mean())
+            spread["part"].append((whole - whole.mean(0)).norm(dim=1).mean())
+    own, part = (torch.stack(values).mean() for values in spread.values())
+    assert own < 0.75 * part
+
+
 def test_characters_have_two_to_four_parts_of_two_or_three_strokes():
     _, labels, segments = strokes(400)
     for character in range(CHARACTERS):

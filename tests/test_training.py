@@ -34,7 +34,8 @@ def few(monkeypatch):
 
 
 def config(folder, **changes):
-    values = {"epochs": 1, "batch_size": 16, "out": str(folder), "model": CONFIG}
+    out = None if folder is None else str(folder)
+    values = {"epochs": 1, "batch_size": 16, "out": out, "model": CONFIG}
     return TrainConfig(**{**values, **changes})
 
 
@@ -77,9 +78,16 @@ def test_it_learns_and_the_same_seed_learns_the_same(few, tmp_path):
 def test_a_run_goes_on_where_it_stopped(few, tmp_path):
     folder = train(config(tmp_path / "run"))
     before = load(folder).state_dict()
-    train(config(None, out=None, resume=str(folder), epochs=3))
+    train(config(None, resume=str(folder), epochs=3))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["images_seen"] == 3 * 64
+    curves = [
+        [row["epoch"] for row in csv.DictReader(file.open()) if row["val_sse"]]
+        for file in (folder / "curves" / "metrics.csv", folder / "curves-2" / "metrics.csv")
+    ]
+    assert curves == [["0"], ["1", "2"]], "the first curve is kept"
+    moments = torch.load(folder / "last.ckpt", weights_only=True)["optimizer_states"][0]["state"]
+    assert moments[0]["step"] == 12, "the optimiser went on, and did not start again"
     assert any(not torch.equal(before[k], v) for k, v in load(folder).state_dict().items())
 
 
@@ -87,7 +95,7 @@ def test_a_run_of_another_architecture_is_not_resumed(few, tmp_path):
     folder = train(config(tmp_path / "run"))
     kept = {p: p.read_bytes() for p in folder.iterdir() if p.is_file()}
     with pytest.raises(ValueError, match="another architecture than the one asked for"):
-        train(config(None, resume=str(folder), out=None, model=tiny(image_size=28)))
+        train(config(None, resume=str(folder), model=tiny(image_size=28)))
     assert all(p.read_bytes() == data for p, data in kept.items())
 
 
@@ -137,10 +145,11 @@ def test_a_step_that_is_not_finite_is_counted_reported_and_not_applied(
     )
     mixed = Splits(together, data.validation, data.test)
     monkeypatch.setattr(inference.training, "load_data", lambda *_: mixed)
+    monkeypatch.setattr(inference.training, "check_images", lambda *_: None)
     folder = train(config(tmp_path / "run", batch_size=1, epochs=2))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["skipped_steps"] == 8
-    assert capsys.readouterr().out.count("the gradient is not finite") == 8
+    assert capsys.readouterr().out.count("the loss or gradient is not finite") == 8
     assert all(t.isfinite().all() for t in load(folder).state_dict().values())
 
 
@@ -159,6 +168,31 @@ def test_training_that_cannot_recover_stops_with_the_last_good_weights(monkeypat
     fresh = RNP(CONFIG).state_dict()
     assert all(torch.equal(saved[k], fresh[k]) for k in fresh)
     assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_weights_that_an_update_broke_are_not_the_ones_kept(few, tmp_path):
+    with pytest.raises(TrainingFailed, match="no finite loss and gradient"):
+        train(config(tmp_path / "run", batch_size=2, learning_rate=1e25, warmup=0))
+    kept = load(tmp_path / "run").state_dict()
+    import lightning
+
+    lightning.seed_everything(0, workers=True, verbose=False)
+    fresh = RNP(CONFIG).state_dict()
+    assert all(torch.equal(kept[k], fresh[k]) for k in fresh), "the weights before that update"
+
+
+def test_a_device_that_is_not_there_leaves_no_folder(few, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ValueError, match=r"(?i)accelerator|cuda|gpu"):
+        train(config(tmp_path / "run", accelerator="gpu"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_fewer_epochs_than_are_done_are_refused(few, tmp_path):
+    folder = train(config(tmp_path / "run", epochs=2))
+    with pytest.raises(ValueError, match="max_epochs"):
+        train(config(None, resume=str(folder), epochs=1))
 
 
 def test_minutes_end_training(few, tmp_path):
@@ -193,6 +227,7 @@ def test_the_learning_rate_rises_and_falls():
         ({"epochs": None, "minutes": -1.0}, "minutes must be positive"),
         ({"epochs": None, "minutes": float("nan")}, "minutes must be positive"),
         ({"minutes": 1.0}, "epochs and minutes exclude each other"),
+        ({"resume": "there"}, "out and resume exclude each other"),
         ({"batch_size": 0}, "batch_size must be positive"),
         ({"warmup": -1}, "warmup must not be negative"),
     ],
