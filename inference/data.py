@@ -25,7 +25,7 @@ class ImageSet:
 
     images: Float[Tensor, "n c h w"]
     """Ink or intensity in [0, 1]."""
-    labels: Int[Tensor, n]
+    labels: Int[Tensor, "n"]
     """Class: digit, garment, or character (numbered across alphabets)."""
     segments: Int[Tensor, "n levels h w"] | None = None
     """Made images only: the true part (level 0) and sub-part (level 1) of each pixel, -1 where

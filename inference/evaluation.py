@@ -69,7 +69,7 @@ def segment(tree: ParseTree, depth: int) -> Int[Tensor, "n h w"]:
     return tree.contributions(depth).sum(2).argmax(1)
 
 
-def adjusted_rand(tree: ParseTree, truth: Int[Tensor, "n h w"], depth: int) -> Float[Tensor, n]:
+def adjusted_rand(tree: ParseTree, truth: Int[Tensor, "n h w"], depth: int) -> Float[Tensor, "n"]:
     """Adjusted Rand index of a parse against the true segments, over the pixels that have one.
 
     1 is the same partition, 0 what chance gives. Pixels with truth -1 do not count.

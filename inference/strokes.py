@@ -24,7 +24,7 @@ WIDTH = 1.8
 
 def strokes(
     n: int, seed: int = 0
-) -> tuple[Float[Tensor, "n 1 28 28"], Int[Tensor, n], Int[Tensor, "n 2 28 28"]]:
+) -> tuple[Float[Tensor, "n 1 28 28"], Int[Tensor, "n"], Int[Tensor, "n 2 28 28"]]:
     """Draw `n` images from the grammar.
 
     Returns:

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from inference.allocator import keep_large_blocks
-from inference.data import DataName, ImageSet, load_data
+from inference.data import DataName, ImageSet, Splits, load_data
 from inference.evaluation import evaluate
 from inference.figures import parse_figure
 from inference.outputs import unused, write_json
@@ -260,80 +260,88 @@ def train(config: TrainConfig) -> Path:
     Raises:
         FileExistsError: if the run folder exists already and is not resumed.
         FileNotFoundError: if there is nothing to resume, or the data are not there.
-        ValueError: if the model does not fit the data, or the folder to resume holds another.
+        ValueError: if the model does not fit the data, the folder to resume holds another, or
+            Lightning cannot have the device or the epochs that are asked for.
         TrainingFailed: if `MAX_SKIPS` steps in a row had to be skipped; the last weights that
-            gave finite gradients are saved.
+            gave a finite loss and gradient are saved.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks()
     splits = load_data(config.data, config.data_root)
     check_images(splits.train.images, config.model)
     folder = _folder(config)
-    checkpoint = folder / CHECKPOINT if config.resume is not None else None
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    rnp = RNP(config.model)
+    module = Training(RNP(config.model), config, Timer(config.duration))
     notes = {"training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}}
-    timer = Timer(config.duration)
-    module = Training(rnp, config, timer)
-    curves = next(
-        name for i in count(1) if not (folder / (name := f"curves-{i}" if i > 1 else "curves")).exists()
-    )
     try:
-        trainer = lightning.Trainer(
-            accelerator=config.accelerator,
-            devices=config.devices,
-            precision=config.precision,
-            max_epochs=config.epochs or -1,
-            callbacks=[
-                timer,
-                ModelCheckpoint(
-                    folder,
-                    filename=Path(CHECKPOINT).stem,
-                    train_time_interval=timedelta(minutes=1),
-                    enable_version_counter=False,
-                ),
-                _SaveWeights(folder, notes),
-                _Bar(refresh_rate=5),
-            ],
-            logger=[
-                CSVLogger(folder, name="", version=curves),
-                TensorBoardLogger(folder, name="", version=curves),
-            ],
-            num_sanity_val_steps=0,
-            log_every_n_steps=10,
-            enable_model_summary=False,
-        )
+        trainer = _trainer(module, folder, notes)
+        if config.resume is None:
+            save(module.rnp, folder, notes)
+        _fit(trainer, module, splits, None if config.resume is None else folder / CHECKPOINT)
     except MisconfigurationException as error:
         raise ValueError(_sentence(error)) from error
-    if checkpoint is None:
-        save(rnp, folder, notes)
-    batches = loader(splits.train, config.batch_size, shuffle=True)
-    held_out = loader(splits.validation[:1000], 500, shuffle=False)
-    try:
-        with warnings.catch_warnings():  # advice on data loaders and folders that does not apply
-            warnings.filterwarnings("ignore", module="lightning")
-            warnings.filterwarnings("ignore", "Encountered NaN")  # such steps are counted here
-            trainer.fit(module, batches, held_out, ckpt_path=checkpoint, weights_only=True)
-    except MisconfigurationException as error:
-        raise ValueError(_sentence(error)) from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        if checkpoint is None or module.images_seen > 0:
-            raise
-        raise ValueError(f"{checkpoint} is damaged: {_sentence(error)}") from error
     failed = module.skipped_in_a_row >= MAX_SKIPS
     if failed:
         module.restore_good()
     trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
-    save(rnp, folder, notes)
+    save(module.rnp, folder, notes)
     if failed:
         raise TrainingFailed(
             f"{MAX_SKIPS} steps in a row had no finite loss and gradient, the first at step "
             f"{module.first_skip}; the last weights that had are in {folder}. A lower "
             "--learning_rate may help."
         )
-    rnp.to(trainer.strategy.root_device)
-    seconds = timer.time_elapsed()
-    metrics = {f"test_{k}": v for k, v in evaluate(rnp, splits.test).items()} | {
+    module.rnp.to(trainer.strategy.root_device)
+    _report(module, splits.test, folder)
+    return folder
+
+
+def _trainer(module: Training, folder: Path, notes: dict[str, Any]) -> lightning.Trainer:
+    """Lightning's Trainer, with curves beside those of earlier parts of the run."""
+    config, curves = module.config, "curves"
+    for i in count(2):
+        if not (folder / curves).exists():
+            break
+        curves = f"curves-{i}"
+    every_minute = ModelCheckpoint(
+        folder,
+        filename=Path(CHECKPOINT).stem,
+        train_time_interval=timedelta(minutes=1),
+        enable_version_counter=False,
+    )
+    return lightning.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=config.precision,
+        max_epochs=config.epochs or -1,
+        callbacks=[module.timer, every_minute, _SaveWeights(folder, notes), _Bar(refresh_rate=5)],
+        logger=[logger(folder, name="", version=curves) for logger in (CSVLogger, TensorBoardLogger)],
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        enable_model_summary=False,
+    )
+
+
+def _fit(
+    trainer: lightning.Trainer, module: Training, splits: Splits, checkpoint: Path | None
+) -> None:
+    batches = loader(splits.train, module.config.batch_size, shuffle=True)
+    held_out = loader(splits.validation[:1000], 500, shuffle=False)
+    try:
+        with warnings.catch_warnings():  # advice on data loaders and folders that does not apply
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", "Encountered NaN")  # such steps are counted here
+            trainer.fit(module, batches, held_out, ckpt_path=checkpoint, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        if checkpoint is None or module.images_seen > 0:
+            raise
+        raise ValueError(f"{checkpoint} is damaged: {_sentence(error)}") from error
+
+
+def _report(module: Training, test: ImageSet, folder: Path) -> None:
+    """Write `metrics.json` and `parse.png`."""
+    rnp, seconds = module.rnp, module.timer.time_elapsed()
+    metrics = {f"test_{k}": v for k, v in evaluate(rnp, test).items()} | {
         "images_seen": module.images_seen,
         "seconds": seconds,
         "images_per_second": module.images_seen / seconds,
@@ -341,10 +349,9 @@ def train(config: TrainConfig) -> Path:
         "parameters": sum(p.numel() for p in rnp.parameters()),
     }
     write_json(folder / "metrics.json", metrics)
-    images = splits.test.images[:12]
+    images = test.images[:12]
     with torch.no_grad():
         parse_figure(rnp.parse(images.to(rnp.device)), folder / "parse.png", images)
-    return folder
 
 
 def _folder(config: TrainConfig) -> Path:

@@ -78,7 +78,7 @@ class Model(nn.Module):
         return tree
 
 
-def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor, n]:
+def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
     """Squared error of the parents' own decodings of their parts (equation (1)).
 
     D_θ(h_state) of each part that is itself a program is held against the glimpse of the image at

@@ -14,7 +14,7 @@ import torch  # noqa: E402
 import inference.cli  # noqa: E402, F401
 from pyro_rnp import RNP, RNPConfig  # noqa: E402
 
-DATA = Path(os.environ.get("PYRO_RNP_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("PYRO_RNP_DATA", Path(__file__).parents[1] / "data"))
 
 
 @pytest.fixture(autouse=True)
