@@ -75,7 +75,9 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     values = arguments.instantiate(arguments.parse_args(args))
     del values["config"]
     if values.preset != defaults.get("preset", values.preset):
-        raise ValueError(f"{given.resume} is of preset {defaults['preset']}; resume it without --preset.")
+        raise ValueError(
+            f"{given.resume} is of preset {defaults['preset']}; resume it without --preset."
+        )
     return TrainConfig(**vars(values))
 
 

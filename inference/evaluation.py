@@ -46,7 +46,7 @@ def evaluate(rnp: RNP, data: ImageSet, batch_size: int = 500, seed: int = 0) -> 
 def _totals(rnp: RNP, batch: ImageSet) -> dict[str, float]:
     x = batch.images.to(rnp.device)
     posterior = rnp.guide.posterior(x)
-    sampled = rnp.model.recursion(posterior.sample())
+    sampled = rnp.model.recursion(posterior.rsample())
     at_mean = rnp.model.recursion(posterior.mean)
     kl = kl_divergence(posterior, rnp.model.prior().expand(posterior.batch_shape))
     log_likelihood = rnp.model.likelihood(sampled.canvas).log_prob(x)

@@ -132,7 +132,9 @@ class Training(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        scores = evaluate(self.rnp, ImageSet(batch, batch.new_zeros(len(batch), dtype=torch.long)))
+        data = ImageSet(batch, torch.zeros(len(batch), dtype=torch.long))
+        with pyro.validation_enabled(False):
+            scores = evaluate(self.rnp, data)
         for name in ("sse", "sse_mean", "kl", "elbo"):
             self.log(
                 f"val_{name}",
@@ -161,9 +163,11 @@ class Training(lightning.LightningModule):
         return self.timer.time_elapsed() / self.config.duration.total_seconds()
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip the gradient; where it or the loss is not finite, drop it, so that the step changes
-        nothing. Weights that gave a finite loss and gradient are kept until the next that do."""
-        parameters = list(self.rnp.parameters())
+        """Clip the gradient; where it or the loss is not finite, drop it: nothing changes.
+
+        Weights that gave a finite loss and gradient are kept until the next that do.
+        """
+        parameters: list[Tensor] = list(self.rnp.parameters())
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
         if bool(norm.isfinite() & self.loss.isfinite()):
             self.skipped_in_a_row = 0
@@ -315,7 +319,9 @@ def _trainer(module: Training, folder: Path, notes: dict[str, Any]) -> lightning
         precision=config.precision,
         max_epochs=config.epochs or -1,
         callbacks=[module.timer, every_minute, _SaveWeights(folder, notes), _Bar(refresh_rate=5)],
-        logger=[logger(folder, name="", version=curves) for logger in (CSVLogger, TensorBoardLogger)],
+        logger=[
+            logger(folder, name="", version=curves) for logger in (CSVLogger, TensorBoardLogger)
+        ],
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         enable_model_summary=False,

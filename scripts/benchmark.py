@@ -17,9 +17,13 @@ def main() -> None:
         "quiet machine."
     )
     arguments.add_argument("--presets", type=list[str], default=["mnist", "fast"], help="presets")
-    arguments.add_argument("--batch_sizes", type=list[PositiveInt], default=[64, 256], help="images a step")
+    arguments.add_argument(
+        "--batch_sizes", type=list[PositiveInt], default=[64, 256], help="images a step"
+    )
     arguments.add_argument("--steps", type=PositiveInt, default=3, help="steps in one timing")
-    arguments.add_argument("--repeats", type=PositiveInt, default=7, help="timings; medians are shown")
+    arguments.add_argument(
+        "--repeats", type=PositiveInt, default=7, help="timings; medians are shown"
+    )
     arguments.add_argument("--memory", type=bool, default=True, help="measure peak memory too")
     arguments.add_argument("--out", type=str | None, default=None, help="JSON file to make")
     args = arguments.parse_args()

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tests.conftest import tiny
 
 from pyro_rnp.checks import check_images
+from tests.conftest import tiny
 
 
 def test_good_images_pass():

@@ -25,7 +25,7 @@ def test_each_inked_pixel_and_no_other_has_a_part_and_a_stroke_of_it():
 
 
 def test_a_pixel_lies_by_its_own_part():
-    images, _, segments = strokes(200)
+    _, _, segments = strokes(200)
     at = torch.stack(torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij"), -1)
     right = total = 0
     for part in segments[:, 0]:

@@ -82,7 +82,7 @@ def test_a_run_goes_on_where_it_stopped(few, tmp_path):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["images_seen"] == 3 * 64
     curves = [
-        [row["epoch"] for row in csv.DictReader(file.open()) if row["val_sse"]]
+        [row["epoch"] for row in csv.DictReader(file.read_text().splitlines()) if row["val_sse"]]
         for file in (folder / "curves" / "metrics.csv", folder / "curves-2" / "metrics.csv")
     ]
     assert curves == [["0"], ["1", "2"]], "the first curve is kept"
