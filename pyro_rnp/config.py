@@ -11,7 +11,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mnist": {},
     "fashion": {},
     "omniglot": {"program_size": 96},
-    # What learns best per minute on two CPU cores; README, "Presets", has the measurements.
+    # Meant to learn most per minute on two CPU cores; README, "Presets", says what supports it.
     "fast": {
         "patch_size": 12,
         "pixel_layers": "shared",
