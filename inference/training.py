@@ -57,8 +57,8 @@ class TrainConfig:
     data_root: str | None = None
     """Folder laid out as torchvision does it (MNIST/raw/...); by default ./data."""
     preset: Literal["fast", "mnist", "fashion", "omniglot"] = "fast"
-    """The model to start from; --model.* changes single fields of it. "fast" learns most per
-    minute on a CPU, the others are the paper's."""
+    """The model to start from; --model.* changes single fields of it. "fast" is meant
+    for a CPU, the others are the paper's."""
     epochs: int | None = None
     """Passes through the training images; the learning rate falls to zero over them."""
     minutes: float | None = None
