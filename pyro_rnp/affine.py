@@ -91,8 +91,20 @@ def warp(
     Bilinear, zero outside the image; frames span [-1, 1] from outer edge to outer edge.
     """
     with torch.autocast(image.device.type, enabled=False):
-        grid = F.affine_grid(to_source, [len(image), 1, size, size], align_corners=False)
+        grid = to_source.flatten(1) @ _grid(size, to_source)
+        grid = grid.view(-1, size, size, 2)
         return F.grid_sample(full_precision(image), grid, align_corners=False)
+
+
+def _grid(size: int, like: Tensor) -> Float[Tensor, "6 grid"]:
+    """What takes a map's six numbers to where it takes each pixel centre, (6, size * size * 2).
+
+    One product for all maps; `F.affine_grid` makes one for each, 9 times slower on a CPU.
+    """
+    centre = (2 * torch.arange(size, dtype=like.dtype, device=like.device) + 1) / size - 1
+    y, x = torch.meshgrid(centre, centre, indexing="ij")
+    point = torch.stack([x, y, torch.ones_like(x)])  # (3, size, size)
+    return torch.einsum("ij,phw->iphwj", torch.eye(2).to(point), point).reshape(6, -1)
 
 
 def place(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_rnp.affine import bounded
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.generated import GeneratedLinear, Layer, SharedLinear
+from pyro_rnp.generated import GeneratedLayers, Layer, SharedLayers
 
 
 class State(NamedTuple):
@@ -32,59 +32,56 @@ class State(NamedTuple):
 class Networks(NamedTuple):
     """θ: the networks of P programs and their initial state."""
 
-    encode_pixels: Layer
-    encode: Sequence[Layer]
-    f_state: Layer
-    f_policy: Layer
-    decode: Sequence[Layer]
-    act: Sequence[Layer]
+    layers: dict[str, Layer]
+    bias: dict[str, Tensor]
     initial: State
     config: RNPConfig
 
     def E(self, patch: Tensor, action: Tensor) -> Tensor:
         """E_θ(x̂, a), a 3-layer MLP: previous patch and action to the RNNs' input."""
-        pixels = self.encode_pixels(_row(patch.flatten(1)))
-        first, *rest = self.encode
-        return _mlp(rest, F.elu(first(_row(action)) + pixels))
+        pixels = self.layers["encode.pixels"](_row(patch.flatten(1)), None)
+        e = F.elu(self._layer("encode.0", _row(action)) + pixels)
+        return self._layer("encode.2", F.elu(self._layer("encode.1", e)))
 
     def T(self, h_policy: Tensor) -> Tensor:
         """T_θ(h_policy), a 3-layer MLP to 6 numbers, as an action within its bounds (P, 6)."""
-        return bounded(_mlp(self.act, _row(h_policy)).squeeze(1), self.config)
+        return bounded(self._mlp("act", _row(h_policy)).squeeze(1), self.config)
 
     def D(self, h_state: Tensor) -> Tensor:
         """D_θ(h_state), a 3-layer MLP to a patch (P, C, S, S) with pixels in (0, 1)."""
         c = self.config
         shape = (-1, c.channels, c.patch_size, c.patch_size)
-        return _mlp(self.decode, _row(h_state)).sigmoid().view(shape)
+        return self._mlp("decode", _row(h_state)).sigmoid().view(shape)
 
     def step(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
         """One step of Algorithm 1 up to the action: the next h_state, h_policy and a."""
         e = self.E(state.patch, state.action)
         # tanh, not the authors' ELU: through 20 recurrent steps ELU overflows at lr 1e-3.
-        h_state = _rnn(self.f_state, e, state.h_state)
-        h_policy = _rnn(self.f_policy, e, state.h_policy)
+        h_state = self._rnn("f_state", e, state.h_state)
+        h_policy = self._rnn("f_policy", e, state.h_policy)
         return h_state, h_policy, self.T(h_policy)
+
+    def _layer(self, name: str, x: Tensor) -> Tensor:
+        return self.layers[name](x, self.bias[name])
+
+    def _mlp(self, name: str, x: Tensor) -> Tensor:
+        x = F.elu(self._layer(f"{name}.0", x))
+        return self._layer(f"{name}.2", F.elu(self._layer(f"{name}.1", x)))
+
+    def _rnn(self, name: str, e: Tensor, h: Tensor) -> Tensor:
+        return self._layer(name, torch.cat([e, _row(h)], -1)).squeeze(1).tanh()
 
 
 def _row(x: Tensor) -> Tensor:
     return x.unsqueeze(1)
 
 
-def _mlp(layers: Sequence[Layer], x: Tensor) -> Tensor:
-    for layer in layers[:-1]:
-        x = F.elu(layer(x))
-    return layers[-1](x)
-
-
-def _rnn(layer: Layer, e: Tensor, h: Tensor) -> Tensor:
-    return layer(torch.cat([e, _row(h)], -1)).squeeze(1).tanh()
-
-
 class Hypernetwork(nn.Module):
-    """H: one MLP trunk with seven heads: E, f_state, f_policy, D, T, x̂_0 and a_0.
+    """H: one MLP trunk to features g, and heads linear in g: E, f_state, f_policy, D, T, x̂_0, a_0.
 
     The heads f_state and f_policy give their initial hidden states too. The same H serves every
-    level.
+    level. Heads that are vectors (biases and initial values) are one product, `vectors`; those
+    that are matrices are the sets of `generated`.
     """
 
     def __init__(self, config: RNPConfig) -> None:
@@ -98,44 +95,88 @@ class Hypernetwork(nn.Module):
             nn.init.zeros_(layer.bias)
         self.config = config
         self.trunk = nn.ModuleList(trunk)
-        pixel_layer = GeneratedLinear if c.pixel_layers == "generated" else SharedLinear
-        self.encode_pixels = pixel_layer(r, pixels, u, bias=False)
-        self.encode = _heads(r, [6, u, u, u])
-        self.f_state = GeneratedLinear(r, u + z, z)
-        self.f_policy = GeneratedLinear(r, u + z, z)
-        self.decode = _heads(r, [z, u, u])
-        self.decode.append(pixel_layer(r, u, pixels))
-        self.act = _heads(r, [z, u, u, 6])
-        self.h_state = nn.Linear(r, z)
-        self.h_policy = nn.Linear(r, z)
-        self.patch = nn.Linear(r, pixels)
-        self.action = nn.Linear(r, 6)
+        small = {
+            **{"encode.0": (6, u), "encode.1": (u, u), "encode.2": (u, u)},
+            **{"decode.0": (z, u), "decode.1": (u, u)},
+            **{"act.0": (z, u), "act.1": (u, u), "act.2": (u, 6)},
+        }
+        recurrent = {"f_state": (u + z, z), "f_policy": (u + z, z)}
+        pixel_layers = GeneratedLayers if c.pixel_layers == "generated" else SharedLayers
+        sets = [
+            (GeneratedLayers, u, small),
+            (GeneratedLayers, z, recurrent),
+            (pixel_layers, u, {"encode.pixels": (pixels, u)}),
+            (pixel_layers, u, {"decode.2": (u, pixels)}),
+        ]
+        self.names = [list(shapes) for _, _, shapes in sets]
+        self.layers = nn.ModuleList(
+            made(r, units, list(shapes.values())) for made, units, shapes in sets
+        )
+        self.biases = {name: out for name, (_, out) in {**small, **recurrent}.items()}
         # A canvas that starts near blank: sums of patches begin below the ink they must explain.
-        nn.init.constant_(self.decode[-1].offset, -3.0)  # type: ignore[arg-type]
-        nn.init.constant_(self.patch.bias, -3.0)
+        blank = -3.0
+        if c.pixel_layers == "generated":
+            self.biases["decode.2"] = pixels
+        else:
+            self.pixel_bias = nn.Parameter(torch.full((pixels,), blank))
+        self.sizes = {**self.biases, "h_state": z, "h_policy": z, "patch": pixels, "action": 6}
+        self.vectors = nn.Linear(r, sum(self.sizes.values()))
+        fan_in = {name: i for _, _, shapes in sets for name, (i, _) in shapes.items()}
+        with torch.no_grad():
+            weight, bias = self._named(self.vectors.weight), self._named(self.vectors.bias)
+            for name in self.biases:
+                weight[name].normal_(std=(r * fan_in[name]) ** -0.5)
+                bias[name].fill_(blank if name == "decode.2" else 0.0)
+            bias["patch"].fill_(blank)
 
-    def forward(self, z: Float[Tensor, "p z"]) -> Networks:
+    def _named(self, vectors: Tensor, dim: int = 0) -> dict[str, Tensor]:
+        parts = vectors.split(list(self.sizes.values()), dim)
+        return dict(zip(self.sizes, parts, strict=True))
+
+    def heads(self) -> dict[str, tuple[Tensor | None, Tensor | None]]:
+        """Every head by name as the paper has it: Θ (1 + R, out, in) and its bias (1 + R, out).
+
+        Index 0 is what all programs have in common; a shared layer has nothing else. Vectors have
+        no Θ, and E's pixel layer no bias of its own. All are views of parameters.
+        """
+        thetas = {
+            name: theta
+            for names, made in zip(self.names, self.layers, strict=True)
+            for name, theta in zip(names, made.thetas(), strict=True)
+        }
+        v = self.vectors
+        biases = self._named(torch.cat([v.bias.unsqueeze(0), v.weight.mT]), 1)
+        if "decode.2" not in biases:
+            biases["decode.2"] = self.pixel_bias.unsqueeze(0)
+        return {name: (thetas.get(name), biases.get(name)) for name in thetas | biases}
+
+    def forward(self, z: Float[Tensor, "p z"], recompute: bool = False) -> Networks:
+        """Programs to networks.
+
+        Args:
+            z: programs, (P, |z|).
+            recompute: write the weights again in the backward pass instead of keeping them.
+        """
         c, g = self.config, z
         for layer in self.trunk:
             g = F.elu(layer(g))
+        vectors = self._named(self.vectors(g), 1)
+        bias = {name: vectors[name].unsqueeze(1) for name in self.biases}
+        if "decode.2" not in bias:
+            bias["decode.2"] = self.pixel_bias
         shape = (-1, c.channels, c.patch_size, c.patch_size)
         return Networks(
-            encode_pixels=self.encode_pixels(g),
-            encode=[head(g) for head in self.encode],
-            f_state=self.f_state(g),
-            f_policy=self.f_policy(g),
-            decode=[head(g) for head in self.decode],
-            act=[head(g) for head in self.act],
+            layers={
+                name: layer
+                for names, made in zip(self.names, self.layers, strict=True)
+                for name, layer in zip(names, made(g, recompute), strict=True)
+            },
+            bias=bias,
             initial=State(
-                self.h_state(g).tanh(),
-                self.h_policy(g).tanh(),
-                self.patch(g).sigmoid().view(shape),
-                bounded(self.action(g), c),
+                vectors["h_state"].tanh(),
+                vectors["h_policy"].tanh(),
+                vectors["patch"].sigmoid().view(shape),
+                bounded(vectors["action"], c),
             ),
             config=c,
         )
-
-
-def _heads(features: int, widths: list[int]) -> nn.ModuleList:
-    pairs = pairwise(widths)
-    return nn.ModuleList(GeneratedLinear(features, i, o) for i, o in pairs)

@@ -14,15 +14,16 @@ class Reference:
     """Runs one program z^K, a vector, into an image.
 
     Args:
-        parameters: the hypernetwork's tensors by name.
+        parameters: the hypernetwork's own tensors by name.
+        heads: by name (Θ, bias), both linear in the features, as `head` reads them.
         steps: tau of each level, top first.
         feedback: "canvas" (the child's canvas goes back into E) or "decoding" (the parent's own
             decoding of it does).
         bounds: min_scale, max_scale, max_rotation, max_shear, max_translation.
     """
 
-    def __init__(self, parameters, steps, feedback, channels, image_size, patch_size, bounds):
-        self.p, self.steps, self.feedback = parameters, steps, feedback
+    def __init__(self, parameters, heads, steps, feedback, channels, image_size, patch_size, bounds):
+        self.p, self.heads, self.steps, self.feedback = parameters, heads, steps, feedback
         self.channels, self.image_size, self.patch_size = channels, image_size, patch_size
         self.bounds = bounds
 
@@ -35,22 +36,20 @@ class Reference:
             i += 1
         return g
 
-    def head(self, name, g):
-        """A vector that a head gives: Θ_0 + Σ_r g_r Θ_r."""
-        out = self.p[f"{name}.bias"].clone()
-        for r in range(len(g)):
-            out = out + g[r] * self.p[f"{name}.weight"][:, r]
+    def head(self, theta, g):
+        """What a head gives: Θ_0 + Σ_r g_r Θ_r, or Θ_0 alone where all programs share it."""
+        out = theta[0].clone()
+        for r in range(1, len(theta)):
+            out = out + g[r - 1] * theta[r]
         return out
 
-    def linear(self, name, g, bias=True):
-        """A generated layer's matrix and bias; a shared one's where no head makes it."""
-        if f"{name}.weight.weight" not in self.p:
-            return self.p[f"{name}.weight"], self.p.get(f"{name}.bias", 0.0)
-        flat = self.head(f"{name}.weight", g)
-        if bias:
-            b = self.head(f"{name}.bias", g)
-            return flat.reshape(len(b), -1), b
-        return flat.reshape(-1, self.channels * self.patch_size**2), 0.0
+    def vector(self, name, g):
+        return self.head(self.heads[name][1], g)
+
+    def linear(self, name, g):
+        """A generated layer's matrix and bias."""
+        theta, bias = self.heads[name]
+        return self.head(theta, g), 0.0 if bias is None else self.head(bias, g)
 
     # ---- geometry ---------------------------------------------------------------------------
 
@@ -99,7 +98,7 @@ class Reference:
     def run(self, z, level):
         """The canvas of the program z at this level."""
         g = self.trunk(z)
-        W_pixels, _ = self.linear("encode_pixels", g, bias=False)
+        W_pixels, _ = self.linear("encode.pixels", g)
         W_action, b_1 = self.linear("encode.0", g)
         E = [
             (torch.cat([W_pixels, W_action], 1), b_1),
@@ -110,10 +109,10 @@ class Reference:
         D = [self.linear("decode.0", g), self.linear("decode.1", g), self.linear("decode.2", g)]
         W_state, b_state = self.linear("f_state", g)
         W_policy, b_policy = self.linear("f_policy", g)
-        h_state = torch.tanh(self.head("h_state", g))
-        h_policy = torch.tanh(self.head("h_policy", g))
-        x_hat = 1 / (1 + torch.exp(-self.head("patch", g)))
-        a = self.action(self.head("action", g))
+        h_state = torch.tanh(self.vector("h_state", g))
+        h_policy = torch.tanh(self.vector("h_policy", g))
+        x_hat = 1 / (1 + torch.exp(-self.vector("patch", g)))
+        a = self.action(self.vector("action", g))
 
         size = self.image_size if level == len(self.steps) else self.patch_size
         canvas = torch.zeros(self.channels, size, size, dtype=z.dtype)

@@ -1,5 +1,7 @@
 """The yardstick computes what the package computes."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -11,17 +13,28 @@ from tests.conftest import tiny
 @pytest.mark.parametrize("steps", [(3,), (2, 3), (2, 2, 2)])
 def test_values_and_gradients_are_the_same(steps):
     recursion = Recursion(tiny(steps=steps)).double()
-    literal = LiteralRecursion(recursion)
+    literal = LiteralRecursion(deepcopy(recursion))
     z = torch.randn(3, 3, dtype=torch.float64)
-    grads = []
+    sites = []
     for run in (recursion, literal):
         tree = run(z)
-        loss = tree.canvas.sin().sum() + sum(p.decoding.cos().sum() for p in tree)
-        grads.append((tree.sites(), torch.autograd.grad(loss, list(recursion.parameters()))))
-    for name in grads[0][0]:
-        torch.testing.assert_close(grads[0][0][name], grads[1][0][name], rtol=0, atol=1e-12)
-    for a, b in zip(grads[0][1], grads[1][1], strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+        (tree.canvas.sin().sum() + sum(p.decoding.cos().sum() for p in tree)).backward()
+        sites.append(tree.sites())
+    for name in sites[0]:
+        torch.testing.assert_close(sites[0][name], sites[1][name], rtol=0, atol=1e-12)
+
+    gradients = deepcopy(recursion.hypernet)
+    for p, q in zip(gradients.parameters(), recursion.hypernet.parameters(), strict=True):
+        p.data = q.grad
+    for name, heads in gradients.heads().items():
+        for head, linears in zip(heads, (literal.weights, literal.biases), strict=True):
+            if head is None:
+                continue
+            linear = linears[name.replace(".", "_")]
+            got = torch.cat([linear.bias.grad.unsqueeze(0), linear.weight.grad.mT])
+            torch.testing.assert_close(got, head.flatten(1), rtol=1e-10, atol=1e-12)
+    for p, q in zip(literal.trunk.parameters(), gradients.trunk.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.data, rtol=1e-10, atol=1e-12)
 
 
 def test_only_the_paper_s_choices():

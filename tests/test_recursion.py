@@ -1,5 +1,7 @@
 """The recursion against the literal transcription of Algorithm 1, and its laws."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -8,11 +10,18 @@ from tests.conftest import tiny
 from tests.reference import Reference
 
 
-def literal(recursion, parameters):
-    c = recursion.config
+def literal(hypernet):
+    c = hypernet.config
     bounds = (c.min_scale, c.max_scale, c.max_rotation, c.max_shear, c.max_translation)
     return Reference(
-        parameters, c.steps, c.feedback, c.channels, c.image_size, c.patch_size, bounds
+        dict(hypernet.named_parameters()),
+        hypernet.heads(),
+        c.steps,
+        c.feedback,
+        c.channels,
+        c.image_size,
+        c.patch_size,
+        bounds,
     )
 
 
@@ -47,8 +56,9 @@ def test_equals_the_literal_algorithm(steps, feedback, changes):
     )
 
     z_copy = z.detach().clone().requires_grad_()
-    copies = {k: p.detach().clone().requires_grad_() for k, p in wanted_from.items()}
-    reference = literal(recursion, copies)
+    copied = deepcopy(recursion.hypernet)
+    copies = dict(copied.named_parameters())
+    reference = literal(copied)
     expected_canvas = torch.stack([reference.run(row, len(steps)) for row in z_copy])
     expected = torch.autograd.grad(
         (expected_canvas * weights).sum(), [z_copy, *copies.values()], allow_unused=True
