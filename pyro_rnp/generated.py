@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -26,37 +26,38 @@ Layer = Callable[[Tensor, Tensor | None], Tensor]
 """(programs, columns, in), bias (programs, 1, out) -> (programs, columns, out)."""
 
 
-class _Place(NamedTuple):
-    """Where a layer's weights are in those of its set, (units, programs, width).
+class _Shape(NamedTuple):
+    """How a layer lies in its set, (units, programs, width), and alone, (programs, units, width).
 
     The set's units are the layer's outputs, and its inputs lie along the width, or the reverse.
     """
 
-    start: int
-    stop: int
+    width: int
     by_output: bool
 
-    def of(self, weights: Tensor) -> Tensor:
-        """This layer's weights, (programs, in, out)."""
-        part = weights[..., self.start : self.stop]
-        return part.permute(1, 2, 0) if self.by_output else part.transpose(0, 1)
+    def matrix(self, weight: Tensor) -> Tensor:
+        """The layer's weights as (programs, in, out)."""
+        return weight.mT if self.by_output else weight
 
     def gradient(self, x: Tensor, dy: Tensor) -> Tensor:
-        """The layer's weight gradient from its rows, (programs, units, stop - start)."""
+        """The layer's weight gradient from its rows, (programs, units, width)."""
         return torch.bmm(dy.mT, x) if self.by_output else torch.bmm(x.mT, dy)
 
 
 class _Tape:
     """One set of weights: what its backward pass needs, gathered from all applications."""
 
-    def __init__(self, places: Sequence[_Place], write: Callable[[], Tensor] | None) -> None:
-        self.places, self.write = places, write
+    def __init__(
+        self, shapes: Sequence[_Shape], write: Callable[[], Sequence[Tensor]] | None
+    ) -> None:
+        self.shapes, self.write = shapes, write
         self.forget()
 
     def forget(self) -> None:
-        self.task, self.written = -1, None
-        self.inputs: list[list[Tensor]] = [[] for _ in self.places]
-        self.gradients: list[list[Tensor]] = [[] for _ in self.places]
+        self.task = -1
+        self.written: Sequence[Tensor] | None = None
+        self.inputs: list[list[Tensor]] = [[] for _ in self.shapes]
+        self.gradients: list[list[Tensor]] = [[] for _ in self.shapes]
 
     def open(self) -> None:
         """Begin on another backward pass, if this is one."""
@@ -65,64 +66,62 @@ class _Tape:
             self.forget()
             self.task = task
 
-    def weights(self) -> Tensor:
-        """The weights, written again."""
+    def weight(self, layer: int) -> Tensor:
+        """A layer's weights, written again for this pass."""
         self.open()
         if self.written is None:
             assert self.write is not None
             self.written = self.write()
-        return self.written
+        return self.written[layer]
 
     def record(self, layer: int, x: Tensor, dy: Tensor) -> None:
         self.open()
         self.inputs[layer].append(x)
         self.gradients[layer].append(dy)
 
-    def gradient(self, like: Tensor) -> Tensor | None:
-        """The gradient of all weights, (programs, units, width), of the pass that asks."""
+    def close(self) -> list[Tensor | None]:
+        """The gradient of each layer's weights, (programs, units, width), from this pass."""
         self.open()
-        rows = list(zip(self.places, self.inputs, self.gradients, strict=True))
-        self.forget()
-        if not any(x for _, x, _ in rows):
-            return None
-        units, programs = like.shape[:2]
-        parts = [
-            place.gradient(torch.cat(x, 1), torch.cat(dy, 1))
-            if x
-            else like.new_zeros(programs, units, place.stop - place.start)
-            for place, x, dy in rows
+        gradients = [
+            shape.gradient(torch.cat(x, 1), torch.cat(dy, 1)) if x else None
+            for shape, x, dy in zip(self.shapes, self.inputs, self.gradients, strict=True)
         ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        self.forget()
+        return gradients
 
 
 class _Write(torch.autograd.Function):
-    """g, Θ -> W(g); the gradient of W comes from the tape, save where it is to be derived again."""
+    """g, Θ -> each layer's W(g); gradients come from the tape, or directly to be derived again."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, basis: Tensor, tape: _Tape) -> Tensor:
-        weights = _write(g, basis)
+    def forward(ctx: Any, g: Tensor, basis: Tensor, tape: _Tape) -> tuple[Tensor, ...]:
         ctx.save_for_backward(g, basis)
-        ctx.tape, ctx.like = tape, weights.new_empty(0).expand(*weights.shape[:2], 0)
+        ctx.tape = tape
         ctx.set_materialize_grads(False)
-        return weights
+        return _write(g, basis, tape.shapes)
 
     @staticmethod
-    def backward(ctx: Any, direct: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *direct: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
         g, basis = ctx.saved_tensors
-        d = ctx.tape.gradient(ctx.like)
-        if direct is not None:
-            d = direct.transpose(0, 1) if d is None else d + direct.transpose(0, 1)
-        if d is None:
+        gradients = [
+            a if b is None else b if a is None else a + b
+            for a, b in zip(direct, ctx.tape.close(), strict=True)
+        ]
+        known = next((d for d in gradients if d is not None), None)
+        if known is None:
             return None, None, None
-        d = d.transpose(0, 1)
-        blocks = _augmented(g).to(d.dtype).expand(len(d), -1, -1)
-        dg = torch.bmm(d, basis[:, 1:].mT.to(d.dtype)).sum(0) if ctx.needs_input_grad[0] else None
-        dbasis = torch.bmm(blocks.mT, d) if ctx.needs_input_grad[1] else None
-        return (
-            None if dg is None else dg.to(g.dtype),
-            None if dbasis is None else dbasis.to(basis.dtype),
-            None,
-        )
+        parts = [
+            known.new_zeros(*known.shape[:2], shape.width) if d is None else d
+            for d, shape in zip(gradients, ctx.tape.shapes, strict=True)
+        ]
+        d = (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).transpose(0, 1)
+        dg = dbasis = None
+        if ctx.needs_input_grad[0]:
+            dg = torch.bmm(d, basis[:, 1:].mT.to(d.dtype)).sum(0).to(g.dtype)
+        if ctx.needs_input_grad[1]:
+            blocks = _augmented(g).to(d.dtype).expand(len(d), -1, -1)
+            dbasis = torch.bmm(blocks.mT, d).to(basis.dtype)
+        return dg, dbasis, None
 
 
 class _Apply(torch.autograd.Function):
@@ -130,31 +129,28 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weights: Tensor, bias: Tensor | None, tape: _Tape, layer: int
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: _Tape, layer: int
     ) -> Tensor:
-        y = _apply(x, tape.places[layer].of(weights), bias)
-        kept = [] if tape.write else [weights.to(y.dtype)]  # autocast may have chosen another
+        y = _apply(x, tape.shapes[layer].matrix(weight), bias)
+        kept = [] if tape.write else [weight.to(y.dtype)]  # autocast may have chosen another
         ctx.save_for_backward(x.to(y.dtype), *kept)
         ctx.tape, ctx.layer, ctx.has_bias = tape, layer, bias is not None
-        ctx.width = weights.shape[-1]
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, *kept = ctx.saved_tensors
-        place = ctx.tape.places[ctx.layer]
-        direct = None
+        shape = ctx.tape.shapes[ctx.layer]
+        direct = dx = None
         if torch.is_grad_enabled():  # this pass will itself be derived: the tape would hide it
             if not kept:
                 raise RuntimeError("Second derivatives need recompute_levels=0.")
-            d = place.gradient(x, dy).transpose(0, 1)
-            direct = F.pad(d, (place.start, ctx.width - place.stop))
+            direct = shape.gradient(x, dy)
         else:
             ctx.tape.record(ctx.layer, x, dy)
-        dx = None
         if ctx.needs_input_grad[0]:
-            weights = kept[0] if kept else ctx.tape.weights().to(dy.dtype)
-            dx = torch.bmm(dy, place.of(weights).mT)
+            weight = kept[0] if kept else ctx.tape.weight(ctx.layer).to(dy.dtype)
+            dx = torch.bmm(dy, shape.matrix(weight).mT)
         return dx, direct, dy.sum(1, keepdim=True) if ctx.has_bias else None, None, None
 
 
@@ -163,13 +159,17 @@ def _augmented(g: Tensor) -> Tensor:
     return F.pad(g, (1, 0), value=1.0)
 
 
-def _write(g: Tensor, basis: Tensor) -> Tensor:
-    return torch.bmm(_augmented(g).expand(len(basis), -1, -1), basis)
+def _write(g: Tensor, basis: Tensor, shapes: Sequence[_Shape]) -> tuple[Tensor, ...]:
+    together = torch.bmm(_augmented(g).expand(len(basis), -1, -1), basis).transpose(0, 1)
+    if len(shapes) == 1:
+        return (together,)
+    # Many small layers: products with a layer read a third as long where it lies in one piece.
+    return tuple(w.contiguous() for w in together.split([s.width for s in shapes], -1))
 
 
-def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _apply(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     # Rows times W: a batched product of one row is several times faster than of one column.
-    return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
+    return torch.bmm(x, matrix) if bias is None else torch.baddbmm(bias, x, matrix)
 
 
 class GeneratedLayers(nn.Module):
@@ -196,23 +196,19 @@ class GeneratedLayers(nn.Module):
         for shape in shapes:
             if units not in shape:
                 raise ValueError(f"A layer of {shape} has no side of {units} units.")
-        widths = [i if o == units else o for i, o in shapes]
-        stops = list(accumulate(widths))
-        self.places = [
-            _Place(stop - width, stop, o == units)
-            for stop, width, (_, o) in zip(stops, widths, shapes, strict=True)
-        ]
-        self.basis = nn.Parameter(torch.empty(units, 1 + features, stops[-1]))
+        self.shapes = [_Shape(i if o == units else o, o == units) for i, o in shapes]
+        self.widths = [shape.width for shape in self.shapes]
+        self.basis = nn.Parameter(torch.empty(units, 1 + features, sum(self.widths)))
         """Θ, unit by unit: (units, 1 + R, width), Θ_0 first."""
         with torch.no_grad():
-            for place, (i, _) in zip(self.places, shapes, strict=True):
-                own = self.basis[..., place.start : place.stop]
+            for own, (i, _) in zip(self.basis.split(self.widths, -1), shapes, strict=True):
                 own[:, :1].normal_(std=i**-0.5)
                 own[:, 1:].normal_(std=spread * i**-0.5 / math.sqrt(features))
 
     def thetas(self) -> list[Float[Tensor, "_ _ _"]]:
         """Each layer's Θ as the paper has it, (1 + R, out, in), Θ_0 first: views of `basis`."""
-        return [place.of(self.basis).transpose(1, 2) for place in self.places]
+        own = zip(self.shapes, self.basis.split(self.widths, -1), strict=True)
+        return [shape.matrix(theta.transpose(0, 1)).mT for shape, theta in own]
 
     def forward(self, g: Float[Tensor, "p r"], recompute: bool = False) -> list[Layer]:
         """The layers of P programs.
@@ -222,17 +218,19 @@ class GeneratedLayers(nn.Module):
             recompute: write the weights again in the backward pass instead of keeping them.
         """
         if not (torch.is_grad_enabled() and (g.requires_grad or self.basis.requires_grad)):
-            written = _write(g, self.basis)
             return [
-                lambda x, bias=None, p=place: _apply(x, p.of(written), bias)
-                for place in self.places
+                lambda x, bias=None, w=shape.matrix(weight): _apply(x, w, bias)
+                for shape, weight in zip(
+                    self.shapes, _write(g, self.basis, self.shapes), strict=True
+                )
             ]
-        again = (lambda: _write(g.detach(), self.basis.detach())) if recompute else None
-        tape = _Tape(self.places, again)
-        weights = _Write.apply(g, self.basis, tape)
+        again = None
+        if recompute:
+            again = partial(_write, g.detach(), self.basis.detach(), self.shapes)
+        tape = _Tape(self.shapes, again)
         return [
-            lambda x, bias=None, i=i: _Apply.apply(x, weights, bias, tape, i)
-            for i in range(len(self.places))
+            lambda x, bias=None, i=i, w=weight: _Apply.apply(x, w, bias, tape, i)
+            for i, weight in enumerate(_Write.apply(g, self.basis, tape))
         ]
 
 
