@@ -26,6 +26,9 @@ class Recursion(nn.Module):
         super().__init__()
         self.config = config
         self.hypernet = Hypernetwork(config)
+        self.recompute_levels = 0
+        """Levels, from the leaves' parents (1) up, whose generated weights are not kept for the
+        backward pass but written again there: less memory for more time, the same result."""
 
     def forward(self, z: Float[Tensor, "n z"], site: Site | None = None) -> ParseTree:
         """Run the programs z^K of N images.
@@ -42,7 +45,7 @@ class Recursion(nn.Module):
     ) -> list[ParseTree]:
         """Run M sibling programs of N images side by side, (N, |z|) each; a tree for each."""
         m, n, config = len(programs), len(programs[0]), self.config
-        theta = self.hypernet(torch.cat(programs))
+        theta = self.hypernet(torch.cat(programs), recompute=level <= self.recompute_levels)
         state = theta.initial
         parts: list[ParseTree] = []  # each step's M parts, in order
         for t in range(config.steps[config.depth - level]):

@@ -22,7 +22,9 @@ class Reference:
         bounds: min_scale, max_scale, max_rotation, max_shear, max_translation.
     """
 
-    def __init__(self, parameters, heads, steps, feedback, channels, image_size, patch_size, bounds):
+    def __init__(
+        self, parameters, heads, steps, feedback, channels, image_size, patch_size, bounds
+    ):
         self.p, self.heads, self.steps, self.feedback = parameters, heads, steps, feedback
         self.channels, self.image_size, self.patch_size = channels, image_size, patch_size
         self.bounds = bounds

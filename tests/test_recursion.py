@@ -126,3 +126,16 @@ def test_a_decoding_makes_siblings_independent_and_a_canvas_does_not():
         before, after = recursion(z), recursion(z, shift)
         assert not torch.equal(before[0].canvas, after[0].canvas)
         assert torch.equal(before[1].program, after[1].program) == expected
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+def test_weights_written_again_give_the_same_gradient_bit_for_bit(feedback, levels):
+    recursion = make(steps=(2, 3), feedback=feedback)
+    z = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for recursion.recompute_levels in (0, levels):
+        loss = recursion(z).canvas.sin().sum()
+        gradients.append(torch.autograd.grad(loss, [z, *recursion.parameters()], allow_unused=True))
+    for a, b in zip(*gradients, strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)
