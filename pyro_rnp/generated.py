@@ -129,9 +129,9 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: _Tape, layer: int
+        ctx: Any, tape: _Tape, layer: int, weight: Tensor, x: Tensor, bias: Tensor | None
     ) -> Tensor:
-        y = _apply(x, tape.shapes[layer].matrix(weight), bias)
+        y = _apply(tape.shapes[layer].matrix(weight), x, bias)
         kept = [] if tape.write else [weight.to(y.dtype)]  # autocast may have chosen another
         ctx.save_for_backward(x.to(y.dtype), *kept)
         ctx.tape, ctx.layer, ctx.has_bias = tape, layer, bias is not None
@@ -148,10 +148,10 @@ class _Apply(torch.autograd.Function):
             direct = shape.gradient(x, dy)
         else:
             ctx.tape.record(ctx.layer, x, dy)
-        if ctx.needs_input_grad[0]:
+        if ctx.needs_input_grad[3]:
             weight = kept[0] if kept else ctx.tape.weight(ctx.layer).to(dy.dtype)
             dx = torch.bmm(dy, shape.matrix(weight).mT)
-        return dx, direct, dy.sum(1, keepdim=True) if ctx.has_bias else None, None, None
+        return None, None, direct, dx, dy.sum(1, keepdim=True) if ctx.has_bias else None
 
 
 def _augmented(g: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ def _write(g: Tensor, basis: Tensor, shapes: Sequence[_Shape]) -> tuple[Tensor, 
     return tuple(w.contiguous() for w in together.split([s.width for s in shapes], -1))
 
 
-def _apply(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+def _apply(matrix: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
     # Rows times W: a batched product of one row is several times faster than of one column.
     return torch.bmm(x, matrix) if bias is None else torch.baddbmm(bias, x, matrix)
 
@@ -218,20 +218,14 @@ class GeneratedLayers(nn.Module):
             recompute: write the weights again in the backward pass instead of keeping them.
         """
         if not (torch.is_grad_enabled() and (g.requires_grad or self.basis.requires_grad)):
-            return [
-                lambda x, bias=None, w=shape.matrix(weight): _apply(x, w, bias)
-                for shape, weight in zip(
-                    self.shapes, _write(g, self.basis, self.shapes), strict=True
-                )
-            ]
+            written = zip(self.shapes, _write(g, self.basis, self.shapes), strict=True)
+            return [partial(_apply, shape.matrix(weight)) for shape, weight in written]
         again = None
         if recompute:
             again = partial(_write, g.detach(), self.basis.detach(), self.shapes)
         tape = _Tape(self.shapes, again)
-        return [
-            lambda x, bias=None, i=i, w=weight: _Apply.apply(x, w, bias, tape, i)
-            for i, weight in enumerate(_Write.apply(g, self.basis, tape))
-        ]
+        weights = enumerate(_Write.apply(g, self.basis, tape))
+        return [partial(_Apply.apply, tape, i, weight) for i, weight in weights]
 
 
 class SharedLayers(nn.Module):
@@ -239,14 +233,17 @@ class SharedLayers(nn.Module):
 
     def __init__(self, features: int, units: int, shapes: Sequence[tuple[int, int]]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(i, o, bias=False) for i, o in shapes)
+        linears = [nn.Linear(i, o, bias=False) for i, o in shapes]
+        self.weights = nn.ParameterList(linear.weight for linear in linears)
 
     def thetas(self) -> list[Float[Tensor, "_ _ _"]]:
         """Each layer's weights as Θ_0 alone, (1, out, in)."""
-        return [layer.weight.unsqueeze(0) for layer in self.layers]
+        return [weight.unsqueeze(0) for weight in self.weights]
 
     def forward(self, g: Float[Tensor, "p r"], recompute: bool = False) -> list[Layer]:
-        return [
-            lambda x, bias=None, f=layer: f(x) if bias is None else f(x) + bias
-            for layer in self.layers
-        ]
+        return [partial(_shared, weight) for weight in self.weights]
+
+
+def _shared(weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+    y = F.linear(x, weight)
+    return y if bias is None else y + bias

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -142,7 +141,7 @@ class Hypernetwork(nn.Module):
         thetas = {
             name: theta
             for names, made in zip(self.names, self.layers, strict=True)
-            for name, theta in zip(names, made.thetas(), strict=True)
+            for name, theta in zip(names, made.thetas(), strict=True)  # type: ignore[operator]
         }
         v = self.vectors
         biases = self._named(torch.cat([v.bias.unsqueeze(0), v.weight.mT]), 1)
