@@ -1,0 +1,97 @@
+"""Checkpoints to resume from: atomic, with a checksum, and the last good one beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+
+from pyro_rnp.files import write
+
+CHECKPOINT, PREVIOUS = "last.ckpt", "previous.ckpt"
+_MARK = b"sha256:"
+
+
+class Damaged(ValueError):
+    """A file is not what was once written."""
+
+
+class Checkpoints(CheckpointIO):
+    """How Lightning writes and reads checkpoints.
+
+    A checkpoint is what `torch.save` writes, with its SHA-256 as the comment of the zip archive. The
+    one that was there before stays as `PREVIOUS`, unless it was found to be damaged.
+    """
+
+    def __init__(self) -> None:
+        self.keep = True
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint, whole or not at all."""
+        path = Path(path)
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write(path, _sealed(buffer.getvalue()), path.with_name(PREVIOUS) if self.keep else None)
+        self.keep = True
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """See `read`."""
+        return read(Path(path), map_location)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+def _sealed(archive: bytes) -> bytes:
+    """A zip archive that ends without a comment, with its checksum as the comment."""
+    size = len(_MARK) + 64
+    body = archive[:-2] + struct.pack("<H", size)
+    return body + _MARK + hashlib.sha256(body).hexdigest().encode()
+
+
+def read(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """A checkpoint; nothing but tensors and plain types is unpickled.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        Damaged: if it is not what was written.
+    """
+    data = path.read_bytes()
+    body, mark, digest = data[: -len(_MARK) - 64], data[-len(_MARK) - 64 : -64], data[-64:]
+    if mark != _MARK or hashlib.sha256(body).hexdigest().encode() != digest:
+        raise Damaged(f"{path} is damaged: its checksum is not that of what was written")
+    return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
+
+
+def newest(folder: Path) -> tuple[Path, str]:
+    """The newest checkpoint of a run folder that is whole, and what to say if it is not the last.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        Damaged: if none is whole.
+    """
+    last, previous = folder / CHECKPOINT, folder / PREVIOUS
+    if not last.is_file() and not previous.is_file():
+        raise FileNotFoundError(f"{folder} holds no {CHECKPOINT} to resume from.")
+    try:
+        read(last)
+        return last, ""
+    except FileNotFoundError:
+        problem = f"{last} is not there"
+    except Damaged as error:
+        problem = str(error)
+    try:
+        step = read(previous)["global_step"]
+    except (FileNotFoundError, Damaged):
+        raise Damaged(f"{problem}, and no older checkpoint works.") from None
+    return previous, f"{problem}; going on from the older {previous}, step {step}, which works."

@@ -1,0 +1,82 @@
+"""A watch on learning: what goes wrong while the loss still looks well."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from pyro_rnp import RNP
+
+PATIENCE = 5
+"""Looks in a row at which something must be wrong before it is said."""
+MIN_KL = 0.1
+"""Nats; below, a program says nothing of its image."""
+MIN_SHARE = 0.01
+"""Share of the ink below which a part is not used, and of the canvas below which two are alike."""
+
+
+class Watch:
+    """Looks at a few images now and then; speaks once of what has lasted `PATIENCE` looks.
+
+    It sees a KL that collapses to zero, parts that are never used, and parts that are all alike.
+    """
+
+    def __init__(self) -> None:
+        self.since: dict[str, list[int]] = {}
+        """What is wrong: the step at which it began, and for how many looks it has lasted."""
+
+    def look(self, rnp: RNP, images: Tensor, step: int) -> list[str]:
+        """Look at the images (N, C, H, W); what is to be said now, a sentence each."""
+        wrong = problems(rnp, images)
+        for name in [name for name in self.since if name not in wrong]:
+            del self.since[name]
+        said = []
+        for name in wrong:
+            began, looks = self.since.get(name, [step, 0])
+            self.since[name] = [began, looks + 1]
+            if looks + 1 == PATIENCE:
+                said.append(f"Since step {began} {name}.")
+        return said
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {name: list(values) for name, values in self.since.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.since = {name: list(values) for name, values in state.items()}
+
+
+@torch.no_grad()
+def problems(rnp: RNP, images: Tensor) -> list[str]:
+    """What is wrong with what a model makes of images, as the end of a sentence each.
+
+    What is not finite is not judged here.
+    """
+    posterior = rnp.guide.posterior(images)
+    prior = rnp.model.prior().expand(posterior.batch_shape)
+    kl = float(kl_divergence(posterior, prior).mean())
+    shares = rnp.model.recursion(posterior.mean).contributions(1)  # (N, parts, C, H, W)
+    ink = shares.sum((-3, -2, -1))
+    ink = ink / ink.sum(1, keepdim=True).clamp(min=1e-12)
+    found = []
+    if kl < MIN_KL:
+        found.append(
+            f"the KL has collapsed (below {MIN_KL:g} nats): programs do not depend on the image; "
+            "a smaller --model.kl_weight may help"
+        )
+    unused = (ink.amax(0) < MIN_SHARE).nonzero().flatten().tolist()
+    if unused:
+        found.append(
+            f"part {', '.join(map(str, unused))} is never used (less than {MIN_SHARE:.0%} of the ink)"
+        )
+    if shares.shape[1] > 1:
+        apart = (shares - shares[:, :1]).square().sum((-3, -2, -1)).amax(1).sqrt()
+        size = shares.square().sum((-3, -2, -1)).amax(1).sqrt()
+        if float((apart - MIN_SHARE * size).amax()) < 0 and math.isfinite(kl):
+            found.append("all parts are the same: each draws the same at the same place")
+    return found

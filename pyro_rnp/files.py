@@ -1,0 +1,47 @@
+"""Files that are whole or not there, and that know when they were damaged."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+
+def write(path: Path, data: bytes, keep: Path | None = None) -> None:
+    """Write a file, whole or not at all: under a temporary name, to the disk, then renamed.
+
+    Args:
+        keep: where what has been at `path` stays; at every moment one of the two is whole.
+
+    Raises:
+        OSError: if there is no space or no right to write; what has been there is still there.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            _copy(path, keep)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            left = "; what was there before is untouched" if path.exists() else ""
+            raise OSError(
+                error.errno, f"The disk is full, {path} could not be saved{left}"
+            ) from error
+        raise
+
+
+def _copy(path: Path, to: Path) -> None:
+    """A second name for the same content, or a copy where the file system has no links."""
+    part = to.with_name(f"{to.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(path, part)
+    except OSError:
+        shutil.copyfile(path, part)
+    os.replace(part, to)
