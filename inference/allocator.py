@@ -1,9 +1,10 @@
-"""Keep large blocks of memory between training steps."""
+"""Memory: keep large blocks between training steps, and never ask for more than there is."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 
 def keep_large_blocks() -> bool:
@@ -24,3 +25,35 @@ def keep_large_blocks() -> bool:
         return False
     M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
+
+
+def limit_memory() -> bool:
+    """Let an allocation fail that the machine cannot serve.
+
+    By default Linux grants it and then kills the process, with no word and no last checkpoint.
+    Affects the process for good; does nothing where there is no such limit.
+
+    Returns:
+        Whether a limit was set.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    import resource
+
+    memory = {
+        name: 1024 * int(value.split()[0])
+        for name, value in (
+            line.split(":") for line in Path("/proc/meminfo").read_text().splitlines()
+        )
+        if value.endswith("kB")
+    }
+    limit = memory["MemTotal"] + memory["SwapTotal"]
+    for group in ("memory.max", "memory/memory.limit_in_bytes"):  # a container's, new and old
+        file = Path("/sys/fs/cgroup", group)
+        if file.exists() and (text := file.read_text().strip()).isdigit():
+            limit = min(limit, int(text))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft != resource.RLIM_INFINITY and soft <= limit:
+        return False
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
+from inference.interrupt import Interrupted
 from inference.training import TrainConfig
 from pyro_rnp import RNPConfig, __version__
 from pyro_rnp.checkpoint import load_config
@@ -18,6 +20,8 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 def run(main: Callable[[], Any]) -> None:
     """Call `main`; a user's mistake ends it with one sentence and exit status 2.
+
+    SIGINT and, while training, SIGTERM end it with one sentence and 128 plus their number.
 
     With PYRO_RNP_TRACEBACK set in the environment, the traceback is shown instead.
     """
@@ -31,6 +35,12 @@ def run(main: Callable[[], Any]) -> None:
         print("error:", " ".join(str(error).split()), "Try --help.", file=sys.stderr)
     except (ValueError, OSError) as error:
         print("error:", error, file=sys.stderr)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.signal_number)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     sys.exit(2)
 
 

@@ -18,32 +18,37 @@ class Interrupted(Exception):
 
 
 class StopSignal:
-    """The first SIGINT or SIGTERM that came, if any."""
+    """The first SIGINT or SIGTERM that came, if any; a second one ends the process at once."""
 
-    number: int = 0
+    def __init__(self) -> None:
+        self.number = 0
+        self.main = threading.current_thread() is threading.main_thread()
+        """Elsewhere Python takes no signals, and nothing here changes."""
+        self.before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def listen(self) -> None:
+        """Note signals instead of ending; again where other code has changed that."""
+        if self.main and not self.number:
+            for s in self.before:
+                signal.signal(s, self._note)
+
+    def forget(self) -> None:
+        """Do as before."""
+        if self.main:
+            for s, handler in self.before.items():
+                signal.signal(s, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self.forget()
 
 
 @contextmanager
 def listening() -> Iterator[StopSignal]:
-    """Note the first SIGINT or SIGTERM instead of ending at once; a second one ends at once.
-
-    Outside the main thread, where Python takes no signals, nothing changes.
-    """
+    """Note the first SIGINT or SIGTERM instead of ending at once."""
     stop = StopSignal()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        stop.number = number
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-    for s in before:
-        signal.signal(s, note)
+    stop.listen()
     try:
         yield stop
     finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+        stop.forget()

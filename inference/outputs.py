@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from pyro_rnp.files import write
 
 
 def new_folder(path: str | Path, hint: str = "") -> Path:
@@ -43,6 +44,4 @@ def unused(path: str | Path, hint: str = "") -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(part, path)
+    write(path, (json.dumps(value, indent=2) + "\n").encode())

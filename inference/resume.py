@@ -24,8 +24,8 @@ class Damaged(ValueError):
 class Checkpoints(CheckpointIO):
     """How Lightning writes and reads checkpoints.
 
-    A checkpoint is what `torch.save` writes, with its SHA-256 as the comment of the zip archive. The
-    one that was there before stays as `PREVIOUS`, unless it was found to be damaged.
+    A checkpoint is what `torch.save` writes, with its SHA-256 as the comment of the zip archive.
+    The one that was there before stays as `PREVIOUS`, unless it was found to be damaged.
     """
 
     def __init__(self) -> None:

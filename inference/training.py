@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
-import pickle
+import signal
+import time
 import warnings
-import zipfile
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
@@ -14,20 +15,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning
+import numpy as np
 import pyro
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import (
+    MisconfigurationException,
+    SIGTERMException,
+)
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader
 
-from inference.allocator import keep_large_blocks
+from inference.allocator import keep_large_blocks, limit_memory
+from inference.batches import loader
 from inference.data import DataName, ImageSet, Splits, load_data
 from inference.evaluation import evaluate
 from inference.figures import parse_figure
+from inference.interrupt import Interrupted, StopSignal, listening
 from inference.outputs import unused, write_json
+from inference.resume import CHECKPOINT, PREVIOUS, Checkpoints, newest, read
+from inference.watch import Watch
 from pyro_rnp import RNP, RNPConfig, save
 from pyro_rnp.checkpoint import load_config
 from pyro_rnp.checks import check_images
@@ -36,11 +46,15 @@ ELBOS: dict[str, type[ELBO]] = {
     "Trace_ELBO": Trace_ELBO,
     "TraceMeanField_ELBO": TraceMeanField_ELBO,
 }
-CHECKPOINT = "last.ckpt"
+LOG = "log.txt"
 NOT_KEPT = ("model", "out", "resume")
 """Fields that a run folder does not repeat: its model stands beside them, its place is its own."""
 MAX_SKIPS = 20
 """Training stops after this many skipped steps in a row: the weights no longer give gradients."""
+LOOK_EVERY = 10
+"""Steps between two looks at what the device has counted; a look waits for the device."""
+WATCH_EVERY = 100
+"""Steps between two looks of the watch on learning."""
 
 
 class TrainingFailed(ValueError):
@@ -84,18 +98,36 @@ class TrainConfig:
     """Lightning's accelerator: "auto" takes CUDA where there is one."""
     devices: str = "1"
     """Lightning's devices: how many, or which."""
+    num_nodes: int = 1
+    """Lightning's machines; every process of all of them takes --batch_size images a step."""
+    strategy: str = "auto"
+    """Lightning's strategy: "ddp" for several devices or machines."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Lightning's precision; bf16-mixed is for CUDA."""
+    recompute_levels: int = 0
+    """Levels, from the leaves' parents up, whose generated weights are written again in the
+    backward pass instead of kept: less memory for more time, the same result."""
+    checkpoint_minutes: float = 1.0
+    """Minutes between checkpoints; there is one too when the run is stopped."""
     model: RNPConfig = field(default_factory=lambda: RNPConfig.preset("fast"))
     """The program."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "minutes", "batch_size", "learning_rate", "clip"):
+        for name in (
+            "epochs",
+            "minutes",
+            "batch_size",
+            "learning_rate",
+            "clip",
+            "num_nodes",
+            "checkpoint_minutes",
+        ):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive, got {value}.")
-        if self.warmup < 0:
-            raise ValueError(f"warmup must not be negative, got {self.warmup}.")
+        for name in ("warmup", "recompute_levels"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.out is not None and self.resume is not None:
             raise ValueError("out and resume exclude each other; a run goes on in its own folder.")
         if self.epochs is not None and self.minutes is not None:
@@ -110,22 +142,58 @@ class TrainConfig:
 
 
 class Training(lightning.LightningModule):
-    """One RNP under training: the loss, the schedule, and a watch for steps that are not finite."""
+    """One RNP under training: the loss, the schedule, and a watch over both.
 
-    def __init__(self, rnp: RNP, config: TrainConfig, timer: Timer) -> None:
+    What is drawn at a step depends on the seed, the step and the process alone, and the order of
+    the images on the seed and the epoch: a run that goes on from a checkpoint needs no more than
+    its weights, the optimiser's state and its counts to go on as if it had never stopped.
+    """
+
+    def __init__(
+        self,
+        rnp: RNP,
+        config: TrainConfig,
+        splits: Splits,
+        timer: Timer,
+        folder: Path,
+        stop: StopSignal,
+    ) -> None:
         super().__init__()
-        self.rnp, self.config, self.timer = rnp, config, timer
+        self.rnp, self.config, self.splits = rnp, config, splits
+        self.timer, self.folder, self.stop = timer, folder, stop
         self.elbo = ELBOS[config.elbo]()(rnp.model, rnp.guide)
-        self.images_seen = self.skipped_steps = self.skipped_in_a_row = 0
-        self.first_skip: int | None = None
-        self.loss = torch.tensor(0.0)
-        self.good: list[Tensor] = []
+        rnp.model.recursion.recompute_levels = config.recompute_levels
+        self.sentence = ""
+        """What to say at the start of a run that goes on, if not the usual."""
+        self.watch = Watch()
+        self.batches_seen = self.images_seen = 0
+        self.skips = Skips()
+
+    def say(self, sentence: str) -> None:
+        """One line on the screen and in the run's log."""
+        self.print(sentence)
+        if self.trainer.is_global_zero:
+            with (self.folder / LOG).open("a") as file:
+                file.write(f"{datetime.now().isoformat(timespec='seconds')} {sentence}\n")
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        return loader(
+            self.splits.train,
+            self.config.batch_size,
+            shuffle=True,
+            seed=self.config.seed,
+            done=self.batches_seen,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+        )
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        return loader(self.splits.validation[:1000], 500, shuffle=False)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
         with pyro.validation_enabled(False):
             loss = self.elbo(batch) / len(batch)
-        self.images_seen += len(batch) * self.trainer.world_size
         self.loss = loss.detach()
         self.log("loss", self.loss, prog_bar=True)
         self.log("minutes", self.timer.time_elapsed() / 60, prog_bar=True)
@@ -143,15 +211,26 @@ class Training(lightning.LightningModule):
                 batch_size=len(batch),
                 sync_dist=True,
             )
-        self.log("images_seen", float(self.images_seen))
-        self.log("seconds", self.timer.time_elapsed())
+        self.log("images_seen", float(self.images_seen), sync_dist=True)
+        self.log("seconds", self.timer.time_elapsed(), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.rnp.parameters(), lr=self.config.learning_rate, fused=True)
 
+    def on_train_start(self) -> None:
+        self.skips.to(self.device)
+        if self.config.resume is not None:
+            self.say(self.sentence or f"Going on from step {self.batches_seen}.")
+        self.stop.listen()  # Lightning has set handlers of its own
+        if not (self.folder / CHECKPOINT).exists():
+            self.trainer.save_checkpoint(self.folder / CHECKPOINT, weights_only=False)
+        self.saved = time.monotonic()
+
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        numbers = [self.config.seed, self.batches_seen, self.trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
         rate = self.config.learning_rate * schedule(
-            self.global_step, self.config.warmup, self._progress()
+            self.batches_seen, self.config.warmup, self._progress()
         )
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = rate
@@ -159,47 +238,130 @@ class Training(lightning.LightningModule):
     def _progress(self) -> float:
         """The share of training that is done, 0 to 1."""
         if self.config.duration is None:
-            return self.global_step / float(self.trainer.estimated_stepping_batches)
+            return self.batches_seen / float(self.trainer.estimated_stepping_batches)
         return self.timer.time_elapsed() / self.config.duration.total_seconds()
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip the gradient; where it or the loss is not finite, drop it: nothing changes.
+        """Clip the gradient; where it or the loss is not finite, Adam passes over the step.
 
-        Weights that gave a finite loss and gradient are kept until the next that do.
+        All of it happens on the device, which nothing here waits for.
         """
-        parameters: list[Tensor] = list(self.rnp.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
-        if bool(norm.isfinite() & self.loss.isfinite()):
-            self.skipped_in_a_row = 0
-            self.good = self.good or [torch.empty_like(p) for p in parameters]
-            with torch.no_grad():
-                torch._foreach_copy_(self.good, parameters)
+        norm = torch.nn.utils.clip_grad_norm_(self.rnp.parameters(), self.config.clip)
+        bad = ~(norm.isfinite() & self.loss.isfinite())
+        optimizer.found_inf = bad.float()
+        self.skips.count(bad, self.batches_seen)
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        self.batches_seen += 1
+        self.images_seen += len(batch) * self.trainer.world_size
+        step = self.batches_seen
+        if step % LOOK_EVERY == 0 or self.trainer.is_last_batch:
+            self.look()
+        if step % WATCH_EVERY == 0 and not self.skips.in_a_row:
+            for sentence in self.watch.look(self.rnp, batch[:32], step):
+                self.say(sentence)
+        self.keep()
+
+    def keep(self) -> None:
+        """Save a checkpoint where one is due or a signal asks the run to stop; then stop.
+
+        Raises:
+            Interrupted: if one does.
+        """
+        due = time.monotonic() - self.saved >= 60 * self.config.checkpoint_minutes
+        number = self.stop.number
+        if self.trainer.world_size > 1:  # all processes must agree, and need not at every step
+            if self.batches_seen % LOOK_EVERY:
+                return
+            due, number = self.trainer.strategy.broadcast((due, number))
+        if not (due or number):
             return
-        optimizer.zero_grad(set_to_none=True)  # Adam passes over parameters without a gradient
-        self.skipped_steps += 1
-        self.skipped_in_a_row += 1
-        if self.skipped_in_a_row == 1:
-            self.first_skip = self.global_step
-        self.print(
-            f"Step {self.global_step}: the loss or gradient is not finite ({self.loss.item():g}, "
-            f"norm {norm.item():g}); not applied, {self.skipped_steps} so far."
-        )
-        if self.skipped_in_a_row >= MAX_SKIPS:
+        self.look()
+        if not self.skips.in_a_row:
+            self.trainer.save_checkpoint(self.folder / CHECKPOINT, weights_only=False)
+            self.saved = time.monotonic()
+        if number:
+            self.say(f"Stopped by {signal.Signals(number).name} after step {self.batches_seen}.")
+            raise Interrupted(_stopped(self.folder), number)
+
+    def look(self) -> None:
+        """Read what the device counted; say when steps began to be skipped; stop if all are."""
+        before, in_a_row = self.skips.total, self.skips.in_a_row
+        self.skips.read()
+        if self.skips.total > before and (not in_a_row or not self.skips.in_a_row):
+            self.say(
+                f"Since step {self.skips.began} the loss or gradient is not finite; such steps are "
+                f"not applied, {self.skips.total} so far."
+            )
+        if self.skips.in_a_row >= MAX_SKIPS:
             self.trainer.should_stop = True
 
-    def restore_good(self) -> None:
-        """Go back to the last weights that gave a finite loss and gradient."""
-        if self.good:
-            with torch.no_grad():
-                torch._foreach_copy_(list(self.rnp.parameters()), self.good)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.skips.read()
+        checkpoint["batches_seen"] = self.batches_seen
         checkpoint["images_seen"] = self.images_seen
-        checkpoint["skipped_steps"] = self.skipped_steps
+        checkpoint["skips"] = self.skips.counts.cpu()
+        checkpoint["watch"] = self.watch.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.batches_seen = checkpoint["batches_seen"]
         self.images_seen = checkpoint["images_seen"]
-        self.skipped_steps = checkpoint["skipped_steps"]
+        self.skips = Skips(checkpoint["skips"])
+        self.watch.load_state_dict(checkpoint["watch"])
+        if self.batches_seen:
+            _at_the_end_of_batch(
+                self.batches_seen, len(self.train_dataloader()), checkpoint["loops"]["fit_loop"]
+            )
+
+
+def _at_the_end_of_batch(batches: int, epoch: int, loop: dict[str, Any]) -> None:
+    """Set the counts of Lightning's loop to where it saves at the end of a batch.
+
+    Where else it was saved (after validation, after the last epoch) they differ, and not every
+    such place is one to go on from.
+
+    Args:
+        batches: how many have been seen.
+        epoch: batches in an epoch.
+        loop: what a checkpoint holds of the fit loop, changed in place.
+    """
+    epochs, here = divmod(batches - 1, epoch)
+
+    def counts(begun: int, ended: int, processed: int) -> dict[str, int]:
+        return {"ready": begun, "started": begun, "processed": processed, "completed": ended}
+
+    loop["epoch_progress"] |= {
+        kind: counts(epochs + 1, epochs, epochs) for kind in ("total", "current")
+    }
+    loop["epoch_loop.batch_progress"] |= {
+        "total": counts(batches, batches - 1, batches),
+        "current": counts(here + 1, here, here + 1),
+        "is_last_batch": here + 1 == epoch,
+    }
+    loop["epoch_loop.val_loop.batch_progress"] |= {
+        kind: counts(0, 0, 0) for kind in ("total", "current")
+    }
+
+
+class Skips:
+    """Steps that were not applied, counted on the device."""
+
+    def __init__(self, counts: Tensor | None = None) -> None:
+        self.counts = torch.zeros(3, dtype=torch.long) if counts is None else counts
+        self.read()
+
+    def to(self, device: torch.device) -> None:
+        self.counts = self.counts.to(device)
+
+    def count(self, bad: Tensor, step: int) -> None:
+        """Note whether a step was skipped, without waiting for the device."""
+        total, in_a_row, began = self.counts.unbind()
+        began = torch.where(bad & (in_a_row == 0), step, began)
+        self.counts = torch.stack([total + bad, (in_a_row + 1) * bad, began])
+
+    def read(self) -> None:
+        """Wait for the device: how many, how many at last in a row, and the first of the last."""
+        self.total, self.in_a_row, self.began = self.counts.tolist()
 
 
 def schedule(step: int, warmup: int, progress: float) -> float:
@@ -212,28 +374,6 @@ def schedule(step: int, warmup: int, progress: float) -> float:
     return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-class _Batches(Dataset[Tensor]):
-    """Whole batches by a list of indices: one gather instead of one call an image."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __getitem__(self, indices: list[int]) -> Tensor:
-        return self.images[indices]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-def loader(images: ImageSet, batch_size: int, shuffle: bool) -> DataLoader[Tensor]:
-    """Batches (N, C, H, W); when shuffled, whole batches only, in another order every epoch."""
-    data = _Batches(images.images)
-    order = RandomSampler(data) if shuffle else SequentialSampler(data)
-    size = min(batch_size, len(data))
-    sampler = BatchSampler(order, size, drop_last=shuffle)
-    return DataLoader(data, sampler=sampler, batch_size=None)
-
-
 class _SaveWeights(Callback):
     """Keep `model.safetensors` of the run folder at the last validated weights."""
 
@@ -244,8 +384,12 @@ class _SaveWeights(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         assert isinstance(pl_module, Training)
-        if trainer.is_global_zero and pl_module.skipped_in_a_row == 0:
+        if trainer.is_global_zero and pl_module.skips.in_a_row == 0:
             save(pl_module.rnp, self.folder, self.notes)
+
+
+def _stopped(folder: Path) -> str:
+    return f"Stopped; go on with --resume {folder}"
 
 
 class _Bar(TQDMProgressBar):
@@ -256,7 +400,7 @@ class _Bar(TQDMProgressBar):
 
 
 def train(config: TrainConfig) -> Path:
-    """Train an RNP and leave a run folder: model, metrics, a picture, and a checkpoint.
+    """Train an RNP and leave a run folder: model, metrics, a picture, a log, and a checkpoint.
 
     Returns:
         The folder.
@@ -264,35 +408,46 @@ def train(config: TrainConfig) -> Path:
     Raises:
         FileExistsError: if the run folder exists already and is not resumed.
         FileNotFoundError: if there is nothing to resume, or the data are not there.
-        ValueError: if the model does not fit the data, the folder to resume holds another, or
-            Lightning cannot have the device or the epochs that are asked for.
-        TrainingFailed: if `MAX_SKIPS` steps in a row had to be skipped; the last weights that
-            gave a finite loss and gradient are saved.
+        ValueError: if the model does not fit the data, the folder to resume holds another or
+            nothing that works, or Lightning cannot have the device or the epochs that are asked
+            for.
+        TrainingFailed: if `MAX_SKIPS` steps in a row had to be skipped, memory was not enough, or
+            another process was lost; the last good weights are saved.
+        OSError: if the disk is full; the last good state is on it.
+        Interrupted: if SIGINT or SIGTERM came; a checkpoint is saved.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks()
     splits = load_data(config.data, config.data_root)
     check_images(splits.train.images, config.model)
     folder = _folder(config)
+    checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    module = Training(RNP(config.model), config, Timer(config.duration))
     notes = {"training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}}
-    try:
-        trainer = _trainer(module, folder, notes)
-        if config.resume is None:
-            save(module.rnp, folder, notes)
-        _fit(trainer, module, splits, None if config.resume is None else folder / CHECKPOINT)
-    except MisconfigurationException as error:
-        raise ValueError(_sentence(error)) from error
-    failed = module.skipped_in_a_row >= MAX_SKIPS
+    with listening() as stop:
+        rnp = RNP(config.model)
+        module = Training(rnp, config, splits, Timer(config.duration), folder, stop)
+        module.sentence = sentence
+        try:
+            trainer = _trainer(module, folder, notes, keep=not sentence)
+            if trainer.is_global_zero and checkpoint is None:
+                save(module.rnp, folder, notes)
+            _fit(trainer, module, checkpoint)
+        except MisconfigurationException as error:
+            raise ValueError(_sentence(error)) from error
+        module.skips.read()
+        failed = module.skips.in_a_row >= MAX_SKIPS
+        if not failed:
+            trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
+    if not trainer.is_global_zero:
+        return folder
     if failed:
-        module.restore_good()
-    trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
+        _restore(module, folder)
     save(module.rnp, folder, notes)
     if failed:
         raise TrainingFailed(
             f"{MAX_SKIPS} steps in a row had no finite loss and gradient, the first at step "
-            f"{module.first_skip}; the last weights that had are in {folder}. A lower "
+            f"{module.skips.began}; the last weights that had are in {folder}. A lower "
             "--learning_rate may help."
         )
     module.rnp.to(trainer.strategy.root_device)
@@ -300,48 +455,99 @@ def train(config: TrainConfig) -> Path:
     return folder
 
 
-def _trainer(module: Training, folder: Path, notes: dict[str, Any]) -> lightning.Trainer:
+def _trainer(
+    module: Training, folder: Path, notes: dict[str, Any], keep: bool
+) -> lightning.Trainer:
     """Lightning's Trainer, with curves beside those of earlier parts of the run."""
     config, curves = module.config, "curves"
     for i in count(2):
         if not (folder / curves).exists():
             break
         curves = f"curves-{i}"
-    every_minute = ModelCheckpoint(
-        folder,
-        filename=Path(CHECKPOINT).stem,
-        train_time_interval=timedelta(minutes=1),
-        enable_version_counter=False,
-    )
-    return lightning.Trainer(
+    checkpoints = Checkpoints()
+    checkpoints.keep = keep
+    trainer = lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=config.strategy,
         precision=config.precision,
         max_epochs=config.epochs or -1,
-        callbacks=[module.timer, every_minute, _SaveWeights(folder, notes), _Bar(refresh_rate=5)],
+        callbacks=[
+            module.timer,
+            _SaveWeights(folder, notes),
+            _Bar(refresh_rate=5),
+        ],
         logger=[
             logger(folder, name="", version=curves) for logger in (CSVLogger, TensorBoardLogger)
         ],
+        plugins=[checkpoints],
+        use_distributed_sampler=False,  # `loader` gives each process its part
+        enable_checkpointing=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=LOOK_EVERY,
         enable_model_summary=False,
     )
+    if trainer.strategy.root_device.type == "cpu":
+        limit_memory()
+    return trainer
 
 
-def _fit(
-    trainer: lightning.Trainer, module: Training, splits: Splits, checkpoint: Path | None
-) -> None:
-    batches = loader(splits.train, module.config.batch_size, shuffle=True)
-    held_out = loader(splits.validation[:1000], 500, shuffle=False)
+def _fit(trainer: lightning.Trainer, module: Training, checkpoint: Path | None) -> None:
     try:
         with warnings.catch_warnings():  # advice on data loaders and folders that does not apply
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", "Encountered NaN")  # such steps are counted here
-            trainer.fit(module, batches, held_out, ckpt_path=checkpoint, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        if checkpoint is None or module.images_seen > 0:
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException as error:  # before the first step
+        raise Interrupted(_stopped(module.folder), signal.SIGTERM) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                error.errno, f"The disk is full; free some and go on with --resume {module.folder}"
+            ) from error
+        raise
+    except (RuntimeError, MemoryError) as error:
+        sentence = _fatal(error, module)
+        if sentence is None:
             raise
-        raise ValueError(f"{checkpoint} is damaged: {_sentence(error)}") from error
+        raise TrainingFailed(f"{sentence} The last good state is in {module.folder}.") from error
+
+
+def _fatal(error: Exception, module: Training) -> str | None:
+    """What to say of an error that no code could have avoided; None if it is not one."""
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in text for words in ("DefaultCPUAllocator", "bad_alloc", "could not create a memory")
+    ):
+        return (
+            f"Memory is not enough for batches of {module.config.batch_size}: take a smaller "
+            "--batch_size, or --recompute_levels 1."
+        )
+    if module.trainer.world_size > 1 and any(
+        words in text.lower() for words in ("gloo", "nccl", "connection", "socket")
+    ):
+        return (
+            f"Another of the {module.trainer.world_size} processes was lost ({_sentence(error)})."
+        )
+    return None
+
+
+def _restore(module: Training, folder: Path) -> None:
+    """Go back to the last checkpoint whose weights gave a finite loss and gradient."""
+    for name in (CHECKPOINT, PREVIOUS):
+        if not (folder / name).is_file():
+            continue
+        checkpoint = read(folder / name)
+        if checkpoint["batches_seen"] < module.skips.began:
+            break
+    prefix = "rnp."
+    weights = {
+        key.removeprefix(prefix): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith(prefix)
+    }
+    module.rnp.load_state_dict(weights)
 
 
 def _report(module: Training, test: ImageSet, folder: Path) -> None:
@@ -351,7 +557,7 @@ def _report(module: Training, test: ImageSet, folder: Path) -> None:
         "images_seen": module.images_seen,
         "seconds": seconds,
         "images_per_second": module.images_seen / seconds,
-        "skipped_steps": module.skipped_steps,
+        "skipped_steps": module.skips.total,
         "parameters": sum(p.numel() for p in rnp.parameters()),
     }
     write_json(folder / "metrics.json", metrics)
@@ -369,11 +575,11 @@ def _folder(config: TrainConfig) -> Path:
                 f"{folder} is of another architecture than the one asked for; "
                 "resume it without --model."
             )
-        if not (folder / CHECKPOINT).is_file():
-            raise FileNotFoundError(f"{folder} holds no {CHECKPOINT} to resume from.")
         return folder
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     name = config.out or f"runs/{config.data}-{config.preset}-{stamp}"
+    if getattr(rank_zero_only, "rank", 0) > 0:  # another process makes it
+        return Path(name)
     return unused(name, hint=f", or go on with --resume {name}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -32,14 +31,14 @@ class Watch:
     def look(self, rnp: RNP, images: Tensor, step: int) -> list[str]:
         """Look at the images (N, C, H, W); what is to be said now, a sentence each."""
         wrong = problems(rnp, images)
-        for name in [name for name in self.since if name not in wrong]:
-            del self.since[name]
+        for kind in [kind for kind in self.since if kind not in wrong]:
+            del self.since[kind]
         said = []
-        for name in wrong:
-            began, looks = self.since.get(name, [step, 0])
-            self.since[name] = [began, looks + 1]
+        for kind, sentence in wrong.items():
+            began, looks = self.since.get(kind, [step, 0])
+            self.since[kind] = [began, looks + 1]
             if looks + 1 == PATIENCE:
-                said.append(f"Since step {began} {name}.")
+                said.append(f"Since step {began} {sentence}.")
         return said
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,8 +51,8 @@ class Watch:
 
 
 @torch.no_grad()
-def problems(rnp: RNP, images: Tensor) -> list[str]:
-    """What is wrong with what a model makes of images, as the end of a sentence each.
+def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
+    """What is wrong with what a model makes of images, by kind, as the end of a sentence.
 
     What is not finite is not judged here.
     """
@@ -61,22 +60,19 @@ def problems(rnp: RNP, images: Tensor) -> list[str]:
     prior = rnp.model.prior().expand(posterior.batch_shape)
     kl = float(kl_divergence(posterior, prior).mean())
     shares = rnp.model.recursion(posterior.mean).contributions(1)  # (N, parts, C, H, W)
-    ink = shares.sum((-3, -2, -1))
-    ink = ink / ink.sum(1, keepdim=True).clamp(min=1e-12)
-    found = []
+    found = {}
     if kl < MIN_KL:
-        found.append(
-            f"the KL has collapsed (below {MIN_KL:g} nats): programs do not depend on the image; "
-            "a smaller --model.kl_weight may help"
+        found["kl"] = (
+            f"the KL is below {MIN_KL:g} nats: programs do not depend on the image; a smaller "
+            "--model.kl_weight or --model.sigma may help"
         )
-    unused = (ink.amax(0) < MIN_SHARE).nonzero().flatten().tolist()
-    if unused:
-        found.append(
-            f"part {', '.join(map(str, unused))} is never used (less than {MIN_SHARE:.0%} of the ink)"
-        )
-    if shares.shape[1] > 1:
-        apart = (shares - shares[:, :1]).square().sum((-3, -2, -1)).amax(1).sqrt()
-        size = shares.square().sum((-3, -2, -1)).amax(1).sqrt()
-        if float((apart - MIN_SHARE * size).amax()) < 0 and math.isfinite(kl):
-            found.append("all parts are the same: each draws the same at the same place")
+    ink = shares.sum((-3, -2, -1))
+    used = (ink / ink.sum(1, keepdim=True)).amax(0)
+    for part, share in enumerate(used.tolist()):
+        if share < MIN_SHARE:
+            found[f"part {part}"] = f"part {part} is not used: it has less than 1 % of the ink"
+    apart = (shares - shares[:, :1]).square().sum((-3, -2, -1)).amax(1).sqrt()
+    size = shares.square().sum((-3, -2, -1)).amax(1).sqrt()
+    if shares.shape[1] > 1 and bool((apart < MIN_SHARE * size).all()):
+        found["alike"] = "all parts are alike: each draws the same at the same place"
     return found

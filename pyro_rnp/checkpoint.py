@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors import torch as safetensors
+from torch import Tensor
 
 from pyro_rnp.config import RNPConfig
+from pyro_rnp.files import write
 from pyro_rnp.model import RNP
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, PREVIOUS = "config.json", "model.safetensors", "previous.safetensors"
 
 
 def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> None:
     """Write `config.json` and `model.safetensors` into `folder`, each file whole or not at all.
 
+    Weights that are there already stay as `previous.safetensors`.
+
     Args:
         notes: more to keep in `config.json` beside the key `model`, in JSON types.
+
+    Raises:
+        OSError: if there is no space or no right to write; what has been there is still there.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"model": rnp.config.to_dict(), **(notes or {})}, indent=2) + "\n"
-    (folder / f"{CONFIG}.part").write_text(text)
     tensors = {name: t.detach().cpu().contiguous() for name, t in rnp.state_dict().items()}
-    save_file(tensors, folder / f"{WEIGHTS}.part")
-    for name in (WEIGHTS, CONFIG):
-        os.replace(folder / f"{name}.part", folder / name)
+    data = safetensors.save(tensors, {"sha256": _digest(tensors)})
+    write(folder / WEIGHTS, data, keep=folder / PREVIOUS)
+    write(folder / CONFIG, text.encode())
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load(folder: str | Path) -> RNP:
@@ -71,12 +86,7 @@ def load_weights(rnp: RNP, path: str | Path) -> None:
         FileNotFoundError: if the file does not exist.
         ValueError: if the file is damaged, or its tensors are not those of the model.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist; the run was not saved whole.")
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
+    tensors = _read(Path(path))
     own = {name: tuple(t.shape) for name, t in rnp.state_dict().items()}
     for name in sorted(own.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else "nothing"
@@ -87,3 +97,29 @@ def load_weights(rnp: RNP, path: str | Path) -> None:
                 f"configuration wants {wanted}."
             )
     rnp.load_state_dict(tensors)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, held against its checksum if it has one."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; the run was not saved whole.")
+    try:
+        tensors = safetensors.load_file(path)
+        with safe_open(path, "pt") as file:
+            expected = (file.metadata() or {}).get("sha256")
+        problem = None
+        if expected not in (None, _digest(tensors)):
+            problem = "its checksum is not that of what was written"
+    except SafetensorError as error:
+        problem = str(error)
+    if problem is None:
+        return tensors
+    older = path.with_name(PREVIOUS)
+    hint = "."
+    if older != path and older.is_file():
+        try:
+            _read(older)
+            hint = f"; the older {older} works: copy it to {path.name} to go back to it."
+        except ValueError:
+            pass
+    raise ValueError(f"{path} is damaged: {problem}{hint}")

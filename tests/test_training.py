@@ -8,7 +8,7 @@ import torch
 
 import inference.training
 from inference.data import ImageSet, Splits, load_data
-from inference.training import MAX_SKIPS, TrainConfig, TrainingFailed, loader, schedule, train
+from inference.training import MAX_SKIPS, TrainConfig, TrainingFailed, schedule, train
 from pyro_rnp import RNP, RNPConfig, load
 from tests.conftest import tiny
 
@@ -44,7 +44,8 @@ def test_a_run_leaves_what_the_readme_says(few, tmp_path, elbo):
     folder = train(config(tmp_path / "run", elbo=elbo, epochs=2))
     names = {p.name for p in folder.iterdir()}
     assert names == {
-        "config.json", "model.safetensors", "metrics.json", "parse.png", "last.ckpt", "curves"
+        "config.json", "model.safetensors", "previous.safetensors", "metrics.json", "parse.png",
+        "last.ckpt", "previous.ckpt", "curves",
     }  # fmt: skip
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics.keys() == METRICS
@@ -104,15 +105,16 @@ def test_nothing_to_resume(few, tmp_path):
         train(config(None, resume=str(tmp_path / "nowhere")))
     folder = train(config(tmp_path / "run"))
     (folder / "last.ckpt").unlink()
+    (folder / "previous.ckpt").unlink()
     with pytest.raises(FileNotFoundError, match=r"holds no last\.ckpt"):
         train(config(None, resume=str(folder)))
 
 
 def test_a_damaged_checkpoint_is_named(few, tmp_path):
     folder = train(config(tmp_path / "run"))
-    path = folder / "last.ckpt"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"last\.ckpt is damaged"):
+    for name in ("last.ckpt", "previous.ckpt"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"last\.ckpt is damaged.* no older checkpoint works"):
         train(config(None, resume=str(folder), epochs=2))
 
 
@@ -149,7 +151,8 @@ def test_a_step_that_is_not_finite_is_counted_reported_and_not_applied(
     folder = train(config(tmp_path / "run", batch_size=1, epochs=2))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["skipped_steps"] == 8
-    assert capsys.readouterr().out.count("the loss or gradient is not finite") == 8
+    said = capsys.readouterr().out.count("the loss or gradient is not finite")
+    assert said == (folder / "log.txt").read_text().count("the loss or gradient is not finite") == 2
     assert all(t.isfinite().all() for t in load(folder).state_dict().values())
 
 
@@ -198,18 +201,6 @@ def test_fewer_epochs_than_are_done_are_refused(few, tmp_path):
 def test_minutes_end_training(few, tmp_path):
     folder = train(config(tmp_path / "run", epochs=None, minutes=0.03))
     assert 1.8 <= json.loads((folder / "metrics.json").read_text())["seconds"] < 30
-
-
-def test_batches_cover_the_images_in_another_order_every_epoch():
-    images = torch.arange(10.0).view(10, 1, 1, 1)
-    data = ImageSet(images, torch.arange(10))
-    shuffled = loader(data, 3, shuffle=True)
-    epochs = [[batch.flatten().tolist() for batch in shuffled] for _ in range(3)]
-    assert all([len(b) for b in epoch] == [3, 3, 3] for epoch in epochs)
-    assert epochs[0] != epochs[1] != epochs[2]
-    in_order = torch.cat(list(loader(data, 3, shuffle=False)))
-    assert torch.equal(in_order, images)
-    assert [len(b) for b in loader(data, 50, shuffle=True)] == [10]
 
 
 def test_the_learning_rate_rises_and_falls():
