@@ -308,10 +308,14 @@ class Training(lightning.LightningModule):
         self.images_seen = checkpoint["images_seen"]
         self.skips = Skips(checkpoint["skips"])
         self.watch.load_state_dict(checkpoint["watch"])
-        if self.batches_seen:
-            _at_the_end_of_batch(
-                self.batches_seen, len(self.train_dataloader()), checkpoint["loops"]["fit_loop"]
+        epoch, wanted = len(self.train_dataloader()), self.config.epochs
+        if wanted is not None and self.batches_seen > wanted * epoch:
+            raise ValueError(
+                f"{self.folder} has gone through {self.batches_seen / epoch:.3g} epochs already; "
+                "give more --epochs to go on."
             )
+        if self.batches_seen:
+            _at_the_end_of_batch(self.batches_seen, epoch, checkpoint["loops"]["fit_loop"])
 
 
 def _at_the_end_of_batch(batches: int, epoch: int, loop: dict[str, Any]) -> None:

@@ -194,7 +194,7 @@ def test_a_device_that_is_not_there_leaves_no_folder(few, tmp_path):
 
 def test_fewer_epochs_than_are_done_are_refused(few, tmp_path):
     folder = train(config(tmp_path / "run", epochs=2))
-    with pytest.raises(ValueError, match="max_epochs"):
+    with pytest.raises(ValueError, match="has gone through 2 epochs already"):
         train(config(None, resume=str(folder), epochs=1))
 
 
