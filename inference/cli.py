@@ -11,7 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from inference.interrupt import Interrupted
-from inference.training import TrainConfig
+from inference.settings import TrainConfig
 from pyro_rnp import RNPConfig, __version__
 from pyro_rnp.checkpoint import load_config
 

@@ -80,6 +80,6 @@ def parse_figure(
 
 def _outline(axis: plt.Axes, maps: Float[Tensor, "parts 2 3"], colours: int) -> None:
     for j, frame in enumerate(maps):
-        corners = CORNERS @ frame[:, :2].mT + frame[:, 2]
+        corners = CORNERS.to(frame) @ frame[:, :2].mT + frame[:, 2]
         colour = COLOURS[j % colours % len(COLOURS)]
         axis.plot(*corners.mT.numpy(), color=colour, linewidth=0.5, alpha=0.6)

@@ -8,11 +8,11 @@ import math
 import signal
 import time
 import warnings
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import asdict
+from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import numpy as np
@@ -31,14 +31,15 @@ from torch.utils.data import DataLoader
 
 from inference.allocator import keep_large_blocks, limit_memory
 from inference.batches import loader
-from inference.data import DataName, ImageSet, Splits, load_data
+from inference.data import ImageSet, Splits, load_data
 from inference.evaluation import evaluate
 from inference.figures import parse_figure
 from inference.interrupt import Interrupted, StopSignal, listening
 from inference.outputs import unused, write_json
 from inference.resume import CHECKPOINT, PREVIOUS, Checkpoints, newest, read
+from inference.settings import TrainConfig
 from inference.watch import Watch
-from pyro_rnp import RNP, RNPConfig, save
+from pyro_rnp import RNP, save
 from pyro_rnp.checkpoint import load_config
 from pyro_rnp.checks import check_images
 
@@ -59,86 +60,6 @@ WATCH_EVERY = 100
 
 class TrainingFailed(ValueError):
     """Training could not go on; the last good weights are saved."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train: the data, the time, the optimiser, and where the run is kept."""
-
-    data: DataName = "digits"
-    """What to learn: scikit-learn's digits (embedded), MNIST, Fashion-MNIST, Omniglot, or made
-    characters with known parts."""
-    data_root: str | None = None
-    """Folder laid out as torchvision does it (MNIST/raw/...); by default ./data."""
-    preset: Literal["fast", "mnist", "fashion", "omniglot"] = "fast"
-    """The model to start from; --model.* changes single fields of it. "fast" is meant
-    for a CPU, the others are the paper's."""
-    epochs: int | None = None
-    """Passes through the training images; the learning rate falls to zero over them."""
-    minutes: float | None = None
-    """Train for so long instead. With neither, 4 minutes."""
-    batch_size: int = 64
-    """Images per step."""
-    learning_rate: float = 1e-3
-    """Adam's step size at its peak."""
-    warmup: int = 100
-    """Steps in which the learning rate rises to its peak."""
-    clip: float = 10.0
-    """Largest norm of a gradient (in nats per image); a larger one is scaled down."""
-    elbo: Literal["Trace_ELBO", "TraceMeanField_ELBO"] = "TraceMeanField_ELBO"
-    """Pyro's estimator of the objective; the mean-field one has the KL in closed form."""
-    seed: int = 0
-    """Seed of the weights, the data order and the posterior samples."""
-    out: str | None = None
-    """Run folder to make; None is runs/<data>-<preset>-<date and time>."""
-    resume: str | None = None
-    """Run folder to go on with, under its own configuration;
-    --epochs or --minutes extend it."""
-    accelerator: str = "auto"
-    """Lightning's accelerator: "auto" takes CUDA where there is one."""
-    devices: str = "1"
-    """Lightning's devices: how many, or which."""
-    num_nodes: int = 1
-    """Lightning's machines; every process of all of them takes --batch_size images a step."""
-    strategy: str = "auto"
-    """Lightning's strategy: "ddp" for several devices or machines."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Lightning's precision; bf16-mixed is for CUDA."""
-    recompute_levels: int = 0
-    """Levels, from the leaves' parents up, whose generated weights are written again in the
-    backward pass instead of kept: less memory for more time, the same result."""
-    checkpoint_minutes: float = 1.0
-    """Minutes between checkpoints; there is one too when the run is stopped."""
-    model: RNPConfig = field(default_factory=lambda: RNPConfig.preset("fast"))
-    """The program."""
-
-    def __post_init__(self) -> None:
-        for name in (
-            "epochs",
-            "minutes",
-            "batch_size",
-            "learning_rate",
-            "clip",
-            "num_nodes",
-            "checkpoint_minutes",
-        ):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be positive, got {value}.")
-        for name in ("warmup", "recompute_levels"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
-        if self.out is not None and self.resume is not None:
-            raise ValueError("out and resume exclude each other; a run goes on in its own folder.")
-        if self.epochs is not None and self.minutes is not None:
-            raise ValueError("epochs and minutes exclude each other; give one.")
-
-    @property
-    def duration(self) -> timedelta | None:
-        """Time to train for; None where epochs are given."""
-        if self.epochs is not None:
-            return None
-        return timedelta(minutes=4 if self.minutes is None else self.minutes)
 
 
 class Training(lightning.LightningModule):
@@ -403,11 +324,11 @@ class _Bar(TQDMProgressBar):
         return {k: v for k, v in super().get_metrics(*args).items() if k != "v_num"}
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig) -> Path | None:
     """Train an RNP and leave a run folder: model, metrics, a picture, a log, and a checkpoint.
 
     Returns:
-        The folder.
+        The folder; None in all but the first of several processes.
 
     Raises:
         FileExistsError: if the run folder exists already and is not resumed.
@@ -444,7 +365,7 @@ def train(config: TrainConfig) -> Path:
         if not failed:
             trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
     if not trainer.is_global_zero:
-        return folder
+        return None
     if failed:
         _restore(module, folder)
     save(module.rnp, folder, notes)

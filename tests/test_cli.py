@@ -7,7 +7,7 @@ import yaml
 from jsonargparse import ArgumentError
 
 from inference.cli import run, train_config
-from inference.training import TrainConfig
+from inference.settings import TrainConfig
 from pyro_rnp import PRESETS, RNP, RNPConfig, save
 
 CONFIGS = Path(__file__).parents[1] / "scripts" / "configs"

@@ -16,7 +16,8 @@ import inference.training
 from inference.data import Splits, load_data
 from inference.interrupt import Interrupted
 from inference.resume import Checkpoints, Damaged, newest, read
-from inference.training import Skips, TrainConfig, Training, train
+from inference.settings import TrainConfig
+from inference.training import Skips, Training, train
 from pyro_rnp import load
 from tests.conftest import tiny
 

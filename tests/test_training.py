@@ -8,7 +8,8 @@ import torch
 
 import inference.training
 from inference.data import ImageSet, Splits, load_data
-from inference.training import MAX_SKIPS, TrainConfig, TrainingFailed, schedule, train
+from inference.settings import TrainConfig
+from inference.training import MAX_SKIPS, TrainingFailed, schedule, train
 from pyro_rnp import RNP, RNPConfig, load
 from tests.conftest import tiny
 
