@@ -32,9 +32,9 @@ def run(main: Callable[[], Any]) -> None:
         main()
         return
     except ArgumentError as error:
-        print("error:", " ".join(str(error).split()), "Try --help.", file=sys.stderr)
-    except (ValueError, OSError) as error:
-        print("error:", error, file=sys.stderr)
+        print("error:", _line(error), "Try --help.", file=sys.stderr)
+    except (ValueError, OSError, OverflowError) as error:
+        print("error:", _line(error), file=sys.stderr)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal_number)
@@ -44,9 +44,24 @@ def run(main: Callable[[], Any]) -> None:
     sys.exit(2)
 
 
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class _Parser(ArgumentParser):
+    """Values that jsonargparse itself stumbles over are mistakes like others."""
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().parse_args(*args, **kwargs)
+        except (AttributeError, TypeError, LookupError, OverflowError, RecursionError) as error:
+            message = f"The command line cannot be read ({_line(error)})."
+            raise ArgumentError(None, message) from error
+
+
 def parser(description: str, epilog: str = "") -> ArgumentParser:
     """A parser that raises its errors, for `run` to say."""
-    return ArgumentParser(
+    return _Parser(
         description=description,
         epilog=epilog,
         usage="%(prog)s [options]",
