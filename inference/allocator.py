@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 
-def keep_large_blocks() -> bool:
+def keep_large_blocks(keep: bool = True) -> bool:
     """Ask glibc to keep freed memory instead of returning it to the system.
 
     By default a block of 32 MiB or more is mapped afresh at every allocation, so that each
     training step writes into pages that the kernel first has to clear; generated weights are such
-    blocks. Affects the process for good; does nothing outside glibc.
+    blocks. Kept memory is cut into pieces that do not always fit: where memory is short, do not
+    keep it. Affects the whole process; does nothing outside glibc.
+
+    Args:
+        keep: False goes back to the default.
 
     Returns:
         Whether the settings were taken.
@@ -24,7 +28,8 @@ def keep_large_blocks() -> bool:
     except (AttributeError, OSError):  # another C library
         return False
     M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
+    blocks, threshold = (0, -1) if keep else (65536, 128 * 1024)
+    return bool(mallopt(M_MMAP_MAX, blocks)) and bool(mallopt(M_TRIM_THRESHOLD, threshold))
 
 
 def limit_memory() -> bool:

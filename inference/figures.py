@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.colors
 import torch
 from jaxtyping import Float
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_rnp import ParseTree
+from pyro_rnp.files import write
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -72,10 +76,14 @@ def parse_figure(
                 spine.set_color("0.85")
             if frames is not None:
                 _outline(axis, frames[0][i], frames[1])
-    part = Path(f"{path}.part")
-    figure.savefig(part, dpi=120, format="png")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=120, format="png")
     plt.close(figure)
-    os.replace(part, path)
+    write(Path(path), buffer.getvalue())
 
 
 def _outline(axis: plt.Axes, maps: Float[Tensor, "parts 2 3"], colours: int) -> None:
@@ -83,3 +91,30 @@ def _outline(axis: plt.Axes, maps: Float[Tensor, "parts 2 3"], colours: int) -> 
         corners = CORNERS.to(frame) @ frame[:, :2].mT + frame[:, 2]
         colour = COLOURS[j % colours % len(COLOURS)]
         axis.plot(*corners.mT.numpy(), color=colour, linewidth=0.5, alpha=0.6)
+
+
+def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Draw the rows of `inference.benchmark.scaling`: time and memory an image in each sweep.
+
+    Logarithmic; the dotted line grows as the number of nodes, from the first point.
+    """
+    sweeps = list(dict.fromkeys(row["sweep"] for row in rows))
+    units = {"ms_per_image": "ms per image", "mib_per_image": "MiB per image"}
+    figure, axes = plt.subplots(
+        len(units), len(sweeps), figsize=(2.6 * len(sweeps), 4.6), squeeze=False
+    )
+    for line, (field, unit) in zip(axes, units.items(), strict=True):
+        for axis, sweep in zip(line, sweeps, strict=True):
+            points = [row for row in rows if row["sweep"] == sweep]
+            x, y = [p["value"] for p in points], [p[field] for p in points]
+            axis.loglog(x, y, "o-", color=COLOURS[0])
+            nodes = [p["nodes"] * y[0] / points[0]["nodes"] for p in points]
+            if len(set(nodes)) > 1:
+                axis.loglog(x, nodes, ":", color="grey")
+            axis.set_xticks(x, [str(v) for v in x])
+            axis.xaxis.minorticks_off()
+            axis.set_xlabel(sweep)
+            axis.grid(alpha=0.3)
+        line[0].set_ylabel(unit)
+    figure.tight_layout()
+    _save(figure, path)

@@ -342,7 +342,7 @@ def train(config: TrainConfig) -> Path | None:
         Interrupted: if SIGINT or SIGTERM came; a checkpoint is saved.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    keep_large_blocks()
+    keep_large_blocks(config.recompute_levels == 0)
     splits = load_data(config.data, config.data_root)
     check_images(splits.train.images, config.model)
     folder = _folder(config)

@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,8 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_space(
 
     def fill(module):
         if module.batches_seen == 3:
-            with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-                while True:
+            with filler.open("wb", buffering=0) as file, suppress(OSError):
+                while True:  # until there is no space
                     file.write(bytes(4096))
         keep(module)
 

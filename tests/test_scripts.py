@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import inference.benchmark
+from inference.benchmark import sweeps
 from inference.data import load_data
 from pyro_rnp import load
 from pyro_rnp.affine import FIELDS
@@ -121,12 +123,25 @@ def test_sample(monkeypatch, run_folder, tmp_path):
 
 
 def test_benchmark(monkeypatch, capsys, tmp_path):
-    out = tmp_path / "benchmark.json"
-    small = ["--repeats=2", "--steps=1", "--batch_sizes=[2]", "--presets=[fast]", "--memory=false"]
-    call(monkeypatch, "benchmark.py", *small, "--out", out)
-    rows = json.loads(out.read_text())["rows"]
-    assert {row["what"] for row in rows} == {"literal port", "preset fast"}
+    small = ["--repeats=1", "--batch_sizes=[2]", "--presets=[fast]", "--memory=false"]
+    call(monkeypatch, "benchmark.py", *small, "--out", tmp_path / "out")
+    rows = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
+    assert {(row["what"], row["task"]) for row in rows} >= {
+        ("literal port", "train"), ("fast", "sample"), ("flat VAE", "parse")
+    }  # fmt: skip
     assert all(row["images_per_second"] > 0 for row in rows)
+    assert "Large matrix product" in capsys.readouterr().out
+
+
+def test_benchmark_of_growth(monkeypatch, capsys, tmp_path):
+    few = {"program size": sweeps("fast")["program size"][:2]}
+    monkeypatch.setattr(inference.benchmark, "sweeps", lambda _: few)
+    call(monkeypatch, "benchmark.py", "--scaling=fast", "--repeats=1", "--out", tmp_path / "out")
+    rows = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
+    assert [row["value"] for row in rows] == [16, 32]
+    assert all(row["nodes"] == 20 and row["ms_per_image"] > 0 for row in rows)
+    assert np.asarray(Image.open(tmp_path / "out" / "scaling.png")).std() > 0
+    assert "program size" in capsys.readouterr().out
 
 
 def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
@@ -146,6 +161,6 @@ def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
     Image.fromarray(np.zeros((5, 9), np.uint8)).save(tmp_path / "small.png")
     assert "9 x 5 pixels" in no("parse.py", run_folder, tmp_path / "small.png")
     assert "num" in no("sample.py", run_folder, "--num=0", "--out", tmp_path / "s.png")
-    assert "steps" in no("benchmark.py", "--steps=0")
+    assert "repeats" in no("benchmark.py", "--repeats=0")
     assert "exists already" in no("sample.py", run_folder, "--out", digits[0])
     assert all(p.read_bytes() == data for p, data in kept.items())
