@@ -53,7 +53,6 @@ def subjects(presets: Sequence[str]) -> list[Subject]:
     return [
         Subject("literal port", paper, "literal"),
         *(Subject(name, RNPConfig.preset(name)) for name in presets),
-        Subject("mnist, recompute 1", paper, recompute_levels=1),
         Subject("flat VAE", paper, "flat"),
         Subject("encoder alone", paper, "encoder"),
     ]
@@ -63,8 +62,8 @@ def sweeps(preset: str) -> dict[str, list[tuple[int, Subject, int]]]:
     """What grows, one thing at a time from a preset: (its value, the subject, the batch size)."""
     base, batch = RNPConfig.preset(preset), 64
 
-    def subject(**changes: Any) -> Subject:
-        return Subject(preset, replace(base, **changes))
+    def subject(recompute_levels: int = 0, **changes: Any) -> Subject:
+        return Subject(preset, replace(base, **changes), recompute_levels=recompute_levels)
 
     return {
         "levels K, 3 parts each": [(k, subject(steps=(3,) * k), batch) for k in (1, 2, 3, 4)],
@@ -72,6 +71,7 @@ def sweeps(preset: str) -> dict[str, list[tuple[int, Subject, int]]]:
         "program size": [(z, subject(program_size=z), batch) for z in (16, 32, 64, 128)],
         "image size": [(s, subject(image_size=s), batch) for s in (28, 64, 96, 128)],
         "batch size": [(b, subject(), b) for b in (16, 64, 128, 256, 512)],
+        "recompute levels, K = 3": [(n, subject(n, steps=(3, 3, 3)), batch) for n in (0, 1, 2, 3)],
     }
 
 
@@ -128,27 +128,22 @@ def product() -> Callable[[], object]:
     return lambda: a @ b
 
 
-def interleaved(
-    works: Sequence[Callable[[], object]], repeats: int, steps: Sequence[int] | int = 1
-) -> list[list[float]]:
-    """Seconds for one call of each work, over `repeats` rounds in which all take turns.
+def interleaved(works: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Seconds for a call of each work, over `repeats` rounds in which all take turns.
 
-    Args:
-        steps: calls in one timing, for all or for each.
+    In its turn a work is called twice; the first call makes memory and caches its own.
     """
-    counts = [steps] * len(works) if isinstance(steps, int) else list(steps)
     seconds: list[list[float]] = [[] for _ in works]
-    for work in works:
-        work()
-        work()
     for _ in range(repeats):
-        for work, n, found in zip(works, counts, seconds, strict=True):
-            began = time.perf_counter()
-            for _ in range(n):
-                work()
+        for work, found in zip(works, seconds, strict=True):
+            work()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            found.append((time.perf_counter() - began) / n)
+            began = time.perf_counter()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            found.append(time.perf_counter() - began)
     return seconds
 
 

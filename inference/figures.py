@@ -96,7 +96,7 @@ def _outline(axis: plt.Axes, maps: Float[Tensor, "parts 2 3"], colours: int) -> 
 def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
     """Draw the rows of `inference.benchmark.scaling`: time and memory an image in each sweep.
 
-    Logarithmic; the dotted line grows as the number of nodes, from the first point.
+    Logarithmic but from 0; the dotted line grows as the number of nodes, from the first point.
     """
     sweeps = list(dict.fromkeys(row["sweep"] for row in rows))
     units = {"ms_per_image": "ms per image", "mib_per_image": "MiB per image"}
@@ -108,6 +108,8 @@ def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
             points = [row for row in rows if row["sweep"] == sweep]
             x, y = [p["value"] for p in points], [p[field] for p in points]
             axis.loglog(x, y, "o-", color=COLOURS[0])
+            if min(x) == 0:
+                axis.set_xscale("linear")
             nodes = [p["nodes"] * y[0] / points[0]["nodes"] for p in points]
             if len(set(nodes)) > 1:
                 axis.loglog(x, nodes, ":", color="grey")

@@ -43,10 +43,10 @@ def full_precision(x: Tensor) -> Tensor:
 def bounded(raw: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 6"]:
     """Six unbounded numbers, as T_θ gives them, to an action within the configuration's bounds."""
     raw = full_precision(raw)
-    scale = config.min_scale + (config.max_scale - config.min_scale) * raw[..., :2].sigmoid()
-    c = config
-    limits = raw.new_tensor([c.max_rotation, c.max_shear, c.max_translation, c.max_translation])
-    return torch.cat([scale, limits * raw[..., 2:].tanh()], -1)
+    c, turn = config, raw[..., 2:].tanh()
+    scale = c.min_scale + (c.max_scale - c.min_scale) * raw[..., :2].sigmoid()
+    rotation, shear = c.max_rotation * turn[..., :1], c.max_shear * turn[..., 1:2]
+    return torch.cat([scale, rotation, shear, c.max_translation * turn[..., 2:]], -1)
 
 
 def matrix(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 2 3"]:
@@ -104,7 +104,9 @@ def _grid(size: int, like: Tensor) -> Float[Tensor, "6 grid"]:
     centre = (2 * torch.arange(size, dtype=like.dtype, device=like.device) + 1) / size - 1
     y, x = torch.meshgrid(centre, centre, indexing="ij")
     point = torch.stack([x, y, torch.ones_like(x)])  # (3, size, size)
-    return torch.einsum("ij,phw->iphwj", torch.eye(2).to(point), point).reshape(6, -1)
+    return torch.einsum(
+        "ij,phw->iphwj", torch.eye(2, dtype=like.dtype, device=like.device), point
+    ).reshape(6, -1)
 
 
 def place(

@@ -21,4 +21,7 @@ class NormalLikelihood(nn.Module):
         self.sigma = config.sigma
 
     def forward(self, canvas: Tensor) -> Distribution:
-        return dist.Normal(canvas, self.sigma).to_event(3)
+        scale = canvas.new_full(
+            (), self.sigma
+        )  # a number would be copied to a device, and waited for
+        return dist.Normal(canvas, scale).to_event(3)

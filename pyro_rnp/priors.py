@@ -24,4 +24,4 @@ class StandardNormal(nn.Module):
         self.register_buffer("loc", torch.zeros(config.program_size), persistent=False)
 
     def forward(self) -> Distribution:
-        return dist.Normal(self.loc, 1.0).to_event(1)
+        return dist.Normal(self.loc, torch.ones_like(self.loc)).to_event(1)

@@ -275,3 +275,27 @@ def test_a_step_on_cuda_equals_one_on_the_cpu(rnp, images):
     loss = Trace_ELBO()(rnp.model.train(), rnp.guide.train())(images.cuda())
     loss.backward()
     assert all(p.grad.isfinite().all() for p in rnp.parameters())
+
+
+@pytest.mark.gpu
+def test_a_step_on_cuda_does_not_wait_for_the_device(rnp, images):
+    rnp.cuda().train()
+    images = images.cuda()
+    loss_of = TraceMeanField_ELBO()(rnp.model, rnp.guide)
+    optimiser = torch.optim.Adam(rnp.parameters(), fused=True)
+
+    def step():
+        loss = loss_of(images)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(rnp.parameters(), 10.0)
+        optimiser.found_inf = (~(norm.isfinite() & loss.detach().isfinite())).float()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    with pyro.validation_enabled(False):
+        step()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
