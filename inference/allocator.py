@@ -6,6 +6,8 @@ import ctypes
 import sys
 from pathlib import Path
 
+import torch
+
 
 def keep_large_blocks(keep: bool = True) -> bool:
     """Ask glibc to keep freed memory instead of returning it to the system.
@@ -33,7 +35,7 @@ def keep_large_blocks(keep: bool = True) -> bool:
 
 
 def limit_memory() -> bool:
-    """Let an allocation fail that the machine cannot serve.
+    """Let an allocation fail that is more than the whole machine has.
 
     By default Linux grants it and then kills the process, with no word and no last checkpoint.
     Affects the process for good; does nothing where there is no such limit.
@@ -62,3 +64,11 @@ def limit_memory() -> bool:
         return False
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     return True
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory, on a CPU or a device."""
+    words = ("DefaultCPUAllocator", "bad_alloc", "could not create a memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )

@@ -6,10 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
+from inference.allocator import out_of_memory
 from inference.interrupt import Interrupted
 from inference.settings import TrainConfig
 from pyro_rnp import RNPConfig, __version__
@@ -35,6 +37,13 @@ def run(main: Callable[[], Any]) -> None:
         print("error:", _line(error), "Try --help.", file=sys.stderr)
     except (ValueError, OSError, OverflowError) as error:
         print("error:", _line(error), file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        print(
+            "error: Memory is not enough for this; take fewer images or a smaller model.",
+            file=sys.stderr,
+        )
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal_number)
@@ -94,6 +103,11 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     if given.resume is not None:
         model, notes = load_config(given.resume)
         defaults = notes.get("training", {})
+        unknown = sorted(set(defaults) - {f.name for f in fields(TrainConfig)})
+        if unknown:
+            raise ValueError(
+                f"The configuration in {given.resume} has unknown fields: {', '.join(unknown)}."
+            )
         if given.epochs is not None or given.minutes is not None:  # another duration than before
             defaults |= {"epochs": None, "minutes": None}
     arguments.set_defaults(defaults | {f"model.{k}": v for k, v in model.to_dict().items()})

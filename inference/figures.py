@@ -12,6 +12,7 @@ import matplotlib.colors
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from pyro_rnp import ParseTree
@@ -109,7 +110,11 @@ def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
             x, y = [p["value"] for p in points], [p[field] for p in points]
             axis.loglog(x, y, "o-", color=COLOURS[0])
             if min(x) == 0:
-                axis.set_xscale("linear")
+                axis.set(xscale="linear", yscale="linear", ylim=(0, 1.1 * max(y)))
+            else:
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_locator(NullLocator())
             nodes = [p["nodes"] * y[0] / points[0]["nodes"] for p in points]
             if len(set(nodes)) > 1:
                 axis.loglog(x, nodes, ":", color="grey")

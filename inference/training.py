@@ -29,18 +29,18 @@ from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from inference.allocator import keep_large_blocks, limit_memory
+from inference.allocator import keep_large_blocks, limit_memory, out_of_memory
 from inference.batches import loader
 from inference.data import ImageSet, Splits, load_data
 from inference.evaluation import evaluate
 from inference.figures import parse_figure
 from inference.interrupt import Interrupted, StopSignal, listening
 from inference.outputs import unused, write_json
-from inference.resume import CHECKPOINT, PREVIOUS, Checkpoints, newest, read
+from inference.resume import CHECKPOINT, PREVIOUS, Checkpoints, Damaged, newest, read
 from inference.settings import TrainConfig
 from inference.watch import Watch
 from pyro_rnp import RNP, save
-from pyro_rnp.checkpoint import load_config
+from pyro_rnp.checkpoint import load_config, save_config
 from pyro_rnp.checks import check_images
 
 ELBOS: dict[str, type[ELBO]] = {
@@ -88,6 +88,7 @@ class Training(lightning.LightningModule):
         """What to say at the start of a run that goes on, if not the usual."""
         self.watch = Watch()
         self.batches_seen = self.images_seen = 0
+        self.elapsed = 0.0
         self.skips = Skips()
 
     def say(self, sentence: str) -> None:
@@ -117,7 +118,8 @@ class Training(lightning.LightningModule):
             loss = self.elbo(batch) / len(batch)
         self.loss = loss.detach()
         self.log("loss", self.loss, prog_bar=True)
-        self.log("minutes", self.timer.time_elapsed() / 60, prog_bar=True)
+        if self.batches_seen % LOOK_EVERY == 0:
+            self.log("minutes", self.timer.time_elapsed() / 60, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
@@ -143,7 +145,7 @@ class Training(lightning.LightningModule):
         if self.config.resume is not None:
             self.say(self.sentence or f"Going on from step {self.batches_seen}.")
         self.stop.listen()  # Lightning has set handlers of its own
-        if not (self.folder / CHECKPOINT).exists():
+        if self.config.resume is None:
             self.trainer.save_checkpoint(self.folder / CHECKPOINT, weights_only=False)
         self.saved = time.monotonic()
 
@@ -160,7 +162,12 @@ class Training(lightning.LightningModule):
         """The share of training that is done, 0 to 1."""
         if self.config.duration is None:
             return self.batches_seen / float(self.trainer.estimated_stepping_batches)
-        return self.timer.time_elapsed() / self.config.duration.total_seconds()
+        if self.trainer.world_size > 1:  # one clock for all processes
+            if self.batches_seen % LOOK_EVERY == 0 or not self.elapsed:
+                self.elapsed = self.trainer.strategy.broadcast(self.timer.time_elapsed())
+        else:
+            self.elapsed = self.timer.time_elapsed()
+        return self.elapsed / self.config.duration.total_seconds()
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip the gradient; where it or the loss is not finite, Adam passes over the step.
@@ -169,6 +176,7 @@ class Training(lightning.LightningModule):
         """
         norm = torch.nn.utils.clip_grad_norm_(self.rnp.parameters(), self.config.clip)
         bad = ~(norm.isfinite() & self.loss.isfinite())
+        bad = self.trainer.strategy.reduce(bad.float()) > 0  # of any of several processes
         optimizer.found_inf = bad.float()
         self.skips.count(bad, self.batches_seen)
 
@@ -194,7 +202,9 @@ class Training(lightning.LightningModule):
         if self.trainer.world_size > 1:  # all processes must agree, and need not at every step
             if self.batches_seen % LOOK_EVERY:
                 return
-            due, number = self.trainer.strategy.broadcast((due, number))
+            asked = torch.tensor([due, number > 0], device=self.device).float()
+            due, stop = (self.trainer.strategy.reduce(asked) > 0).tolist()
+            number = (number or signal.SIGTERM) if stop else 0
         if not (due or number):
             return
         self.look()
@@ -221,12 +231,20 @@ class Training(lightning.LightningModule):
         self.skips.read()
         checkpoint["batches_seen"] = self.batches_seen
         checkpoint["images_seen"] = self.images_seen
+        checkpoint["images_per_batch"] = self._images_per_batch()
         checkpoint["skips"] = self.skips.counts.cpu()
         checkpoint["watch"] = self.watch.state_dict()
+
+    def _images_per_batch(self) -> int:
+        return self.trainer.world_size * min(
+            self.config.batch_size, len(self.splits.train) // self.trainer.world_size
+        )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches_seen = checkpoint["batches_seen"]
         self.images_seen = checkpoint["images_seen"]
+        if checkpoint["images_per_batch"] != self._images_per_batch():
+            self.batches_seen = self.images_seen // self._images_per_batch()
         self.skips = Skips(checkpoint["skips"])
         self.watch.load_state_dict(checkpoint["watch"])
         epoch, wanted = len(self.train_dataloader()), self.config.epochs
@@ -357,8 +375,12 @@ def train(config: TrainConfig) -> Path | None:
             trainer = _trainer(module, folder, notes, keep=not sentence)
             if trainer.is_global_zero and checkpoint is None:
                 save(module.rnp, folder, notes)
+            elif trainer.is_global_zero:
+                save_config(config.model, folder, notes)  # what was asked for now
             _fit(trainer, module, checkpoint)
-        except MisconfigurationException as error:
+        except (MisconfigurationException, TypeError) as error:
+            if isinstance(error, TypeError) and module._trainer is not None:
+                raise
             raise ValueError(_sentence(error)) from error
         module.skips.read()
         failed = module.skips.in_a_row >= MAX_SKIPS
@@ -401,7 +423,7 @@ def _trainer(
         callbacks=[
             module.timer,
             _SaveWeights(folder, notes),
-            _Bar(refresh_rate=5),
+            _Bar(refresh_rate=LOOK_EVERY),
         ],
         logger=[
             logger(folder, name="", version=curves) for logger in (CSVLogger, TensorBoardLogger)
@@ -442,9 +464,7 @@ def _fit(trainer: lightning.Trainer, module: Training, checkpoint: Path | None) 
 def _fatal(error: Exception, module: Training) -> str | None:
     """What to say of an error that no code could have avoided; None if it is not one."""
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        words in text for words in ("DefaultCPUAllocator", "bad_alloc", "could not create a memory")
-    ):
+    if out_of_memory(error):
         return (
             f"Memory is not enough for batches of {module.config.batch_size}: take a smaller "
             "--batch_size, or --recompute_levels 1."
@@ -461,11 +481,14 @@ def _fatal(error: Exception, module: Training) -> str | None:
 def _restore(module: Training, folder: Path) -> None:
     """Go back to the last checkpoint whose weights gave a finite loss and gradient."""
     for name in (CHECKPOINT, PREVIOUS):
-        if not (folder / name).is_file():
+        try:
+            checkpoint = read(folder / name)
+        except (FileNotFoundError, Damaged):
             continue
-        checkpoint = read(folder / name)
         if checkpoint["batches_seen"] < module.skips.began:
             break
+        if name == CHECKPOINT and (folder / PREVIOUS).exists():
+            (folder / name).unlink()  # its weights are those that failed
     prefix = "rnp."
     weights = {
         key.removeprefix(prefix): value

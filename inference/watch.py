@@ -67,10 +67,12 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
             "--model.kl_weight or --model.sigma may help"
         )
     ink = shares.sum((-3, -2, -1))
-    used = (ink / ink.sum(1, keepdim=True)).amax(0)
+    used = (ink / ink.sum(1, keepdim=True).clamp(min=1e-12)).amax(0)
     for part, share in enumerate(used.tolist()):
         if share < MIN_SHARE:
-            found[f"part {part}"] = f"part {part} is not used: it has less than 1 % of the ink"
+            found[f"part {part}"] = (
+                f"part {part} is not used: less than {MIN_SHARE:.0%} of the ink in each image"
+            )
     apart = (shares - shares[:, :1]).square().sum((-3, -2, -1)).amax(1).sqrt()
     size = shares.square().sum((-3, -2, -1)).amax(1).sqrt()
     if shares.shape[1] > 1 and bool((apart < MIN_SHARE * size).all()):

@@ -32,11 +32,25 @@ def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> N
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"model": rnp.config.to_dict(), **(notes or {})}, indent=2) + "\n"
     tensors = {name: t.detach().cpu().contiguous() for name, t in rnp.state_dict().items()}
     data = safetensors.save(tensors, {"sha256": _digest(tensors)})
-    write(folder / WEIGHTS, data, keep=folder / PREVIOUS)
-    write(folder / CONFIG, text.encode())
+    there = folder / WEIGHTS
+    if not there.exists() or there.read_bytes() != data:
+        write(there, data, keep=folder / PREVIOUS if _whole(there) else None)
+    save_config(rnp.config, folder, notes)
+
+
+def save_config(config: RNPConfig, folder: str | Path, notes: dict[str, Any] | None = None) -> None:
+    """Write `config.json` into a folder, whole or not at all."""
+    text = json.dumps({"model": config.to_dict(), **(notes or {})}, indent=2) + "\n"
+    write(Path(folder) / CONFIG, text.encode())
+
+
+def _whole(path: Path) -> bool:
+    try:
+        return bool(_read(path))
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
@@ -74,6 +88,8 @@ def load_config(folder: str | Path) -> tuple[RNPConfig, dict[str, Any]]:
         )
     try:
         notes = json.loads(path.read_text())
+        if not isinstance(notes.get("training", {}), dict):
+            raise ValueError("training is no set of fields")
         return RNPConfig.from_dict(notes.pop("model")), notes
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not the configuration of a model: {error}.") from error
@@ -116,10 +132,6 @@ def _read(path: Path) -> dict[str, Tensor]:
         return tensors
     older = path.with_name(PREVIOUS)
     hint = "."
-    if older != path and older.is_file():
-        try:
-            _read(older)
-            hint = f"; the older {older} works: copy it to {path.name} to go back to it."
-        except ValueError:
-            pass
+    if older != path and _whole(older):
+        hint = f"; the older {older} works: copy it to {path.name} to go back to it."
     raise ValueError(f"{path} is damaged: {problem}{hint}")

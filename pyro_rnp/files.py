@@ -43,5 +43,9 @@ def _copy(path: Path, to: Path) -> None:
     try:
         os.link(path, part)
     except OSError:
-        shutil.copyfile(path, part)
+        try:
+            shutil.copyfile(path, part)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
     os.replace(part, to)

@@ -132,14 +132,13 @@ class _Apply(torch.autograd.Function):
         ctx: Any, tape: _Tape, layer: int, weight: Tensor, x: Tensor, bias: Tensor | None
     ) -> Tensor:
         y = _apply(tape.shapes[layer].matrix(weight), x, bias)
-        kept = [] if tape.write else [weight.to(y.dtype)]  # autocast may have chosen another
-        ctx.save_for_backward(x.to(y.dtype), *kept)
+        ctx.save_for_backward(x, *([] if tape.write else [weight]))
         ctx.tape, ctx.layer, ctx.has_bias = tape, layer, bias is not None
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, *kept = ctx.saved_tensors
+        x, *kept = (t.to(dy.dtype) for t in ctx.saved_tensors)  # autocast may have chosen another
         shape = ctx.tape.shapes[ctx.layer]
         direct = dx = None
         if torch.is_grad_enabled():  # this pass will itself be derived: the tape would hide it
@@ -151,6 +150,8 @@ class _Apply(torch.autograd.Function):
         if ctx.needs_input_grad[3]:
             weight = kept[0] if kept else ctx.tape.weight(ctx.layer).to(dy.dtype)
             dx = torch.bmm(dy, shape.matrix(weight).mT)
+        if dx is not None:
+            dx = dx.to(ctx.saved_tensors[0].dtype)
         return None, None, direct, dx, dy.sum(1, keepdim=True) if ctx.has_bias else None
 
 

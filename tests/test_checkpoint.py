@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import safetensors.torch
 import torch
 
 from pyro_rnp import RNP, load, save
@@ -61,3 +62,27 @@ def test_a_file_cut_short(folder, name):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=name):
         load(folder)
+
+
+def test_damaged_weights_are_named_and_do_not_replace_the_older_ones(tmp_path):
+    first, second = RNP(tiny()), RNP(tiny())
+    save(first, tmp_path)
+    save(second, tmp_path)
+    path, older = tmp_path / "model.safetensors", tmp_path / "previous.safetensors"
+    good, data = older.read_bytes(), bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"checksum .* older .*previous.safetensors works"):
+        load(tmp_path)
+    save(second, tmp_path)
+    assert older.read_bytes() == good
+    save(second, tmp_path)
+    assert older.read_bytes() == good, "the same weights again leave the older ones"
+    load(tmp_path)
+
+
+def test_a_file_without_a_checksum_loads(tmp_path):
+    rnp = RNP(tiny())
+    save(rnp, tmp_path)
+    safetensors.torch.save_file(rnp.state_dict(), tmp_path / "model.safetensors")
+    load(tmp_path)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import runpy
 import sys
@@ -46,6 +47,7 @@ def run_script(script, args):
         patch.setattr(sys, "argv", [script.name, *args])
         patch.setattr(inference.training, "train", lambda config: None)
         patch.setattr(inference.benchmark, "compare", lambda *_, **__: [])
+        patch.setattr(inference.benchmark, "scaling", lambda *_, **__: [])
         try:
             runpy.run_path(str(script), run_name="__main__")
         except SystemExit as ended:
@@ -64,6 +66,10 @@ def places(tmp_path_factory):
     (root / "odd" / "config.json").write_text("[1]")
     (root / "null").mkdir()
     (root / "null" / "config.json").write_text('{"model": {"steps": 3}, "training": 4}')
+    model = json.dumps(tiny().to_dict())
+    for name, training in (("number", "4"), ("nothing-known", '{"colour": 1}')):
+        (root / name).mkdir()
+        (root / name / "config.json").write_text(f'{{"model": {model}, "training": {training}}}')
     (root / "list.yaml").write_text("- 1\n")
     (root / "broken.yaml").write_text("a: [\n")
     (root / "deep.yaml").write_text("model: {model: {model: 1}}\n")
@@ -95,6 +101,8 @@ def test_no_command_line_ends_in_a_traceback(script, places, tmp_path_factory, m
     )
     @given(st.lists(token, max_size=5))
     @example(["a\nb"])
+    @example(["--resume", str(Path(places[0]).with_name("number"))])
+    @example(["--resume", str(Path(places[0]).with_name("nothing-known"))])
     @example(["--config=--"])
     @example(["--batch_size=" + "9" * 400])
     @example(["--model.kl_weight=" + "9" * 400])

@@ -19,6 +19,7 @@ from inference.resume import Checkpoints, Damaged, newest, read
 from inference.settings import TrainConfig
 from inference.training import Skips, Training, train
 from pyro_rnp import load
+from pyro_rnp.checkpoint import load_config
 from tests.conftest import tiny
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -97,7 +98,7 @@ def _child(folder, trail):
     torch.set_num_threads(1)
     try:
         run(folder, trail, checkpoint_minutes=1e-4)
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):  # the second once training is over
         os._exit(3)
     os._exit(0)
 
@@ -197,3 +198,11 @@ def test_a_run_goes_on_from_the_older_checkpoint(whole, tmp_path, capsys):
     assert (folder / "previous.ckpt").read_bytes() == good, "the damaged one did not replace it"
     run(folder, trail)
     same(whole, folder, trail)
+
+
+def test_what_was_asked_for_on_resuming_outlives_a_stop(tmp_path):
+    folder, trail = tmp_path / "run", tmp_path / "trail"
+    run(folder, trail, epochs=1)
+    with pytest.raises(Interrupted):
+        run(folder, trail, epochs=2, stop_at=5)
+    assert load_config(folder)[1]["training"]["epochs"] == 2

@@ -233,3 +233,16 @@ def test_the_default_trains_the_fast_preset_for_four_minutes():
     default = TrainConfig()
     assert default.model == RNPConfig.preset("fast")
     assert default.duration.total_seconds() == 240
+
+
+def test_devices_that_are_no_number_are_refused(few, tmp_path):
+    with pytest.raises(ValueError, match="abc"):
+        train(config(tmp_path / "run", accelerator="cpu", devices="abc"))
+
+
+def test_another_batch_size_goes_on_at_the_same_image(few, tmp_path):
+    folder = train(config(tmp_path / "run", epochs=2, batch_size=16))
+    train(config(None, resume=str(folder), epochs=3, batch_size=8))
+    assert json.loads((folder / "metrics.json").read_text())["images_seen"] == 3 * 64
+    notes = json.loads((folder / "config.json").read_text())["training"]
+    assert (notes["epochs"], notes["batch_size"]) == (3, 8)
