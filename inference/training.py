@@ -18,7 +18,7 @@ import lightning
 import numpy as np
 import pyro
 import torch
-from lightning.pytorch.callbacks import Callback, Timer, TQDMProgressBar
+from lightning.pytorch.callbacks import Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import (
     MisconfigurationException,
@@ -78,10 +78,11 @@ class Training(lightning.LightningModule):
         timer: Timer,
         folder: Path,
         stop: StopSignal,
+        notes: dict[str, Any],
     ) -> None:
         super().__init__()
         self.rnp, self.config, self.splits = rnp, config, splits
-        self.timer, self.folder, self.stop = timer, folder, stop
+        self.timer, self.folder, self.stop, self.notes = timer, folder, stop, notes
         self.elbo = ELBOS[config.elbo]()(rnp.model, rnp.guide)
         rnp.model.recursion.recompute_levels = config.recompute_levels
         self.sentence = ""
@@ -210,6 +211,8 @@ class Training(lightning.LightningModule):
         self.look()
         if not self.skips.in_a_row:
             self.trainer.save_checkpoint(self.folder / CHECKPOINT, weights_only=False)
+            if self.trainer.is_global_zero:
+                save(self.rnp, self.folder, self.notes)
             self.saved = time.monotonic()
         if number:
             self.say(f"Stopped by {signal.Signals(number).name} after step {self.batches_seen}.")
@@ -317,20 +320,6 @@ def schedule(step: int, warmup: int, progress: float) -> float:
     return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-class _SaveWeights(Callback):
-    """Keep `model.safetensors` of the run folder at the last validated weights."""
-
-    def __init__(self, folder: Path, notes: dict[str, Any]) -> None:
-        self.folder, self.notes = folder, notes
-
-    def on_validation_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        assert isinstance(pl_module, Training)
-        if trainer.is_global_zero and pl_module.skips.in_a_row == 0:
-            save(pl_module.rnp, self.folder, self.notes)
-
-
 def _stopped(folder: Path) -> str:
     return f"Stopped; go on with --resume {folder}"
 
@@ -369,10 +358,10 @@ def train(config: TrainConfig) -> Path | None:
     notes = {"training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}}
     with listening() as stop:
         rnp = RNP(config.model)
-        module = Training(rnp, config, splits, Timer(config.duration), folder, stop)
+        module = Training(rnp, config, splits, Timer(config.duration), folder, stop, notes)
         module.sentence = sentence
         try:
-            trainer = _trainer(module, folder, notes, keep=not sentence)
+            trainer = _trainer(module, folder, keep=not sentence)
             if trainer.is_global_zero and checkpoint is None:
                 save(module.rnp, folder, notes)
             elif trainer.is_global_zero:
@@ -402,9 +391,7 @@ def train(config: TrainConfig) -> Path | None:
     return folder
 
 
-def _trainer(
-    module: Training, folder: Path, notes: dict[str, Any], keep: bool
-) -> lightning.Trainer:
+def _trainer(module: Training, folder: Path, keep: bool) -> lightning.Trainer:
     """Lightning's Trainer, with curves beside those of earlier parts of the run."""
     config, curves = module.config, "curves"
     for i in count(2):
@@ -422,7 +409,6 @@ def _trainer(
         max_epochs=config.epochs or -1,
         callbacks=[
             module.timer,
-            _SaveWeights(folder, notes),
             _Bar(refresh_rate=LOOK_EVERY),
         ],
         logger=[
