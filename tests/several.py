@@ -5,8 +5,6 @@ import signal
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import torch
 
 import inference.training
@@ -25,12 +23,12 @@ MODEL = RNPConfig(
     encoder_channels=3,
     encoder_units=6,
 )
-torch.set_default_dtype(torch.float64)
-torch.set_num_threads(1)
 
 
 def main(folder: str, processes: int, dies_at: int) -> None:
     """Two epochs of four batches of 16 images, 8 for each of two processes."""
+    torch.set_default_dtype(torch.float64)  # here: pytest imports this file to look for doctests
+    torch.set_num_threads(1)
     data = load_data("digits")
     train_on, validation, test = (
         ImageSet(part.images[:n].double(), part.labels[:n])
