@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from inference.allocator import out_of_memory
+from inference.allocator import limit_memory, out_of_memory
 from inference.interrupt import Interrupted
 from inference.settings import TrainConfig
 from pyro_rnp import RNPConfig, __version__
@@ -30,6 +31,8 @@ def run(main: Callable[[], Any]) -> None:
     if os.environ.get("PYRO_RNP_TRACEBACK"):
         main()
         return
+    if not torch.cuda.is_available():  # a device's driver reserves far more than it uses
+        limit_memory()
     try:
         main()
         return

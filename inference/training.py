@@ -29,7 +29,7 @@ from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from inference.allocator import keep_large_blocks, limit_memory, out_of_memory
+from inference.allocator import keep_large_blocks, out_of_memory
 from inference.batches import loader
 from inference.data import ImageSet, Splits, load_data
 from inference.evaluation import evaluate
@@ -400,7 +400,7 @@ def _trainer(module: Training, folder: Path, keep: bool) -> lightning.Trainer:
         curves = f"curves-{i}"
     checkpoints = Checkpoints()
     checkpoints.keep = keep
-    trainer = lightning.Trainer(
+    return lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.num_nodes,
@@ -421,9 +421,6 @@ def _trainer(module: Training, folder: Path, keep: bool) -> lightning.Trainer:
         log_every_n_steps=LOOK_EVERY,
         enable_model_summary=False,
     )
-    if trainer.strategy.root_device.type == "cpu":
-        limit_memory()
-    return trainer
 
 
 def _fit(trainer: lightning.Trainer, module: Training, checkpoint: Path | None) -> None:
