@@ -17,6 +17,7 @@ from inference.interrupt import Interrupted
 from inference.settings import TrainConfig
 from pyro_rnp import RNPConfig, __version__
 from pyro_rnp.checkpoint import load_config
+from pyro_rnp.config import PIECES
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -96,11 +97,14 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     arguments = parser(
         "Train a recursive neural program and look at what it makes of images.",
         "The run folder holds config.json, model.safetensors, metrics.json, parse.png, curves/ "
-        "(CSV and TensorBoard) and last.ckpt to resume from.",
+        "(CSV and TensorBoard) and last.ckpt to resume from. --model.prior and all its like may "
+        "be written --prior. Pieces take options as name:option=value,option=value. "
+        + " ".join(f"{name}: {registry.describe()}." for name, registry in PIECES.items()),
     )
     arguments.add_argument("--config", action="config", help="YAML file with any of these fields.")
     arguments.add_class_arguments(TrainConfig, skip={"data_root"})
     add_data_root(arguments)
+    args = _short(sys.argv[1:] if args is None else args)
     given = arguments.parse_args(args)
     model, defaults = RNPConfig.preset(given.preset), {}
     if given.resume is not None:
@@ -121,6 +125,15 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
             f"{given.resume} is of preset {defaults['preset']}; resume it without --preset."
         )
     return TrainConfig(**vars(values))
+
+
+def _short(args: Sequence[str]) -> list[str]:
+    """`--prior x` is `--model.prior x`: fields of the model need no `model.` in front."""
+    own = {f.name for f in fields(RNPConfig)} - {f.name for f in fields(TrainConfig)}
+    return [
+        f"--model.{arg[2:]}" if arg[:2] == "--" and arg[2:].partition("=")[0] in own else arg
+        for arg in args
+    ]
 
 
 def add_data_root(arguments: ArgumentParser) -> None:

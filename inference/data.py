@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ class Splits:
     test: ImageSet
 
 
-def load_data(name: str, root: str | Path | None = None) -> Splits:
+def load_data(name: str, root: str | Path | None = None, binarize: bool = False) -> Splits:
     """A data set by name; the splits are the same at every call.
 
     | name | train / validation / test | source |
@@ -63,6 +63,8 @@ def load_data(name: str, root: str | Path | None = None) -> Splits:
         root: folder laid out as torchvision does it (`MNIST/raw/...`); what is not there is
             downloaded into it. None is `data`, made if need be. An `omniglot-npz` folder in it
             is read instead of torchvision's Omniglot. "digits" and "strokes" need none.
+        binarize: make each pixel 0 or 1, 1 with its intensity as probability; the same at every
+            call.
 
     Raises:
         ValueError: if there is no data set of that name, or its files are damaged.
@@ -72,7 +74,16 @@ def load_data(name: str, root: str | Path | None = None) -> Splits:
         raise ValueError(f"There is no data set {name!r}; choose from {', '.join(DATASETS)}.")
     if root is not None and not Path(root).is_dir():
         raise FileNotFoundError(f"The data folder {root} does not exist; make it or name another.")
-    return DATASETS[name](Path("data" if root is None else root))
+    splits = DATASETS[name](Path("data" if root is None else root))
+    if not binarize:
+        return splits
+    generator = torch.Generator().manual_seed(0)
+    return Splits(
+        *(
+            replace(s, images=torch.bernoulli(s.images, generator=generator))
+            for s in (splits.train, splits.validation, splits.test)
+        )
+    )
 
 
 def _digits(root: Path) -> Splits:

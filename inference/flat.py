@@ -6,7 +6,7 @@ import pyro
 from torch import Tensor, nn
 
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.guides import DiagonalNormal
+from pyro_rnp.guides import Guide
 from pyro_rnp.likelihoods import NormalLikelihood
 from pyro_rnp.params import register
 from pyro_rnp.priors import StandardNormal
@@ -46,7 +46,7 @@ class FlatVAE(nn.Module):
 
     def __init__(self, config: RNPConfig) -> None:
         super().__init__()
-        self.config, self.model, self.guide = config, FlatModel(config), DiagonalNormal(config)
+        self.config, self.model, self.guide = config, FlatModel(config), Guide(config)
 
     def parse(self, images: Tensor) -> Tensor:
         """Reconstruct images at the posterior's mean."""

@@ -6,12 +6,14 @@ level, part by part. It draws the same canvas as the `Recursion` whose parameter
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyro_rnp.affine import bounded, place
-from pyro_rnp.recursion import Recursion, Site
+from pyro_rnp.recursion import Recursion, Sites
 from pyro_rnp.tree import ParseTree
 
 
@@ -25,15 +27,18 @@ class LiteralRecursion(nn.Module):
 
     def __init__(self, recursion: Recursion) -> None:
         super().__init__()
-        self.config, self.trunk = recursion.config, recursion.hypernet.trunk
+        hypernet: Any = recursion.hypernets[0]
+        self.config, self.trunk = recursion.config, hypernet.trunk
         if (self.config.feedback, self.config.pixel_layers) != ("canvas", "generated"):
             raise ValueError("The literal port has the paper's feedback and pixel layers only.")
-        heads = recursion.hypernet.heads()
+        heads = hypernet.heads()
         self.weights = _linears({name: theta for name, (theta, _) in heads.items()})
         self.biases = _linears({name: bias for name, (_, bias) in heads.items()})
 
-    def forward(self, z: Tensor, site: Site | None = None) -> ParseTree:
-        """Run programs; sites are passed over."""
+    def forward(
+        self, z: Tensor, sites: Sites | None = None, target: Tensor | None = None
+    ) -> ParseTree:
+        """Run programs; sites and the target are passed over."""
         return self._run(z, self.config.depth)
 
     def _run(self, z: Tensor, level: int) -> ParseTree:

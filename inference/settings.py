@@ -35,8 +35,19 @@ class TrainConfig:
     """Steps in which the learning rate rises to its peak."""
     clip: float = 10.0
     """Largest norm of a gradient (in nats per image); a larger one is scaled down."""
-    elbo: Literal["Trace_ELBO", "TraceMeanField_ELBO"] = "TraceMeanField_ELBO"
-    """Pyro's estimator of the objective; the mean-field one has the KL in closed form."""
+    elbo: str = "TraceMeanField_ELBO"
+    """Objective: Trace_ELBO, TraceMeanField_ELBO (the KL in closed form), FreeBits_ELBO:nats=1 or
+    RenyiELBO:alpha=0,num_particles=5."""
+    kl_weight: float = 1.0
+    """Weight (beta) of the KL terms; 1 is the evidence lower bound."""
+    kl_warmup: float = 0.0
+    """Share of training in which the weight of the KL rises from 0 to kl_weight."""
+    depth_growth: float = 0.0
+    """Share of training in which depth grows: one level at first, then one more at each of equal
+    parts of it. A level that is not run yet is drawn by its parents' own decodings."""
+    binarize: bool = False
+    """Make each pixel 0 or 1, once for all, 1 with the pixel's intensity as probability: what
+    --likelihood bernoulli needs."""
     seed: int = 0
     """Seed of the weights, the data order and the posterior samples."""
     out: str | None = None
@@ -71,6 +82,7 @@ class TrainConfig:
             "clip",
             "num_nodes",
             "checkpoint_minutes",
+            "kl_weight",
         ):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -78,6 +90,9 @@ class TrainConfig:
         for name in ("warmup", "recompute_levels"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        for name in ("kl_warmup", "depth_growth"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
         if self.out is not None and self.resume is not None:
             raise ValueError("out and resume exclude each other; a run goes on in its own folder.")
         if self.epochs is not None and self.minutes is not None:

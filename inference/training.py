@@ -25,7 +25,6 @@ from lightning.pytorch.utilities.exceptions import (
     SIGTERMException,
 )
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -35,18 +34,14 @@ from inference.data import ImageSet, Splits, load_data
 from inference.evaluation import evaluate
 from inference.figures import parse_figure
 from inference.interrupt import Interrupted, StopSignal, listening
+from inference.objectives import OBJECTIVES, check, loss
 from inference.outputs import unused, write_json
 from inference.resume import CHECKPOINT, PREVIOUS, Checkpoints, Damaged, newest, read
 from inference.settings import TrainConfig
 from inference.watch import Watch
 from pyro_rnp import RNP, save
 from pyro_rnp.checkpoint import load_config, save_config
-from pyro_rnp.checks import check_images
 
-ELBOS: dict[str, type[ELBO]] = {
-    "Trace_ELBO": Trace_ELBO,
-    "TraceMeanField_ELBO": TraceMeanField_ELBO,
-}
 LOG = "log.txt"
 NOT_KEPT = ("model", "out", "resume")
 """Fields that a run folder does not repeat: its model stands beside them, its place is its own."""
@@ -83,12 +78,13 @@ class Training(lightning.LightningModule):
         super().__init__()
         self.rnp, self.config, self.splits = rnp, config, splits
         self.timer, self.folder, self.stop, self.notes = timer, folder, stop, notes
-        self.elbo = ELBOS[config.elbo]()(rnp.model, rnp.guide)
+        self.objective = OBJECTIVES.make(config.elbo)
         rnp.model.recursion.recompute_levels = config.recompute_levels
         self.sentence = ""
         """What to say at the start of a run that goes on, if not the usual."""
         self.watch = Watch()
         self.batches_seen = self.images_seen = 0
+        self.kl_weight = config.kl_weight
         self.elapsed = 0.0
         self.skips = Skips()
 
@@ -116,18 +112,18 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
         with pyro.validation_enabled(False):
-            loss = self.elbo(batch) / len(batch)
-        self.loss = loss.detach()
+            found = loss(self.objective, self.rnp, batch, self.kl_weight) / len(batch)
+        self.loss = found.detach()
         self.log("loss", self.loss, prog_bar=True)
         if self.batches_seen % LOOK_EVERY == 0:
             self.log("minutes", self.timer.time_elapsed() / 60, prog_bar=True)
-        return loss
+        return found
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         data = ImageSet(batch, torch.zeros(len(batch), dtype=torch.long))
         with pyro.validation_enabled(False):
             scores = evaluate(self.rnp, data)
-        for name in ("sse", "sse_mean", "kl", "elbo"):
+        for name in scores.keys() & {"sse", "sse_mean", "kl", "elbo"}:
             self.log(
                 f"val_{name}",
                 scores[name],
@@ -153,8 +149,12 @@ class Training(lightning.LightningModule):
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         numbers = [self.config.seed, self.batches_seen, self.trainer.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
-        rate = self.config.learning_rate * schedule(
-            self.batches_seen, self.config.warmup, self._progress()
+        config, progress = self.config, self._progress()
+        rate = config.learning_rate * schedule(self.batches_seen, config.warmup, progress)
+        self.kl_weight = config.kl_weight * grown(progress, config.kl_warmup)
+        depth = config.model.depth
+        self.rnp.model.recursion.levels = max(
+            1, min(depth, 1 + int((depth - 1) * grown(progress, config.depth_growth)))
         )
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = rate
@@ -320,6 +320,15 @@ def schedule(step: int, warmup: int, progress: float) -> float:
     return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
+def grown(progress: float, share: float) -> float:
+    """From 0 to 1 over a share of training, then 1; near but never at 0.
+
+    >>> grown(0.1, 0.2), grown(0.5, 0.2), grown(0.5, 0.0)
+    (0.5, 1.0, 1.0)
+    """
+    return min(1.0, max(progress, 1e-6) / share) if share else 1.0
+
+
 def _stopped(folder: Path) -> str:
     return f"Stopped; go on with --resume {folder}"
 
@@ -350,14 +359,16 @@ def train(config: TrainConfig) -> Path | None:
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks(config.recompute_levels == 0)
-    splits = load_data(config.data, config.data_root)
-    check_images(splits.train.images, config.model)
+    OBJECTIVES.parse(config.elbo)
+    splits = load_data(config.data, config.data_root, config.binarize)
     folder = _folder(config)
     checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     notes = {"training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}}
     with listening() as stop:
         rnp = RNP(config.model)
+        rnp.check(splits.train.images)
+        check(OBJECTIVES.make(config.elbo), rnp, splits.train.images[:2])
         module = Training(rnp, config, splits, Timer(config.duration), folder, stop, notes)
         module.sentence = sentence
         try:
@@ -484,6 +495,7 @@ def _restore(module: Training, folder: Path) -> None:
 def _report(module: Training, test: ImageSet, folder: Path) -> None:
     """Write `metrics.json` and `parse.png`."""
     rnp, seconds = module.rnp, module.timer.time_elapsed()
+    rnp.model.recursion.levels = rnp.config.depth
     metrics = {f"test_{k}": v for k, v in evaluate(rnp, test).items()} | {
         "images_seen": module.images_seen,
         "seconds": seconds,

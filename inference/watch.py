@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
+from inference.objectives import site_kl
 from pyro_rnp import RNP
 
 PATIENCE = 5
@@ -56,15 +56,14 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
 
     What is not finite is not judged here.
     """
-    posterior = rnp.guide.posterior(images)
-    prior = rnp.model.prior().expand(posterior.batch_shape)
-    kl = float(kl_divergence(posterior, prior).mean())
-    shares = rnp.model.recursion(posterior.mean).contributions(1)  # (N, parts, C, H, W)
+    posterior, prior = rnp.guide.posterior(images), rnp.model.prior()
+    kl = float(site_kl(posterior, prior.expand(posterior.batch_shape), posterior.sample()).mean())
+    shares = rnp.guide.parse(images, sample=False).contributions(1)  # (N, parts, C, H, W)
     found = {}
     if kl < MIN_KL:
         found["kl"] = (
             f"the KL is below {MIN_KL:g} nats: programs do not depend on the image; a smaller "
-            "--model.kl_weight or --model.sigma may help"
+            "--kl_weight or --model.sigma may help"
         )
     ink = shares.sum((-3, -2, -1))
     used = (ink / ink.sum(1, keepdim=True).clamp(min=1e-12)).amax(0)

@@ -17,10 +17,14 @@ the scales.
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Transform, constraints
 
 from pyro_rnp.config import RNPConfig
 
@@ -47,6 +51,58 @@ def bounded(raw: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 
     scale = c.min_scale + (c.max_scale - c.min_scale) * raw[..., :2].sigmoid()
     rotation, shear = c.max_rotation * turn[..., :1], c.max_shear * turn[..., 1:2]
     return torch.cat([scale, rotation, shear, c.max_translation * turn[..., 2:]], -1)
+
+
+def unbounded(action: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 6"]:
+    """The inverse of `bounded`; at a bound it gives the largest number that floats can tell."""
+    action = full_precision(action)
+    c, edge = config, 1 - torch.finfo(action.dtype).eps
+    scale = 2 * (action[..., :2] - c.min_scale) / (c.max_scale - c.min_scale) - 1
+    rotation, shear = action[..., 2:3] / c.max_rotation, action[..., 3:4] / c.max_shear
+    turn = torch.cat([rotation, shear, action[..., 4:] / c.max_translation], -1)
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2
+    return torch.cat([2 * scale.clamp(-edge, edge).atanh(), turn.clamp(-edge, edge).atanh()], -1)
+
+
+class Bounded(Transform):
+    """`bounded` as a transform of distributions: six unbounded numbers to an action."""
+
+    domain = constraints.real
+    bijective = True
+    sign = 1
+
+    def __init__(self, config: RNPConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bounded) and other.config == self.config
+
+    __hash__ = Transform.__hash__
+
+    @property
+    def codomain(self) -> constraints.Constraint:  # type: ignore[override]
+        """The box that `RNPConfig` allows, number by number."""
+        c = self.config
+        turn = [c.max_rotation, c.max_shear, c.max_translation, c.max_translation]
+        low = torch.tensor([c.min_scale, c.min_scale, *(-t for t in turn)])
+        return constraints.interval(low, torch.tensor([c.max_scale, c.max_scale, *turn]))
+
+    def _call(self, x: Tensor) -> Tensor:
+        return bounded(x, self.config)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return unbounded(y, self.config)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """The log of each number's derivative: log r - softplus(x) - softplus(-x), r its range."""
+        c = self.config
+        scale, turn = x[..., :2], 2 * x[..., 2:]
+        logs = [math.log(c.max_scale - c.min_scale)]
+        logs += [math.log(4 * m) for m in (c.max_rotation, c.max_shear, c.max_translation)]
+        bell = -F.softplus(torch.cat([scale, turn], -1)) - F.softplus(-torch.cat([scale, turn], -1))
+        rows = zip(bell.split([2, 1, 1, 2], -1), logs, strict=True)
+        return torch.cat([row + log for row, log in rows], -1)
 
 
 def matrix(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 2 3"]:
@@ -84,16 +140,23 @@ def area(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b"]:
 
 
 def warp(
-    image: Float[Tensor, "n c h w"], to_source: Float[Tensor, "n 2 3"], size: int
+    image: Float[Tensor, "n c h w"],
+    to_source: Float[Tensor, "n 2 3"],
+    size: int,
+    mode: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> Float[Tensor, "n c {size} {size}"]:
     """The image read at `to_source(p)` for each pixel centre p of a `size` x `size` canvas.
 
-    Bilinear, zero outside the image; frames span [-1, 1] from outer edge to outer edge.
+    Zero outside the image; frames span [-1, 1] from outer edge to outer edge.
     """
     with torch.autocast(image.device.type, enabled=False):
-        grid = to_source.flatten(1) @ _grid(size, to_source)
-        grid = grid.view(-1, size, size, 2)
-        return F.grid_sample(full_precision(image), grid, align_corners=False)
+        grid = points(to_source, size)
+        return F.grid_sample(full_precision(image), grid, mode=mode, align_corners=False)
+
+
+def points(to_source: Float[Tensor, "n 2 3"], size: int) -> Float[Tensor, "n {size} {size} 2"]:
+    """Where a map takes each pixel centre of a `size` x `size` canvas, as (x, y)."""
+    return (to_source.flatten(1) @ _grid(size, to_source)).view(-1, size, size, 2)
 
 
 def _grid(size: int, like: Tensor) -> Float[Tensor, "6 grid"]:

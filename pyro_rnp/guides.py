@@ -1,16 +1,22 @@
-"""Guides: q(z^K | x).
+"""Guides: q(z^K | x), and of all that is random below.
 
-A guide is a Pyro callable with the model's arguments that samples the site `z` under the plate
-`images`, and whose `posterior(images)` is the distribution that it samples from.
+A guide of the top is a module, made from the configuration, with a method `posterior(images)`
+that gives q(z^K | x): a distribution with batch shape (N,) and event shape (|z|,). One with a
+method `attach(rnp)` is shown the whole model once it is made. `Guide` makes a Pyro callable of it.
 """
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pyro import poutine
+from pyro.distributions import transforms
+from pyro.nn import ConditionalDenseNN
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -18,32 +24,230 @@ from pyro_rnp.affine import full_precision
 from pyro_rnp.checks import check_images
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.encoder import Encoder
+from pyro_rnp.levels import Draw, RandomSites, centre
 from pyro_rnp.params import register
+from pyro_rnp.priors import start_as_identity, turned
+from pyro_rnp.registry import GUIDES, LOWER_GUIDES
+from pyro_rnp.tree import ParseTree
 
 
+def positive(raw: Tensor) -> Tensor:
+    """What an encoder says, as a scale."""
+    return F.softplus(raw) + 1e-4
+
+
+@GUIDES.add("diagonal")
 class DiagonalNormal(nn.Module):
     """q(z^K | x) = Normal(loc(x), diag scale(x)^2), both from the encoder: the paper's guide."""
 
     def __init__(self, config: RNPConfig) -> None:
         super().__init__()
-        self.config = config
         self.encoder = Encoder(config, 2 * config.program_size)
 
     def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
         """q(z^K | x): batch shape (N,), event shape (|z|,)."""
         loc, raw_scale = full_precision(self.encoder(images)).chunk(2, -1)
-        return dist.Normal(loc, F.softplus(raw_scale) + 1e-4).to_event(1)
+        return dist.Normal(loc, positive(raw_scale)).to_event(1)
+
+
+@GUIDES.add("lowrank")
+class LowRankNormal(nn.Module):
+    """A normal with covariance diag + F F^T; F, of a few columns, from the encoder too.
+
+    F starts small beside the diagonal.
+    """
+
+    def __init__(self, config: RNPConfig, *, rank: int = 4) -> None:
+        super().__init__()
+        self.rank, z = rank, config.program_size
+        self.encoder = Encoder(config, (2 + rank) * z)
+        self.sizes = [z, z, rank * z]
+
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """q(z^K | x): batch shape (N,), event shape (|z|,)."""
+        loc, raw_scale, factor = full_precision(self.encoder(images)).split(self.sizes, -1)
+        columns = 0.1 * factor.unflatten(-1, (-1, self.rank))
+        return dist.LowRankMultivariateNormal(loc, columns, positive(raw_scale).square())
+
+
+@GUIDES.add("full")
+class FullNormal(nn.Module):
+    """A normal with any covariance: its Cholesky factor comes from the encoder."""
+
+    def __init__(self, config: RNPConfig) -> None:
+        super().__init__()
+        z = config.program_size
+        self.sizes = [z, z, z * (z - 1) // 2]
+        self.encoder = Encoder(config, sum(self.sizes))
+        self.register_buffer("below", torch.tril_indices(z, z, -1), persistent=False)
+
+    below: Tensor
+
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """q(z^K | x): batch shape (N,), event shape (|z|,)."""
+        loc, raw_scale, factor = full_precision(self.encoder(images)).split(self.sizes, -1)
+        lower = positive(raw_scale).diag_embed()
+        lower[..., self.below[0], self.below[1]] = 0.1 * factor
+        return dist.MultivariateNormal(loc, scale_tril=lower)
+
+
+@GUIDES.add("flow")
+class FlowGuide(DiagonalNormal):
+    """The diagonal normal through affine coupling layers that see the image too.
+
+    At the start they change nothing.
+
+    Raises:
+        ValueError: if |z| is 1, which leaves nothing to couple.
+    """
+
+    def __init__(self, config: RNPConfig, *, layers: int = 4, units: int = 64) -> None:
+        super().__init__(config)
+        z, seen = config.program_size, config.encoder_units
+        if z < 2:
+            raise ValueError("A flow guide needs program_size of at least 2.")
+        self.encoder = Encoder(config, 2 * z + seen)
+        self.sizes = [z, z, seen]
+        made = []
+        for _ in range(layers):
+            network = ConditionalDenseNN(z // 2, seen, [units], [z - z // 2] * 2)
+            start_as_identity(network.layers[-1])
+            made.append(transforms.ConditionalAffineCoupling(z // 2, network))
+        self.couplings = nn.ModuleList(made)
+
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """q(z^K | x): batch shape (N,), event shape (|z|,)."""
+        loc, raw_scale, seen = full_precision(self.encoder(images)).split(self.sizes, -1)
+        couplings = [coupling.condition(F.elu(seen)) for coupling in self.couplings]  # type: ignore[operator]
+        base = dist.Normal(loc, positive(raw_scale)).to_event(1)
+        return dist.TransformedDistribution(base, turned(couplings, loc))
+
+
+@GUIDES.add("map")
+class MAP(nn.Module):
+    """A point, from the encoder: the most probable program, with no uncertainty.
+
+    It has no density, so there is no evidence lower bound; what is maximised is
+    log p(x, z^K).
+    """
+
+    def __init__(self, config: RNPConfig) -> None:
+        super().__init__()
+        self.encoder = Encoder(config, config.program_size)
+
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """q(z^K | x): batch shape (N,), event shape (|z|,)."""
+        return dist.Delta(full_precision(self.encoder(images)), event_dim=1)
+
+
+@GUIDES.add("refined")
+class Refined(DiagonalNormal):
+    """The encoder's normal, refined for each image by gradient steps on its own lower bound.
+
+    Semi-amortised inference (Kim et al., 2018). A step follows the natural gradient, the mean's
+    times the variance, of the bound at one sample whose noise is the same at each step; what is
+    random below the top stays where it is predicted. The encoder learns as if the refinement
+    were a constant that is added to what it says.
+
+    Args:
+        steps: gradient steps for each image.
+        rate: how far a step goes.
+    """
+
+    def __init__(self, config: RNPConfig, *, steps: int = 3, rate: float = 0.1) -> None:
+        super().__init__(config)
+        self.steps, self.rate = steps, rate
+
+    def attach(self, rnp: Any) -> None:
+        """Keep the model, whose parameters remain its own."""
+        self.model = (rnp.model,)
+
+    def proposal(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """What the encoder says by itself."""
+        return super().posterior(images)
+
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """q(z^K | x): batch shape (N,), event shape (|z|,)."""
+        start = self.proposal(images).base_dist  # type: ignore[attr-defined]
+        (model,) = self.model
+        with torch.enable_grad():
+            loc, log_scale = start.loc.detach(), start.scale.detach().log()
+            noise = torch.randn_like(loc)
+            for _ in range(self.steps):
+                loc, log_scale = loc.requires_grad_(), log_scale.requires_grad_()
+                z = loc + log_scale.exp() * noise
+                canvas = model.recursion(z).canvas
+                bound = model.likelihood(canvas).log_prob(images) + model.prior().log_prob(z)
+                bound = bound.sum() + log_scale.sum()
+                towards, wider = torch.autograd.grad(bound, [loc, log_scale])
+                variance = (2 * log_scale).exp()
+                loc = (loc + self.rate * (variance * towards).clamp(-1, 1)).detach()
+                log_scale = (log_scale + self.rate * (wider / 2).clamp(-1, 1)).detach()
+        loc = start.loc + (loc - start.loc).detach()
+        scale = start.scale * (log_scale.exp() / start.scale).detach()
+        return dist.Normal(loc, scale).to_event(1)
+
+
+class Guide(nn.Module):
+    """The guide, an ordinary Pyro callable with the model's arguments.
+
+    It samples `z` from the posterior of the guide that the configuration names and, where levels
+    below are random, their sites from a lower guide, all under the plate `images` and in the
+    model's order.
+    """
+
+    def __init__(self, config: RNPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.top = GUIDES.make(config.guide, config)
+        self.lower = LOWER_GUIDES.make(config.lower_guide, config) if config.any_random else None
+
+    def attach(self, model: Any) -> None:
+        """Keep the model, whose parameters remain its own; the levels below are guided by it."""
+        self.model = (model,)
+
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """q(z^K | x): batch shape (N,), event shape (|z|,)."""
+        return self.top.posterior(images)
+
+    def proposal(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """The same, as far as it takes no run of the model: without refinement."""
+        return getattr(self.top, "proposal", self.top.posterior)(images)
 
     def forward(self, images: Tensor, num_images: int | None = None) -> Tensor:
-        """Sample the site `z`, (N, |z|), for images (N, C, H, W).
-
-        Its density counts `kl_weight` times in training mode, as the prior's does in the model.
+        """Sample the site `z`, (N, |z|), and what is random below, for images (N, C, H, W).
 
         Raises:
             ValueError: if the images are not of the shape and type that the configuration says.
         """
         register(self)
         check_images(images, self.config, values=False)
-        weight = self.config.kl_weight if self.training else 1.0
-        with pyro.plate("images", len(images), dim=-1), poutine.scale(scale=weight):
-            return pyro.sample("z", self.posterior(images))  # type: ignore[arg-type]
+        with pyro.plate("images", len(images), dim=-1):
+            z = pyro.sample("z", self.posterior(images))  # type: ignore[arg-type]
+            if self.lower is not None:
+                self.below(z, images, pyro.sample)
+        return z
+
+    def below(self, z: Tensor, images: Tensor, draw: Draw) -> ParseTree:
+        """Run programs z^K, (..., N, |z|), with what is random below drawn from the lower guide.
+
+        Returns:
+            The tree, leading dimensions flattened into one.
+        """
+        (model,), batch = self.model, z.shape[:-1]
+        lower, propose, target = self.lower, None, None
+        if lower is not None:
+            repeated = images.expand(*batch, *images.shape[1:]).flatten(0, len(batch) - 1)
+            propose = partial(lower, features=lower.look(repeated))
+            target = repeated if lower.glimpses else None
+        sites = RandomSites(self.config, model.scales, batch, draw, propose=propose)
+        return model.recursion(z.flatten(0, -2), sites, target)
+
+    def parse(self, images: Tensor, sample: bool) -> ParseTree:
+        """Run the guide without Pyro: at its centre, or at a sample of it."""
+        posterior = self.posterior(images)
+
+        def draw(_: str, distribution: Distribution) -> Tensor:
+            return distribution.rsample() if sample else centre(distribution)
+
+        return self.below(draw("z", posterior), images, draw)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pyro_rnp.affine import bounded
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.generated import GeneratedLayers, Layer, SharedLayers
+from pyro_rnp.painting import BLANK, Bilinear
 
 
 class State(NamedTuple):
@@ -43,17 +44,15 @@ class Networks(NamedTuple):
         return self._layer("encode.2", F.elu(self._layer("encode.1", e)))
 
     def T(self, h_policy: Tensor) -> Tensor:
-        """T_θ(h_policy), a 3-layer MLP to 6 numbers, as an action within its bounds (P, 6)."""
-        return bounded(self._mlp("act", _row(h_policy)).squeeze(1), self.config)
+        """T_θ(h_policy), a 3-layer MLP to 6 numbers, an action before it is bounded (P, 6)."""
+        return self._mlp("act", _row(h_policy)).squeeze(1)
 
     def D(self, h_state: Tensor) -> Tensor:
-        """D_θ(h_state), a 3-layer MLP to a patch (P, C, S, S) with pixels in (0, 1)."""
-        c = self.config
-        shape = (-1, c.channels, c.patch_size, c.patch_size)
-        return self._mlp("decode", _row(h_state)).sigmoid().view(shape)
+        """D_θ(h_state), a 3-layer MLP to the ink of a patch (P, ink), see `pyro_rnp.painting`."""
+        return self._mlp("decode", _row(h_state)).squeeze(1)
 
     def step(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of Algorithm 1 up to the action: the next h_state, h_policy and a."""
+        """One step of Algorithm 1: the next h_state and h_policy, and a before it is bounded."""
         e = self.E(state.patch, state.action)
         # tanh, not the authors' ELU: through 20 recurrent steps ELU overflows at lr 1e-3.
         h_state = self._rnn("f_state", e, state.h_state)
@@ -78,16 +77,20 @@ def _row(x: Tensor) -> Tensor:
 class Hypernetwork(nn.Module):
     """H: one MLP trunk to features g, and heads linear in g: E, f_state, f_policy, D, T, x̂_0, a_0.
 
-    The heads f_state and f_policy give their initial hidden states too. The same H serves every
-    level. Heads that are vectors (biases and initial values) are one product, `vectors`; those
-    that are matrices are the sets of `generated`.
+    The heads f_state and f_policy give their initial hidden states too. The paper has the
+    same H for every level. Heads that are vectors (biases and initial values) are one product,
+    `vectors`; those that are matrices are the sets of `generated`.
+
+    Args:
+        placement: what says how many numbers the ink of a patch has; bilinear by default.
     """
 
-    def __init__(self, config: RNPConfig) -> None:
+    def __init__(self, config: RNPConfig, placement: Bilinear | None = None) -> None:
         super().__init__()
-        c, r, u = config, config.hypernet_units, config.network_units
-        z, pixels = c.program_size, c.channels * c.patch_size**2
-        widths = [z] + [r] * c.hypernet_layers
+        placement = Bilinear(config) if placement is None else placement
+        c, r, u = config, config.rank or config.hypernet_units, config.network_units
+        z, pixels, ink = c.program_size, c.channels * c.patch_size**2, placement.ink
+        widths = [z] + [c.hypernet_units] * (c.hypernet_layers - 1) + [r]
         trunk = [nn.Linear(i, o) for i, o in pairwise(widths)]
         for layer in trunk:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
@@ -105,19 +108,17 @@ class Hypernetwork(nn.Module):
             (GeneratedLayers, u, small),
             (GeneratedLayers, z, recurrent),
             (pixel_layers, u, {"encode.pixels": (pixels, u)}),
-            (pixel_layers, u, {"decode.2": (u, pixels)}),
+            (pixel_layers, u, {"decode.2": (u, ink)}),
         ]
         self.names = [list(shapes) for _, _, shapes in sets]
         self.layers = nn.ModuleList(
             made(r, units, list(shapes.values())) for made, units, shapes in sets
         )
         self.biases = {name: out for name, (_, out) in {**small, **recurrent}.items()}
-        # A canvas that starts near blank: sums of patches begin below the ink they must explain.
-        blank = -3.0
         if c.pixel_layers == "generated":
-            self.biases["decode.2"] = pixels
+            self.biases["decode.2"] = ink
         else:
-            self.pixel_bias = nn.Parameter(torch.full((pixels,), blank))
+            self.pixel_bias = nn.Parameter(placement.blank())
         self.sizes = {**self.biases, "h_state": z, "h_policy": z, "patch": pixels, "action": 6}
         self.vectors = nn.Linear(r, sum(self.sizes.values()))
         fan_in = {name: i for _, _, shapes in sets for name, (i, _) in shapes.items()}
@@ -125,8 +126,8 @@ class Hypernetwork(nn.Module):
             weight, bias = self._named(self.vectors.weight), self._named(self.vectors.bias)
             for name in self.biases:
                 weight[name].normal_(std=(r * fan_in[name]) ** -0.5)
-                bias[name].fill_(blank if name == "decode.2" else 0.0)
-            bias["patch"].fill_(blank)
+                bias[name].copy_(placement.blank() if name == "decode.2" else torch.zeros(()))
+            bias["patch"].fill_(BLANK)
 
     def _named(self, vectors: Tensor, dim: int = 0) -> dict[str, Tensor]:
         parts = vectors.split(list(self.sizes.values()), dim)

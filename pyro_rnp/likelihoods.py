@@ -1,27 +1,101 @@
 """Likelihoods of an image given its canvas.
 
-A likelihood is a module whose call takes canvases (..., C, H, W) to p(x | canvas), a distribution
-with event shape (C, H, W).
+A likelihood is a module, made from the configuration, whose call takes canvases (..., C, H, W) to
+p(x | canvas), a distribution with event shape (C, H, W). Its mean is what the model expects to
+see.
 """
 
 from __future__ import annotations
 
+import math
+
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from pyro_rnp.affine import full_precision
 from pyro_rnp.config import RNPConfig
+from pyro_rnp.registry import LIKELIHOODS
 
 
-class NormalLikelihood(nn.Module):
-    """x ~ Normal(canvas, sigma), each pixel by itself: squared error over 2 sigma^2, in nats."""
+class _Noise(nn.Module):
+    """A likelihood with one scale for all pixels, `sigma` or learned from there."""
+
+    family: type[dist.Normal] | type[dist.Laplace]
+
+    def __init__(self, config: RNPConfig, *, learned: bool = False) -> None:
+        super().__init__()
+        self.sigma = config.sigma
+        if learned:
+            self.log_scale = nn.Parameter(torch.tensor(self.sigma).log())
+        self.learned = learned
+
+    def forward(self, canvas: Tensor) -> Distribution:
+        # A number would be copied to a device, and waited for.
+        scale = self.log_scale.exp() if self.learned else canvas.new_full((), self.sigma)
+        return self.family(canvas, scale).to_event(3)
+
+
+@LIKELIHOODS.add("normal")
+class NormalLikelihood(_Noise):
+    """x ~ Normal(canvas, sigma), each pixel by itself: squared error over 2 sigma^2, in nats.
+
+    Args:
+        learned: whether sigma is a parameter; the part term keeps the configuration's.
+    """
+
+    family = dist.Normal
+
+
+@LIKELIHOODS.add("laplace")
+class LaplaceLikelihood(_Noise):
+    """x ~ Laplace(canvas, sigma), each pixel by itself: absolute error over sigma, in nats.
+
+    Args:
+        learned: whether sigma is a parameter.
+    """
+
+    family = dist.Laplace
+
+
+class _Chance(nn.Module):
+    """A likelihood that takes the canvas, brought into (0, 1), as a probability."""
+
+    family: type[dist.Bernoulli] | type[dist.ContinuousBernoulli]
 
     def __init__(self, config: RNPConfig) -> None:
         super().__init__()
-        self.sigma = config.sigma
 
     def forward(self, canvas: Tensor) -> Distribution:
-        scale = canvas.new_full(
-            (), self.sigma
-        )  # a number would be copied to a device, and waited for
-        return dist.Normal(canvas, scale).to_event(3)
+        return self.family(logits=logit(full_precision(canvas))).to_event(3)
+
+
+@LIKELIHOODS.add("bernoulli")
+class BernoulliLikelihood(_Chance):
+    """x ~ Bernoulli with `logit(canvas)`, each pixel by itself; images must be 0 or 1."""
+
+    family = dist.Bernoulli
+
+
+@LIKELIHOODS.add("continuous_bernoulli")
+class ContinuousBernoulliLikelihood(_Chance):
+    """x ~ ContinuousBernoulli with `logit(canvas)` in [0, 1] (Loaiza-Ganem, Cunningham, 2019)."""
+
+    family = dist.ContinuousBernoulli
+
+
+FLOOR, KNEE = 1e-4, 0.9
+
+
+def logit(canvas: Tensor) -> Tensor:
+    """Logits of the probabilities that a canvas stands for: itself between `FLOOR` and `KNEE`.
+
+    Sums of patches may pass 1. Beyond the knee the distance from 1 falls exponentially, so that
+    log(1 - p) goes on in a straight line: a pixel with too much ink keeps a gradient of 10 nats a
+    unit. A pixel that no part reaches still has ink once in 10,000.
+    """
+    room = 1 - KNEE
+    over = (canvas - KNEE).clamp(min=0) / room
+    beyond = torch.log1p(-room * (-over).exp()) - math.log(room) + over
+    return torch.where(canvas < KNEE, canvas.clamp(FLOOR, KNEE).logit(), beyond)

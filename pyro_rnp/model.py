@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pyro
 import torch
 from jaxtyping import Float
-from pyro import poutine
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
+from pyro_rnp import likelihoods, lower_guides  # noqa: F401 (they put their names down)
 from pyro_rnp.affine import warp
 from pyro_rnp.checks import check_images
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.guides import DiagonalNormal
-from pyro_rnp.likelihoods import NormalLikelihood
+from pyro_rnp.guides import Guide
+from pyro_rnp.levels import RandomSites, Scales
 from pyro_rnp.params import register
-from pyro_rnp.priors import StandardNormal
 from pyro_rnp.recursion import Recursion
+from pyro_rnp.registry import LIKELIHOODS, PRIORS
 from pyro_rnp.tree import ParseTree
 
 
@@ -25,18 +27,19 @@ class Model(nn.Module):
     """The generative model, an ordinary Pyro callable.
 
     Sites, under the plate `images`: `z` the program z^K; `z/0`, `z/0/2`, ... the programs of parts
-    and sub-parts and `a/0`, `a/0/2`, ... their actions (deterministic, in the order in which they
-    are made); `canvas` the image before noise (deterministic); `x` the image. In training mode
-    (`model.train()`) there is also the auxiliary factor `part_term`, see `part_term`, and the
-    prior's density counts `kl_weight` times; in evaluation mode neither is so.
+    and sub-parts and `a/0`, `a/0/2`, ... their actions, each drawn where the configuration has it
+    random and deterministic otherwise, a part's action before its program; `canvas` the image
+    before noise (deterministic); `x` the image. In training mode (`model.train()`) there is also
+    the auxiliary factor `part_term`, see `part_term`.
     """
 
     def __init__(self, config: RNPConfig) -> None:
         super().__init__()
         self.config = config
-        self.prior = StandardNormal(config)
+        self.prior = PRIORS.make(config.prior, config)
+        self.scales = Scales(config)
         self.recursion = Recursion(config)
-        self.likelihood = NormalLikelihood(config)
+        self.likelihood = LIKELIHOODS.make(config.likelihood, config)
 
     def forward(self, images: Tensor | None = None, num_images: int = 1) -> ParseTree:
         """Run the program.
@@ -56,15 +59,11 @@ class Model(nn.Module):
             check_images(images, self.config, values=False)
         n = num_images if images is None else len(images)
         with pyro.plate("images", n, dim=-1):
-            with poutine.scale(scale=self.config.kl_weight if self.training else 1.0):
-                z = pyro.sample("z", self.prior())
+            z = pyro.sample("z", self.prior())
             batch = z.shape[:-1]  # (N,), or (particles, N)
-
-            def site(name: str, value: Tensor) -> Tensor:
-                made = pyro.deterministic(name, value.unflatten(0, batch), event_dim=1)
-                return made.expand(*batch, -1).flatten(0, -2)  # an intervention may broadcast
-
-            tree = self.recursion(z.flatten(0, -2), site)
+            named = partial(pyro.deterministic, event_dim=1)
+            sites = RandomSites(self.config, self.scales, batch, pyro.sample, named)
+            tree = self.recursion(z.flatten(0, -2), sites)
             canvas = pyro.deterministic("canvas", tree.canvas.unflatten(0, batch), event_dim=3)
             canvas = canvas.expand(*batch, -1, -1, -1)
             tree = replace(tree, canvas=canvas.flatten(0, -4))
@@ -76,6 +75,14 @@ class Model(nn.Module):
                     "part_term", -self.config.part_weight * error / (2 * self.config.sigma**2)
                 )
         return tree
+
+    def run(self, z: Tensor) -> ParseTree:
+        """Run programs z^K, (N, |z|), with what is random below drawn; without Pyro."""
+
+        def draw(_: str, distribution: Distribution) -> Tensor:
+            return distribution.sample()
+
+        return self.recursion(z, RandomSites(self.config, self.scales, z.shape[:-1], draw))
 
 
 def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
@@ -111,21 +118,39 @@ class RNP(nn.Module):
         super().__init__()
         self.config = RNPConfig() if config is None else config
         self.model = Model(self.config)
-        self.guide = DiagonalNormal(self.config)
+        self.guide = Guide(self.config)
+        self.guide.attach(self.model)
+        for piece in (self.model.prior, self.guide.top, self.model.likelihood):
+            if hasattr(piece, "attach"):
+                piece.attach(self)
 
     def parse(self, images: Tensor, sample: bool = False) -> ParseTree:
         """Take images apart: run the programs at the posterior's mean, or at a sample of it.
 
         Args:
             images: (N, C, H, W) in [0, 1], looked at before use.
-            sample: draw z^K from q(z^K | x) instead of taking its mean.
+            sample: draw z^K, and what is random below, from the guide instead of taking means.
 
         Raises:
             ValueError: if the images have another shape, type or range, or are none.
         """
+        self.check(images)
+        return self.guide.parse(images, sample)
+
+    def check(self, images: Tensor) -> None:
+        """Raise unless images are what the model reads and its likelihood can give.
+
+        Raises:
+            ValueError: if the images have another shape, type or range, are none, or are not 0
+                and 1 where the likelihood gives these alone.
+        """
         check_images(images, self.config)
-        posterior = self.guide.posterior(images)
-        return self.model.recursion(posterior.rsample() if sample else posterior.mean)
+        support = self.model.likelihood(images[:1].to(self.device)).support
+        if not support.check(images.cpu()).all():
+            raise ValueError(
+                f"--likelihood {self.config.likelihood} gives pixels of 0 and 1 alone, and the "
+                "images hold others; --binarize true makes them so."
+            )
 
     def sample(self, num_images: int) -> ParseTree:
         """Draw programs from the prior and run them.
@@ -135,7 +160,7 @@ class RNP(nn.Module):
         """
         if num_images < 1:
             raise ValueError(f"num_images must be at least 1, got {num_images}.")
-        return self.model.recursion(self.model.prior().sample((num_images,)))
+        return self.model.run(self.model.prior().sample((num_images,)))
 
     @property
     def device(self) -> torch.device:

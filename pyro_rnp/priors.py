@@ -1,19 +1,26 @@
 """Priors on the top-level program.
 
-A prior is a module whose call gives p(z^K), a distribution with event shape (|z|,) and batch
-shape (); the model draws `z` from it under the plate of images.
+A prior is a module, made from the configuration, whose call gives p(z^K): a distribution with
+event shape (|z|,) and batch shape (); the model draws `z` from it under the plate of images. One
+with a method `attach(rnp)` is shown the whole model once it is made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import pyro.distributions as dist
 import torch
+from pyro.distributions import transforms
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_rnp.config import RNPConfig
+from pyro_rnp.registry import PRIORS
 
 
+@PRIORS.add("normal")
 class StandardNormal(nn.Module):
     """z^K ~ Normal(0, I), the paper's."""
 
@@ -25,3 +32,113 @@ class StandardNormal(nn.Module):
 
     def forward(self) -> Distribution:
         return dist.Normal(self.loc, torch.ones_like(self.loc)).to_event(1)
+
+
+@PRIORS.add("studentt")
+class StudentT(StandardNormal):
+    """z^K ~ Student's t in each dimension: heavier tails than the normal's, the lower `df` is.
+
+    Args:
+        df: degrees of freedom.
+    """
+
+    def __init__(self, config: RNPConfig, *, df: float = 4.0) -> None:
+        super().__init__(config)
+        self.df = df
+
+    def forward(self) -> Distribution:
+        return dist.StudentT(torch.full_like(self.loc, self.df), self.loc).to_event(1)
+
+
+class Mixture(dist.MixtureSameFamily):
+    """Pyro's, for components that do not broadcast what they score by themselves."""
+
+    def _pad(self, x: Tensor) -> Tensor:
+        x = super()._pad(x)
+        return x.expand(*x.shape[:-2], self._num_component, x.shape[-1])
+
+
+@PRIORS.add("mixture")
+class GaussianMixture(nn.Module):
+    """z^K ~ a mixture of diagonal normals with learned weights, means and scales.
+
+    At the start the means are drawn from Normal(0, I), with scales of one.
+    """
+
+    def __init__(self, config: RNPConfig, *, components: int = 20) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.loc = nn.Parameter(torch.randn(components, config.program_size))
+        self.log_scale = nn.Parameter(torch.zeros(components, config.program_size))
+
+    def forward(self) -> Distribution:
+        each = dist.Normal(self.loc, self.log_scale.exp()).to_event(1)
+        return Mixture(dist.Categorical(logits=self.logits), each)
+
+
+@PRIORS.add("vamp")
+class VampPrior(nn.Module):
+    """z^K ~ the mean of q(z^K | u) over learned pseudo-images u (Tomczak and Welling, 2018).
+
+    For a guide without a density (`map`) each component is a normal around its point, with one
+    learned scale a dimension.
+    """
+
+    def __init__(self, config: RNPConfig, *, components: int = 50) -> None:
+        super().__init__()
+        shape = (components, config.channels, config.image_size, config.image_size)
+        self.raw = nn.Parameter(torch.randn(shape) - 2)
+        self.logits = nn.Parameter(torch.zeros(components))
+
+    def attach(self, rnp: Any) -> None:
+        """Keep the guide, whose parameters remain its own."""
+        self.guide = (rnp.guide,)
+        with torch.no_grad():
+            (z,) = (each := self._components()).event_shape
+        if isinstance(each, dist.Delta):
+            self.log_scale = nn.Parameter(torch.zeros(z))
+
+    def _components(self) -> Distribution:
+        return self.guide[0].proposal(self.raw.sigmoid())
+
+    def forward(self) -> Distribution:
+        each = self._components()
+        if isinstance(each, dist.Delta):
+            each = dist.Normal(each.v, self.log_scale.exp()).to_event(1)
+        return Mixture(dist.Categorical(logits=self.logits), each)
+
+
+@PRIORS.add("flow")
+class Flow(StandardNormal):
+    """z^K ~ a normalising flow: Normal(0, I) through Pyro's affine coupling layers.
+
+    At the start it is Normal(0, I).
+
+    Raises:
+        ValueError: if |z| is 1, which leaves nothing to couple.
+    """
+
+    def __init__(self, config: RNPConfig, *, layers: int = 4, units: int = 64) -> None:
+        super().__init__(config)
+        z = config.program_size
+        if z < 2:
+            raise ValueError("A flow prior needs program_size of at least 2.")
+        made = [transforms.affine_coupling(z, [units]) for _ in range(layers)]
+        for layer in made:
+            start_as_identity(layer.nn.layers[-1])
+        self.couplings = nn.ModuleList(made)
+
+    def forward(self) -> Distribution:
+        return dist.TransformedDistribution(super().forward(), turned(self.couplings, self.loc))
+
+
+def start_as_identity(last: nn.Module) -> None:
+    """Set the last layer of a coupling's network to zero: no shift, and a scale of one."""
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+
+
+def turned(couplings: Iterable[nn.Module], loc: Tensor) -> list[Any]:
+    """The couplings, with the dimensions in reverse order after each, so that all are changed."""
+    reverse = torch.arange(loc.shape[-1] - 1, -1, -1, device=loc.device)
+    return [step for coupling in couplings for step in (coupling, transforms.Permute(reverse))]

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pyro_rnp.affine import place
+from pyro_rnp.affine import bounded, glimpse
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.hypernet import Hypernetwork, State
-from pyro_rnp.tree import ParseTree, Path, site_name
+from pyro_rnp.painting import Painter
+from pyro_rnp.tree import ParseTree, Path
 
-Site = Callable[[str, Tensor], Tensor]
-"""Called with a site's name and its value (N, ...) as soon as a step has made it; what it returns
-is what the rest of the run uses. The Pyro model names its sites through this."""
+
+class Sites:
+    """What becomes of each action and program as soon as a step has made it.
+
+    What these give is what the rest of the run uses. This one uses what the networks say; the
+    Pyro model and guides name and draw their sites through others. M siblings of N images come
+    together, (M * N, ...), one path for each.
+    """
+
+    def __init__(self, config: RNPConfig) -> None:
+        self.config = config
+
+    def action(self, paths: list[Path], raw: Tensor, glimpsed: Tensor | None) -> Tensor:
+        """From an action before it is bounded, (M * N, 6), to an action in its units.
+
+        Args:
+            glimpsed: (M * N, C, S, S), where the run has a target: what it holds at the predicted
+                place beyond what has been drawn.
+        """
+        return bounded(raw, self.config)
+
+    def program(self, paths: list[Path], h_state: Tensor, glimpsed: Tensor | None) -> Tensor:
+        """From a predicted program, (M * N, |z|), to the program that runs.
+
+        Args:
+            glimpsed: as for `action`, but where the part is now to be.
+        """
+        return h_state
 
 
 class Recursion(nn.Module):
@@ -25,67 +50,87 @@ class Recursion(nn.Module):
     def __init__(self, config: RNPConfig) -> None:
         super().__init__()
         self.config = config
-        self.hypernet = Hypernetwork(config)
+        self.painter = Painter(config)
+        shared = config.hypernet == "shared"
+        self.hypernets = nn.ModuleList(
+            Hypernetwork(config, self.painter.placement)
+            for _ in range(1 if shared else config.depth)
+        )
+        """One for all levels, or one for each, the top level's first."""
+        self.levels = config.depth
+        """Levels that are run, from the top; below, parts are their parents' own decodings."""
         self.recompute_levels = 0
         """Levels, from the leaves' parents (1) up, whose generated weights are not kept for the
         backward pass but written again there: less memory for more time, the same result."""
 
-    def forward(self, z: Float[Tensor, "n z"], site: Site | None = None) -> ParseTree:
+    def forward(
+        self,
+        z: Float[Tensor, "n z"],
+        sites: Sites | None = None,
+        target: Float[Tensor, "n c h w"] | None = None,
+    ) -> ParseTree:
         """Run the programs z^K of N images.
 
         Args:
             z: top-level programs, (N, |z|).
-            site: see `Site`; by default values are used as they are.
+            sites: see `Sites`; by default what the networks say is used.
+            target: images of which `sites` is shown what is not yet drawn.
         """
-        (tree,) = self._run([z], self.config.depth, [()], site)
-        return tree
+        sites = Sites(self.config) if sites is None else sites
+        return self._run(z, self.config.depth, [()], sites, target)
 
     def _run(
-        self, programs: list[Tensor], level: int, paths: list[Path], site: Site | None
-    ) -> list[ParseTree]:
-        """Run M sibling programs of N images side by side, (N, |z|) each; a tree for each."""
-        m, n, config = len(programs), len(programs[0]), self.config
-        theta = self.hypernet(torch.cat(programs), recompute=level <= self.recompute_levels)
+        self,
+        programs: Tensor,
+        level: int,
+        paths: list[Path],
+        sites: Sites,
+        target: Tensor | None,
+    ) -> ParseTree:
+        """Run M sibling programs of N images side by side, (M * N, |z|), into a tree of as many."""
+        config, painter = self.config, self.painter
+        depth, size = config.depth - level, config.canvas_size(level)
+        leaves = depth + 1 == self.levels
+        hypernet = self.hypernets[depth % len(self.hypernets)]
+        theta = hypernet(programs, recompute=level <= self.recompute_levels)
         state = theta.initial
-        parts: list[ParseTree] = []  # each step's M parts, in order
-        for t in range(config.steps[config.depth - level]):
+        parts: list[ParseTree] = []
+        targets: list[Tensor] = []
+        for t in range(config.steps[depth]):
             here = [(*path, t) for path in paths]
-            h_state, h_policy, action = theta.step(state)
-            h_state = _named("z", h_state, here, site)
-            action = _named("a", action, here, site)
-            decoding = theta.D(h_state)
-            made = list(zip(*(v.split(n) for v in (h_state, action, decoding)), strict=True))
-            if level > 1 and config.feedback == "canvas":
-                subtrees = self._run([program for program, _, _ in made], level - 1, here, site)
-                patch = torch.cat([tree.canvas for tree in subtrees])
+            h_state, h_policy, raw = theta.step(state)
+            left = glimpsed = None
+            if target is not None:
+                left = target - painter.paint(parts, size) if parts else target
+                glimpsed = glimpse(left, bounded(raw, config), config.patch_size)
+            action = sites.action(here, raw, glimpsed)
+            if left is not None:
+                glimpsed = glimpse(left, action, config.patch_size)
+                targets.append(glimpsed)
+            h_state = sites.program(here, h_state, glimpsed)
+            ink = theta.D(h_state)
+            decoding = painter.placement.patch(ink)
+            if leaves:
+                kept = ink if painter.placement.continuous else None
+                part = ParseTree(h_state, decoding, action, decoding, (), kept, painter)
+            elif config.feedback == "canvas":
+                below = self._run(h_state, level - 1, here, sites, glimpsed)
+                part = replace(below, action=action, decoding=decoding)
             else:
-                subtrees = [ParseTree(program, canvas) for program, _, canvas in made]
-                patch = decoding
-            state = State(h_state, h_policy, patch, action)
-            parts += [
-                replace(tree, action=a, decoding=d)
-                for tree, (_, a, d) in zip(subtrees, made, strict=True)
-            ]
-        if level > 1 and config.feedback == "decoding":
-            below = [(*path, t) for t in range(len(parts) // m) for path in paths]
-            subtrees = self._run([part.program for part in parts], level - 1, below, site)
+                part = ParseTree(h_state, decoding, action, decoding, painter=painter)
+            parts.append(part)
+            state = State(h_state, h_policy, part.canvas, action)
+        if not leaves and config.feedback == "decoding":
+            below = self._run(
+                torch.cat([part.program for part in parts]),
+                level - 1,
+                [(*path, t) for t in range(len(parts)) for path in paths],
+                sites,
+                torch.cat(targets) if targets else None,
+            )
             parts = [
                 replace(tree, action=part.action, decoding=part.decoding)
-                for tree, part in zip(subtrees, parts, strict=True)
+                for tree, part in zip(below.split(len(programs)), parts, strict=True)
             ]
-        patches = torch.cat([part.canvas for part in parts])
-        actions = torch.cat([part.action for part in parts if part.action is not None])
-        placed = place(patches, actions, config.canvas_size(level))
-        canvases = placed.unflatten(0, (-1, m, n)).sum(0)
-        return [
-            ParseTree(program, canvas, children=tuple(parts[i::m]))
-            for i, (program, canvas) in enumerate(zip(programs, canvases, strict=True))
-        ]
-
-
-def _named(kind: str, value: Tensor, paths: list[Path], site: Site | None) -> Tensor:
-    """Pass each sibling's share of a step's value through its site."""
-    if site is None:
-        return value
-    shares = zip(paths, value.split(len(value) // len(paths)), strict=True)
-    return torch.cat([site(site_name(kind, path), share) for path, share in shares])
+        canvas = painter.paint(parts, size)
+        return ParseTree(programs, canvas, children=tuple(parts), painter=painter)

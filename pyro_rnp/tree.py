@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_rnp.affine import FIELDS, compose, inverse_matrix, matrix, warp
+from pyro_rnp.affine import FIELDS, compose, matrix
+from pyro_rnp.config import RNPConfig
+from pyro_rnp.painting import Painter
 
 Path = tuple[int, ...]
 
@@ -42,6 +45,10 @@ class ParseTree:
     """D_θ(h_state), what its parent expects it to look like; None at the root. The canvas of a
     leaf is its decoding."""
     children: tuple[ParseTree, ...] = ()
+    ink: Float[Tensor, "n ink"] | None = None
+    """What a leaf's function of coordinates is made of, where placement is continuous."""
+    painter: Painter = field(default_factory=lambda: Painter(RNPConfig()), repr=False)
+    """What made canvases of children."""
 
     def __getitem__(self, part: int) -> ParseTree:
         return self.children[part]
@@ -89,16 +96,22 @@ class ParseTree:
     def contributions(self, depth: int) -> Float[Tensor, "n parts c s s"]:
         """What each node at `depth` adds to this node's canvas; they sum to the canvas.
 
-        Placement is linear, so a sub-part's share is its patch placed on the part's canvas, and
-        that canvas placed in the image.
+        A sub-part's share is its share of the part's canvas, placed as that canvas is and as far
+        as it is seen.
         """
+        size, painter = self.canvas.shape[-1], self.painter
+        sheets = painter.sheets(self.children)
+        placed, seen = painter.place(sheets, size)
+        if depth == 1 or painter.composed:
+            shown = (placed if seen is None else placed * seen).transpose(0, 1)
+            return shown.unflatten(1, (len(self.nodes(depth)), -1)).sum(2)
         shares: list[Tensor] = []
-        for child in self.children:
-            assert child.action is not None
-            own = child.canvas.unsqueeze(1) if depth == 1 else child.contributions(depth - 1)
-            to_source = inverse_matrix(child.action).repeat_interleave(own.shape[1], 0)
-            placed = warp(own.flatten(0, 1), to_source, self.canvas.shape[-1])
-            shares.append(placed.unflatten(0, own.shape[:2]))
+        for i, (child, to_source) in enumerate(sheets):
+            own = child.contributions(depth - 1)
+            maps = to_source.repeat_interleave(own.shape[1], 0)
+            share = painter.placement.canvas(own.flatten(0, 1), maps, size)
+            share = share.unflatten(0, own.shape[:2])
+            shares.append(share if seen is None else share * seen[i].unsqueeze(1))
         return torch.cat(shares, 1)
 
     def map(self, f: Callable[[Tensor], Tensor]) -> ParseTree:
@@ -109,8 +122,29 @@ class ParseTree:
             canvas=f(self.canvas),
             action=None if self.action is None else f(self.action),
             decoding=None if self.decoding is None else f(self.decoding),
+            ink=None if self.ink is None else f(self.ink),
             children=tuple(child.map(f) for child in self.children),
         )
+
+    def split(self, size: int) -> list[ParseTree]:
+        """Trees of `size` images each, in order; `size` divides N."""
+
+        def parts(value: Tensor | None) -> Iterable[Tensor | None]:
+            return repeat(None) if value is None else value.split(size)
+
+        below = [child.split(size) for child in self.children]
+        rows = zip(
+            self.program.split(size),
+            self.canvas.split(size),
+            parts(self.action),
+            parts(self.decoding),
+            parts(self.ink),
+            strict=False,
+        )
+        return [
+            ParseTree(*values, tuple(child[i] for child in below), ink, self.painter)
+            for i, (*values, ink) in enumerate(rows)
+        ]
 
     def to_dict(self, image: int, name: Path = ()) -> dict[str, Any]:
         """One image's tree as JSON types: sites, actions by field (in their units), programs."""

@@ -31,8 +31,16 @@ def test_the_paper_s_numbers():
         ({"program_size": 0}, "program_size must be at least 1, got 0"),
         ({"sigma": 0.0}, "sigma must be positive"),
         ({"sigma": float("nan")}, "sigma must be finite"),
-        ({"kl_weight": 0.0}, "kl_weight must be positive"),
-        ({"kl_weight": -1.0}, "kl_weight must be finite and not negative"),
+        ({"part_weight": -1.0}, "part_weight must be finite and not negative"),
+        ({"rank": 0}, "rank must be at least 1"),
+        ({"program_scale": 0.0}, "program_scale must be positive"),
+        ({"stochastic": "some"}, "stochastic must be one of none, programs, actions, both, or 2"),
+        ({"stochastic": "none,both,both"}, "2 of them with commas between, got 'none,both,both'"),
+        ({"stochastic": "actions", "max_shear": 0.0}, "Random actions need room"),
+        ({"prior": "mixtur"}, r"no prior 'mixtur' \(did you mean mixture\?\); choose from normal"),
+        ({"prior": "mixture:k=3"}, "'mixture' has no option 'k'; it has components"),
+        ({"guide": "map:x=1"}, "'map' has no option 'x'; it has none"),
+        ({"guide": "refined:steps"}, "'refined:steps' cannot be read; write name:option=value"),
         ({"max_scale": 1.5}, "0 < min_scale < max_scale < 1"),
     ],
 )
@@ -41,7 +49,7 @@ def test_a_value_out_of_range_is_refused(changes, sentence):
         RNPConfig(**changes)
 
 
-@pytest.mark.parametrize("field", ["feedback", "pixel_layers"])
+@pytest.mark.parametrize("field", ["feedback", "pixel_layers", "hypernet"])
 def test_an_unknown_choice_is_refused_without_the_type_checks_too(field):
     config = RNPConfig()
     object.__setattr__(config, field, "none")

@@ -23,8 +23,8 @@ def test_values_and_gradients_are_the_same(steps):
     for name in sites[0]:
         torch.testing.assert_close(sites[0][name], sites[1][name], rtol=0, atol=1e-12)
 
-    gradients = deepcopy(recursion.hypernet)
-    for p, q in zip(gradients.parameters(), recursion.hypernet.parameters(), strict=True):
+    gradients = deepcopy(recursion.hypernets[0])
+    for p, q in zip(gradients.parameters(), recursion.hypernets[0].parameters(), strict=True):
         p.data = q.grad
     for name, heads in gradients.heads().items():
         for head, linears in zip(heads, (literal.weights, literal.biases), strict=True):

@@ -20,7 +20,7 @@ def well(images):
 
 
 def collapse(rnp):
-    last = rnp.guide.encoder[-1]
+    last = rnp.guide.top.encoder[-1]
     torch.nn.init.zeros_(last.weight)
     with torch.no_grad():  # loc 0, scale 1: softplus(0.5413) = 1
         last.bias.copy_(torch.tensor([0.0] * 3 + [0.5413] * 3))
@@ -37,8 +37,8 @@ def test_a_part_that_is_not_used(well, images):
     hypernet = well.model.recursion
     run = hypernet.forward
 
-    def without_the_second(z, site=None):
-        tree = run(z, site)
+    def without_the_second(*args):
+        tree = run(*args)
         blank = tree[1].map(torch.zeros_like)
         return type(tree)(tree.program, tree.canvas, children=(tree[0], _placed(blank, tree[1])))
 
@@ -54,8 +54,8 @@ def test_parts_that_are_all_alike(well, images):
     hypernet = well.model.recursion
     run = hypernet.forward
 
-    def the_first_twice(z, site=None):
-        tree = run(z, site)
+    def the_first_twice(*args):
+        tree = run(*args)
         return type(tree)(tree.program, tree.canvas, children=(tree[0], tree[0]))
 
     hypernet.forward = the_first_twice

@@ -1,0 +1,167 @@
+"""Objectives: what training maximises, by name, and the weight of its KL terms.
+
+An objective is one of Pyro's ELBO classes with a `differentiable_loss`; its options are that
+class's own. The loss is in nats, of a whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import Delta
+from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from pyro_rnp import RNP
+from pyro_rnp.registry import Registry
+
+OBJECTIVES: Registry[ELBO] = Registry("objective")
+
+
+def site_kl(q: Distribution, p: Distribution, value: Tensor) -> Tensor:
+    """KL(q || p) where it is known in closed form, else log q - log p at a sample of q, in nats.
+
+    A point (`Delta`) has no entropy; its KL is -log p.
+    """
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return q.log_prob(value) - p.log_prob(value)
+
+
+def latent(trace: poutine.Trace) -> dict[str, Any]:
+    """The sites of a trace that are drawn, in order."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site["is_observed"] and name != "images"
+    }
+
+
+@OBJECTIVES.add("Trace_ELBO")
+def trace_elbo(*, num_particles: int = 1) -> ELBO:
+    """The evidence lower bound, its KL at a sample."""
+    return Trace_ELBO(**_particles(num_particles))
+
+
+@OBJECTIVES.add("TraceMeanField_ELBO")
+def mean_field_elbo(*, num_particles: int = 1) -> ELBO:
+    """The evidence lower bound with the KL in closed form where there is one."""
+    return TraceMeanField_ELBO(**_particles(num_particles))
+
+
+def _particles(n: int) -> dict[str, Any]:
+    return {"num_particles": n, "vectorize_particles": n > 1, "max_plate_nesting": 1}
+
+
+@OBJECTIVES.add("FreeBits_ELBO")
+class FreeBitsELBO(TraceMeanField_ELBO):
+    """The mean-field bound in which each site's KL counts as `nats` at least.
+
+    The KL of a site is averaged over the batch before it is held against `nats` (Kingma et al.,
+    2016), so that a site may say that much for nothing.
+    """
+
+    def __init__(self, *, nats: float = 1.0) -> None:
+        super().__init__(max_plate_nesting=1)
+        self.nats = nats
+
+    def _differentiable_loss_particle(self, model_trace: Any, guide_trace: Any) -> Any:
+        loss: Any = 0.0
+        for name, site in model_trace.nodes.items():
+            if site["type"] != "sample":
+                continue
+            if site["is_observed"]:
+                loss = loss - site["log_prob_sum"]
+            elif name != "images":
+                found = guide_trace.nodes[name]
+                kl = site_kl(found["fn"], site["fn"], found["value"])
+                loss = loss + site["scale"] * len(kl) * kl.mean().clamp(min=self.nats)
+        return loss.item(), loss
+
+
+@OBJECTIVES.add("RenyiELBO")
+class RenyiELBO(Trace_ELBO):
+    """The Rényi bound (Li and Turner, 2016) over `num_particles` samples of each image.
+
+    alpha = 0 is the importance-weighted bound; alpha near 1 the evidence lower bound. Pyro's class
+    of this name takes its gradient itself; this one leaves that to who trains.
+
+    Raises:
+        ValueError: if alpha is 1, or there is one particle only.
+    """
+
+    def __init__(self, *, alpha: float = 0.0, num_particles: int = 5) -> None:
+        if alpha == 1 or num_particles < 2:
+            raise ValueError("RenyiELBO needs an alpha other than 1 and two or more particles.")
+        super().__init__(**_particles(num_particles))
+        self.alpha = alpha
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
+        ((model_trace, guide_trace),) = self._get_traces(model, guide, args, kwargs)
+        weights: Any = 0.0  # (particles, N)
+        for sign, trace in ((1, model_trace), (-1, guide_trace)):
+            for name, site in trace.nodes.items():
+                if site["type"] == "sample" and name != "images":
+                    weights = weights + sign * site["log_prob"]
+        power = 1 - self.alpha
+        bound = ((power * weights).logsumexp(0) - math.log(self.num_particles)) / power
+        return -bound.sum()
+
+
+class _Weigh(Messenger):
+    """Counts the log-probabilities of what is drawn `weight` times."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"]:
+            msg["scale"] = msg["scale"] * self.weight
+
+
+def loss(objective: ELBO, rnp: RNP, images: Tensor, kl_weight: float = 1.0) -> Tensor:
+    """The objective's loss for a batch, in nats, with its KL terms counted `kl_weight` times."""
+    model: Any = rnp.model
+    guide: Any = rnp.guide
+    if kl_weight != 1:
+        model, guide = _Weigh(kl_weight)(model), _Weigh(kl_weight)(guide)
+    return objective.differentiable_loss(  # type: ignore[attr-defined]
+        model, guide, images
+    )
+
+
+@torch.no_grad()
+def check(objective: ELBO, rnp: RNP, images: Tensor) -> None:
+    """Raise unless an objective fits a model and its guide, as one run on some images shows.
+
+    Raises:
+        ValueError: if model and guide do not draw the same sites, if one of them cannot be
+            reparametrised, or if the objective needs model and guide to draw in the same order
+            (the condition of `TraceMeanField_ELBO`) and they do not.
+    """
+    with pyro.validation_enabled(False), torch.random.fork_rng():
+        guide = poutine.trace(rnp.guide).get_trace(images)
+        model = poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
+    drawn, wanted = latent(guide), latent(model)
+    if drawn.keys() != wanted.keys():
+        odd = ", ".join(sorted(drawn.keys() ^ wanted.keys()))
+        raise ValueError(f"Model and guide do not draw the same sites; only one has {odd}.")
+    for name, site in drawn.items():
+        if not site["fn"].has_rsample and not isinstance(site["fn"], Delta):
+            raise ValueError(f"The guide's {name} has no reparametrised samples to train with.")
+    if isinstance(objective, TraceMeanField_ELBO) and list(drawn) != list(wanted):
+        raise ValueError(
+            f"{type(objective).__name__} needs a guide that draws in the model's order "
+            f"({', '.join(wanted)}), and this one draws {', '.join(drawn)}; use Trace_ELBO."
+        )

@@ -1,0 +1,122 @@
+"""Pieces by name: what a configuration says as text, made into objects.
+
+A piece is asked for as `name`, or as `name:option=value,option=value` with the options of its
+constructor: `mixture:components=20`. A piece of one's own joins by `@PRIORS.add("mine")`, and is
+then chosen by its name like all others.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Constructors of one kind of piece by name; what is asked for is checked against them.
+
+    >>> boxes = Registry("box")
+    >>> @boxes.add("cube")
+    ... def cube(size, *, colour="red"):
+    ...     return f"a {colour} cube of {size}"
+    >>> boxes.make("cube:colour=blue", 3)
+    'a blue cube of 3'
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.pieces: dict[str, Callable[..., T]] = {}
+
+    def add(self, name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """A decorator that gives a constructor its name."""
+
+        def named(piece: Callable[..., T]) -> Callable[..., T]:
+            self.pieces[name] = piece
+            return piece
+
+        return named
+
+    def parse(self, text: str) -> tuple[str, dict[str, Any]]:
+        """The name and the options that a text asks for.
+
+        Raises:
+            ValueError: if there is no such piece, or it has no such option.
+        """
+        name, _, rest = text.partition(":")
+        if name not in self.pieces:
+            close = difflib.get_close_matches(name, self.pieces, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(
+                f"There is no {self.kind} {name!r}{hint}; choose from {', '.join(self.pieces)}."
+            )
+        options = _options(rest, f"{self.kind} {text!r}")
+        known = self.options(name)
+        for option in options:
+            if option not in known:
+                has = f"it has {', '.join(known)}" if known else "it has none"
+                raise ValueError(f"The {self.kind} {name!r} has no option {option!r}; {has}.")
+        return name, options
+
+    def options(self, name: str) -> dict[str, Any]:
+        """What a piece lets one choose, with defaults: its constructor's keyword-only arguments."""
+        parameters = inspect.signature(self.pieces[name]).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    def make(self, text: str, *args: Any) -> T:
+        """The piece that a text asks for, from the arguments that all of its kind take.
+
+        Raises:
+            ValueError: as `parse`, or if an option's value is not one that the piece takes.
+        """
+        name, options = self.parse(text)
+        for option, value in options.items():
+            default = self.options(name)[option]
+            number = isinstance(default, float) and isinstance(value, int)
+            if default is not None and not number and type(value) is not type(default):
+                raise ValueError(
+                    f"The {self.kind} {name!r} takes {option} like {default!r}, got {value!r}."
+                )
+        return self.pieces[name](*args, **options)
+
+    def describe(self) -> str:
+        """One line for `--help`: every name with its options and their defaults."""
+        return "; ".join(
+            name + "".join(f":{k}={v}" for k, v in list(self.options(name).items())[:1])
+            + "".join(f",{k}={v}" for k, v in list(self.options(name).items())[1:])
+            for name in self.pieces
+        )  # fmt: skip
+
+
+def _options(text: str, what: str) -> dict[str, Any]:
+    """`a=1,b=x` as a dictionary; words are text, true and false are truth values."""
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise SyntaxError
+        return {str(k.arg): _value(k.value) for k in call.keywords if _named(k)}
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise ValueError(f"The {what} cannot be read; write name:option=value,...") from error
+
+
+def _named(keyword: ast.keyword) -> bool:
+    if keyword.arg is None:
+        raise SyntaxError
+    return True
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name):
+        return {"true": True, "false": False}.get(node.id.lower(), node.id)
+    return ast.literal_eval(node)
+
+
+PRIORS: Registry[Any] = Registry("prior")
+GUIDES: Registry[Any] = Registry("guide")
+LOWER_GUIDES: Registry[Any] = Registry("lower guide")
+LIKELIHOODS: Registry[Any] = Registry("likelihood")
+COMPOSITIONS: Registry[Any] = Registry("composition")
+PLACEMENTS: Registry[Any] = Registry("placement")
