@@ -7,6 +7,7 @@ method `attach(rnp)` is shown the whole model once it is made. `Guide` makes a P
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,14 @@ from jaxtyping import Float
 from pyro.distributions import transforms
 from pyro.nn import ConditionalDenseNN
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    register_kl,
+)
 
 from pyro_rnp.affine import full_precision
 from pyro_rnp.checks import check_images
@@ -29,6 +37,18 @@ from pyro_rnp.params import register
 from pyro_rnp.priors import start_as_identity, turned
 from pyro_rnp.registry import GUIDES, LOWER_GUIDES
 from pyro_rnp.tree import ParseTree
+
+
+@register_kl(MultivariateNormal, Independent)
+@register_kl(LowRankMultivariateNormal, Independent)
+def _kl_normal_independent(q: Any, p: Any) -> Tensor:
+    """KL from a normal with covariance to a diagonal one, which torch does not have."""
+    base = p.base_dist
+    if not isinstance(base, Normal) or p.reinterpreted_batch_ndims != 1:
+        raise NotImplementedError
+    apart = (q.variance + (q.mean - base.loc).square()) / base.variance
+    cross_entropy = 0.5 * (apart + (2 * math.pi * base.variance).log()).sum(-1)
+    return cross_entropy - q.entropy()
 
 
 def positive(raw: Tensor) -> Tensor:

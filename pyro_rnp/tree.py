@@ -142,7 +142,7 @@ class ParseTree:
             strict=False,
         )
         return [
-            ParseTree(*values, tuple(child[i] for child in below), ink, self.painter)
+            ParseTree(*values, tuple(child[i] for child in below), ink, self.painter)  # type: ignore
             for i, (*values, ink) in enumerate(rows)
         ]
 

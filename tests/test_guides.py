@@ -1,8 +1,19 @@
-"""The encoder's posterior."""
+"""Posteriors: what each guide of the top has to be."""
 
+import pyro
+import pyro.distributions as dist
+import pyro.infer.autoguide
+import pytest
 import torch
+from pyro.infer import SVI, Trace_ELBO
+from torch.distributions import kl_divergence
 
-from pyro_rnp.guides import DiagonalNormal
+from inference.data import ImageSet
+from inference.evaluation import evaluate
+from pyro_rnp import RNP
+from pyro_rnp.guides import DiagonalNormal, FlowGuide, Guide
+from pyro_rnp.levels import centre
+from pyro_rnp.registry import GUIDES
 from tests.conftest import tiny
 
 
@@ -20,3 +31,86 @@ def test_the_scale_stays_positive_when_the_encoder_says_almost_nothing(images):
     with torch.no_grad():
         guide.encoder[-1].bias[3:] = -1e4
     assert (guide.posterior(images).base_dist.scale > 0).all()
+
+
+@pytest.mark.parametrize("name", GUIDES.pieces)
+def test_what_every_posterior_has(name, images):
+    guide = Guide(tiny(guide=name))
+    RNP(tiny(guide=name)).guide.posterior(images)
+    if name == "refined":
+        return
+    posterior = guide.posterior(images)
+    assert (posterior.batch_shape, posterior.event_shape) == ((4,), (3,))
+    draws = posterior.rsample((5,))
+    assert draws.requires_grad
+    assert posterior.log_prob(draws[0]).shape == (4,)
+    assert centre(posterior).shape == (4, 3)
+
+
+@pytest.mark.parametrize("name", ["full", "lowrank"])
+def test_the_kl_of_a_full_normal_is_the_mean_of_its_samples(name, images):
+    posterior = Guide(tiny(guide=name)).posterior(images)
+    p = dist.Normal(torch.tensor([0.5, 0.0, -1.0]), torch.tensor([1.0, 2.0, 0.5])).to_event(1)
+    z = posterior.sample((20_000,))
+    draws = posterior.log_prob(z) - p.log_prob(z)
+    error = draws.std(0) / len(draws) ** 0.5
+    assert ((kl_divergence(posterior, p) - draws.mean(0)).abs() < 4 * error).all()
+    with pytest.raises(NotImplementedError):
+        kl_divergence(posterior, dist.Laplace(torch.zeros(3), 1.0).to_event(1))
+
+
+def test_a_flow_starts_as_the_normal_below_and_then_leaves_it(images):
+    guide = FlowGuide(tiny())
+    q = guide.posterior(images)
+    z = q.sample()
+    turned_twice = q.base_dist.log_prob(z[:, [2, 1, 0]] if len(guide.couplings) % 2 else z)
+    torch.testing.assert_close(q.log_prob(z), turned_twice)
+    for p in guide.couplings.parameters():
+        p.data.add_(0.1 * torch.randn_like(p))
+    z = guide.posterior(images).rsample((5000,))
+    fresh = guide.posterior(images)  # no sample of its own is remembered
+    torch.testing.assert_close(fresh.log_prob(z[0]), guide.posterior(images).log_prob(z[0]))
+    box = torch.cartesian_prod(*[torch.linspace(-9, 9, 61)] * 3)
+    mass = fresh.log_prob(box.unsqueeze(1).expand(-1, 4, -1)).exp().sum(0) * 0.3**3
+    torch.testing.assert_close(mass, torch.ones(4), rtol=0, atol=0.02)
+
+
+def test_refinement_raises_the_bound_of_each_image_and_more_steps_more():
+    torch.manual_seed(0)
+    rnp = RNP(tiny(guide="refined:steps=0", sigma=0.1)).eval()
+    with torch.no_grad():
+        for p in rnp.parameters():
+            p.add_(0.2 * torch.randn_like(p))
+    images = rnp.model.run(torch.randn(64, 3)).canvas.clamp(0, 1).detach()
+    data = ImageSet(images, torch.zeros(64, dtype=torch.long))
+    found = []
+    for rnp.guide.top.steps in (0, 5, 20):
+        found.append(evaluate(rnp, data)["elbo"])
+    assert found == sorted(found)
+    assert found[-1] > found[0] + 0.2
+
+
+def test_refinement_leaves_gradients_to_the_encoder_alone(images):
+    rnp = RNP(tiny(guide="refined"))
+    rnp.guide.posterior(images).rsample().sum().backward()
+    assert all(p.grad is None for p in rnp.model.parameters())
+    assert any(p.grad is not None for p in rnp.guide.parameters())
+
+
+def test_a_flow_needs_two_dimensions():
+    for field in ("guide", "prior"):
+        with pytest.raises(ValueError, match="program_size of at least 2"):
+            RNP(tiny(program_size=1, **{field: "flow"}))
+
+
+@pytest.mark.parametrize(
+    "auto", ["AutoNormal", "AutoDelta", "AutoMultivariateNormal", "AutoLowRankMultivariateNormal"]
+)
+def test_pyro_s_autoguides_fit_single_images(auto, rnp, images):
+    rnp.requires_grad_(False)
+    guide = getattr(pyro.infer.autoguide, auto)(rnp.model)
+    svi = SVI(rnp.model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
+    before = {k: v.clone() for k, v in rnp.state_dict().items()}
+    losses = [svi.step(images[:1]) for _ in range(60)]
+    assert sum(losses[-10:]) < sum(losses[:10])
+    assert all(torch.equal(v, before[k]) for k, v in rnp.state_dict().items())

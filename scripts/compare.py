@@ -1,0 +1,105 @@
+"""Train variants of a model one after the other, for equal time, and put them in a table."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from inference.cli import parser, run, train_config
+from inference.data import load_data
+from inference.evaluation import evaluate
+from inference.outputs import write_json
+from pyro_rnp import load
+
+COLUMNS = {
+    "test_elbo": "ELBO",
+    "test_iw_bound": "IW bound",
+    "test_sse": "`test_sse`",
+    "test_kl": "KL",
+    "ms_per_step": "ms a step",
+    "images_seen": "images seen",
+    "skipped_steps": "skipped",
+}
+
+
+def main() -> None:
+    arguments = parser(
+        "Train variants of a model one after the other, for equal time, and put them in a table.",
+        "A variant that has been trained is not trained again, so an interrupted comparison goes "
+        "on where it stopped. Nothing else should run beside it.",
+    )
+    arguments.add_argument(
+        "variants",
+        type=str,
+        help="text file with the flags of scripts/train.py that make a variant, one a line; an "
+        "empty line is the model without changes, # begins a comment",
+    )
+    arguments.add_argument("--flags", type=str, default="", help="flags that all of them have")
+    arguments.add_argument("--out", type=str, default="runs/compared", help="folder for the runs")
+    arguments.add_argument(
+        "--particles", type=NonNegativeInt, default=100, help="samples of the IW bound; 0: none"
+    )
+    arguments.add_argument(
+        "--num", type=PositiveInt, default=1000, help="test images of the IW bound"
+    )
+    args = arguments.parse_args()
+    lines = [line.partition("#")[0].strip() for line in Path(args.variants).read_text().split("\n")]
+    lines = list(dict.fromkeys(lines))
+    for line in lines:  # a mistake in the last line is told before the first is trained
+        train_config(shlex.split(f"{args.flags} {line}"))
+    rows = [row(line, args) for line in lines]
+    write_json(Path(args.out) / "table.json", rows)
+    print(table(rows))
+
+
+def row(line: str, args) -> dict:
+    """What one variant gives, from its run folder, which is made if it is not there."""
+    folder = Path(args.out) / (re.sub(r"[^\w.=,:+-]+", "_", line.strip("- ")) or "as-it-is")
+    flags = shlex.split(f"{args.flags} {line}")
+    config = train_config(flags)
+    if not (folder / "metrics.json").exists():
+        command = [sys.executable, str(Path(__file__).with_name("train.py")), *flags]
+        there = folder.exists()
+        where = ["--resume", str(folder)] if there else ["--out", str(folder)]
+        print(f"{line or 'as it is'}: {folder}", flush=True)
+        subprocess.run([*(command[:2] if there else command), *where], check=False)
+        if not (folder / "metrics.json").exists():
+            raise ValueError(f"The variant {line!r} did not end; what it said is above.")
+    scores = folder / "iw_bound.json"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    if args.particles and "test_elbo" in metrics:
+        if not scores.exists():
+            data = load_data(config.data, config.data_root, config.binarize).test[: args.num]
+            found = evaluate(load(folder), data, particles=args.particles)
+            write_json(scores, {f"test_{k}": found[k] for k in ("iw_bound", "iw_bound_error")})
+        metrics |= json.loads(scores.read_text())
+    steps = metrics["images_seen"] / config.batch_size
+    return {"variant": line, **metrics, "ms_per_step": 1e3 * metrics["seconds"] / steps}
+
+
+def table(rows: list[dict]) -> str:
+    """The rows as Markdown; what a variant does not have is left empty."""
+    head = ["variant", *COLUMNS.values()]
+    lines = [head, ["---"] * len(head)]
+    for found in rows:
+        cells = [f"`{found['variant']}`" if found["variant"] else "as it is"]
+        for column in COLUMNS:
+            value, error = found.get(column), found.get(f"{column}_error")
+            cell = (
+                ""
+                if value is None
+                else f"{value:,.1f}"
+                if isinstance(value, float)
+                else f"{value:,}"
+            )
+            cells.append(cell + (f" ± {error:.1f}" if error is not None else ""))
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,256 @@
+"""Objectives against what is known exactly: a linear-Gaussian model of the same classes."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from torch import nn
+
+from inference.data import ImageSet
+from inference.evaluation import evaluate, importance_weighted
+from inference.objectives import OBJECTIVES, check, loss
+from pyro_rnp import RNP, ParseTree
+from pyro_rnp.registry import GUIDES
+from tests.conftest import tiny
+
+N, Z, PIXELS, SIGMA = 3, 3, 16, 0.5
+
+
+class Linear(nn.Module):
+    """The recursion's place, taken by canvas = W z."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(PIXELS, Z) / 2)
+
+    def forward(self, z, sites=None, target=None):
+        return ParseTree(z, (z @ self.weight.T).view(-1, 1, 4, 4))
+
+
+class Affine(nn.Module):
+    """The encoder's place in the guide `full`: loc = A x, and a Cholesky factor that is given."""
+
+    def __init__(self, a, tril):
+        super().__init__()
+        self.a = nn.Parameter(a)
+        inverse = (tril.diagonal() - 1e-4).expm1().log()  # of softplus
+        below = torch.tril_indices(Z, Z, -1)
+        self.rest = nn.Parameter(torch.cat([inverse, tril[below[0], below[1]] / 0.1]))
+
+    def forward(self, images):
+        return torch.cat([images.flatten(1) @ self.a.T, self.rest.expand(len(images), -1)], -1)
+
+
+@pytest.fixture
+def toy():
+    """A model in float64 whose guide is the exact posterior, and images of it."""
+    rnp = RNP(tiny(image_size=4, guide="full", sigma=SIGMA, part_weight=0.0)).double()
+    rnp.model.recursion = Linear(rnp.config).double()
+    w = rnp.model.recursion.weight.detach()
+    precision = torch.eye(Z) + w.T @ w / SIGMA**2
+    covariance = precision.inverse()
+    gain = covariance @ w.T / SIGMA**2
+    rnp.guide.top.encoder = Affine(gain, torch.linalg.cholesky(covariance)).double()
+    images = rnp.model.likelihood(rnp.sample(N).canvas.double()).sample()
+    return rnp, images
+
+
+def evidence(rnp, images, weight=None):
+    w = rnp.model.recursion.weight if weight is None else weight
+    covariance = w @ w.T + SIGMA**2 * torch.eye(PIXELS, dtype=w.dtype)
+    zero = torch.zeros(PIXELS, dtype=w.dtype)
+    return dist.MultivariateNormal(zero, covariance).log_prob(images.flatten(1))
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES.pieces)
+def test_with_the_exact_posterior_every_bound_is_the_evidence(name, toy):
+    rnp, images = toy
+    text = f"{name}:nats=0.0" if name == "FreeBits_ELBO" else name
+    found = -loss(OBJECTIVES.make(text), rnp, images)
+    wanted = evidence(rnp, images).sum()
+    if name in ("TraceMeanField_ELBO", "FreeBits_ELBO"):  # log p(x | z) is still that of a sample
+        draws = [-loss(OBJECTIVES.make(text), rnp, images).item() for _ in range(400)]
+        error = torch.tensor(draws).std() / 20
+        assert abs(sum(draws) / 400 - wanted.item()) < 4 * error
+    else:
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_its_gradient_is_the_analytic_one(toy):
+    rnp, images = toy
+    weight = rnp.model.recursion.weight
+    wanted = torch.autograd.grad(evidence(rnp, images).sum(), weight)[0]
+    draws = torch.stack(
+        [
+            torch.autograd.grad(-loss(OBJECTIVES.make("Trace_ELBO"), rnp, images), weight)[0]
+            for _ in range(600)
+        ]
+    )
+    error = draws.std(0) / math.sqrt(len(draws))
+    assert ((draws.mean(0) - wanted).abs() < 5 * error).all()
+    assert (error < 0.3 * wanted.abs().max()).all()
+
+
+def test_the_importance_weighted_bound_rises_to_the_evidence(toy):
+    rnp, images = toy
+    with torch.no_grad():  # a guide that is wrong: too wide, and off
+        rnp.guide.top.encoder.a.mul_(0.8)
+        rnp.guide.top.encoder.rest[:Z].add_(0.3)
+    wanted = evidence(rnp, images).detach()
+    repeated = images.repeat(200, 1, 1, 1)
+    means, errors = [], []
+    for k in (1, 10, 100, 1000):
+        found = importance_weighted(rnp, repeated, k, at_once=20_000).view(200, N) - wanted
+        means.append(found.mean().item())
+        errors.append(found.mean(1).std().item() / math.sqrt(200))
+    assert means[0] < -0.2
+    for (low, e), (high, f) in zip(
+        zip(means, errors, strict=True), list(zip(means, errors, strict=True))[1:], strict=False
+    ):
+        assert low < high + 4 * math.hypot(e, f)
+    assert abs(means[-1]) < 4 * errors[-1] + 1e-3
+
+
+def test_it_does_not_depend_on_the_chunks_in_expectation_and_evaluation_reports_it(toy):
+    rnp, images = toy  # with the exact posterior every weight is the evidence
+    wanted = evidence(rnp, images).detach()
+    for at_once in (1, 7, 1000):
+        torch.testing.assert_close(importance_weighted(rnp, images, 20, at_once), wanted)
+    shown = images.clamp(0, 1)
+    scores = evaluate(rnp, ImageSet(shown, torch.zeros(N, dtype=torch.long)), particles=20)
+    wanted = evidence(rnp, shown).detach()
+    assert scores["iw_bound"] == pytest.approx(wanted.mean().item())
+    assert scores["iw_bound_error"] == pytest.approx(wanted.std().item() / math.sqrt(N))
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "laplace", "continuous_bernoulli"])
+def test_the_bound_is_above_the_elbo_for_every_likelihood(likelihood):
+    rnp = RNP(tiny(likelihood=likelihood, stochastic="both"))
+    data = ImageSet(torch.rand(40, 1, 8, 8).round(), torch.zeros(40, dtype=torch.long))
+    scores = evaluate(rnp, data, particles=50)
+    assert scores["iw_bound"] > scores["elbo"]
+
+
+def test_a_point_has_no_bound():
+    data = ImageSet(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.long))
+    scores = evaluate(RNP(tiny(guide="map")), data, particles=5)
+    assert not {"elbo", "iw_bound"} & scores.keys()
+    assert scores["kl"] > 0
+
+
+@pytest.mark.parametrize("name", ["Trace_ELBO", "TraceMeanField_ELBO"])
+def test_the_kl_weight_weighs_the_kl_alone(name, toy):
+    rnp, images = toy
+
+    def weighed(weight):
+        pyro.set_rng_seed(3)
+        return loss(OBJECTIVES.make(name), rnp, images, weight).item()
+
+    pyro.set_rng_seed(3)
+    z = rnp.guide(images)
+    q, p = rnp.guide.posterior(images), rnp.model.prior()
+    kl = (q.log_prob(z) - p.log_prob(z)).sum()
+    if name == "TraceMeanField_ELBO":
+        kl = dist.kl.kl_divergence(q, dist.MultivariateNormal(p.mean, torch.eye(Z))).sum()
+    assert weighed(3.0) - weighed(1.0) == pytest.approx(2 * kl.item(), rel=1e-6)
+
+
+def test_free_bits_are_free(toy):
+    rnp, images = toy
+    q = rnp.guide.posterior(images)
+    kl = dist.kl.kl_divergence(q, dist.MultivariateNormal(torch.zeros(Z), torch.eye(Z))).mean()
+
+    def draw(nats):
+        pyro.set_rng_seed(3)
+        return loss(OBJECTIVES.make(f"FreeBits_ELBO:nats={nats}"), rnp, images)
+
+    plain = draw(0.0)
+    assert draw(kl.item() - 0.1) == plain
+    dear = draw(kl.item() + 2.0)
+    assert (dear - plain).item() == pytest.approx(2 * N)
+    (gradient,) = torch.autograd.grad(dear, rnp.guide.top.encoder.rest)
+    (with_kl,) = torch.autograd.grad(draw(0.0), rnp.guide.top.encoder.rest)
+    assert not torch.allclose(gradient, with_kl)
+
+
+def test_renyi_lies_between_the_elbo_and_the_evidence(toy):
+    rnp, images = toy
+    with torch.no_grad():
+        rnp.guide.top.encoder.rest[:Z].add_(1.0)
+    many = images.repeat(500, 1, 1, 1)
+
+    def bound(text):
+        return -loss(OBJECTIVES.make(text), rnp, many).item() / len(many)
+
+    bounds = [bound("RenyiELBO:alpha=0.99"), bound("RenyiELBO:alpha=0.5"), bound("RenyiELBO")]
+    assert bounds == sorted(bounds)
+    assert bounds[0] == pytest.approx(bound("Trace_ELBO"), abs=0.1)
+    assert bounds[-1] < evidence(rnp, images).mean().item() + 0.05
+    for bad in ("RenyiELBO:alpha=1.0", "RenyiELBO:num_particles=1"):
+        with pytest.raises(ValueError, match="an alpha other than 1 and two or more particles"):
+            OBJECTIVES.make(bad)
+
+
+def test_what_does_not_fit_is_refused_in_one_sentence(images):
+    images = images.double()
+    rnp = RNP(tiny(stochastic="actions")).double()
+    check(OBJECTIVES.make("TraceMeanField_ELBO"), rnp, images)
+    order = rnp.guide.forward
+
+    def backwards(images):
+        found = pyro.poutine.trace(order).get_trace(images)
+        names = [n for n, s in found.nodes.items() if s["type"] == "sample" and n != "images"]
+        with pyro.plate("images", len(images), dim=-1):
+            for name in reversed(names):
+                pyro.sample(name, dist.Normal(found.nodes[name]["value"], 1).to_event(1))
+
+    class Guide(nn.Module):
+        def forward(self, images):
+            with pyro.poutine.block():
+                order(images)
+            backwards_sites(images)
+
+    def backwards_sites(images):
+        with pyro.poutine.block():
+            values = pyro.poutine.trace(order).get_trace(images)
+        sites = [n for n, s in values.nodes.items() if s["type"] == "sample" and n != "images"]
+        with pyro.plate("images", len(images), dim=-1):
+            for name in reversed(sites):
+                pyro.sample(name, dist.Normal(values.nodes[name]["value"], 1.0).to_event(1))
+
+    rnp.guide = Guide()
+    check(OBJECTIVES.make("Trace_ELBO"), rnp, images)
+    with pytest.raises(ValueError, match=r"a guide that draws in the model's order \(z, a/0"):
+        check(OBJECTIVES.make("TraceMeanField_ELBO"), rnp, images)
+
+    class Half(nn.Module):
+        def forward(self, images):
+            with pyro.plate("images", len(images), dim=-1):
+                pyro.sample("z", dist.Normal(torch.zeros(3), 1).to_event(1))
+
+    rnp.guide = Half()
+    with pytest.raises(ValueError, match="do not draw the same sites; only one has a/0"):
+        check(OBJECTIVES.make("Trace_ELBO"), rnp, images)
+
+
+def test_pyro_s_own_estimators_agree_with_ours(toy):
+    rnp, images = toy
+    for ours, theirs in (
+        ("Trace_ELBO", Trace_ELBO()),
+        ("TraceMeanField_ELBO", TraceMeanField_ELBO()),
+    ):
+        pyro.set_rng_seed(2)
+        mine = loss(OBJECTIVES.make(ours), rnp, images).item()
+        pyro.set_rng_seed(2)
+        assert mine == pytest.approx(theirs.loss(rnp.model, rnp.guide, images))
+    assert "full" in GUIDES.pieces

@@ -1,0 +1,160 @@
+"""Every piece with every other: one step of learning, the same sites, batches, files."""
+
+from copy import deepcopy
+from functools import partial
+from itertools import cycle, product
+
+import jaxtyping
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO
+
+from inference.objectives import latent
+from pyro_rnp import RNP, load, save
+from pyro_rnp.config import STOCHASTIC
+from pyro_rnp.registry import (
+    COMPOSITIONS,
+    GUIDES,
+    LIKELIHOODS,
+    LOWER_GUIDES,
+    PLACEMENTS,
+    PRIORS,
+)
+from tests.conftest import tiny
+
+
+@pytest.fixture(autouse=True)
+def _unchecked_shapes():
+    """Shapes are checked as other tests run; here they would take as long as all else."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+OPTIONS = {
+    "mixture": "mixture:components=3",
+    "vamp": "vamp:components=2",
+    "flow": "flow:layers=2,units=20",
+    "lowrank": "lowrank:rank=2",
+    "refined": "refined:steps=2",
+    "normal": "normal:learned=true",
+}
+
+
+def small(**changes):
+    values = {"image_size": 6, "patch_size": 4, "steps": (2, 1), "encoder_blocks": 1}
+    return tiny(**{**values, **changes})
+
+
+def stirred(config):
+    """A model away from its start, where corrections, flows and branches are zero."""
+    rnp = RNP(config)
+    with torch.no_grad():
+        for p in rnp.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return rnp
+
+
+def one_step(rnp, images):
+    """A step of SVI; every parameter must have a finite gradient that is not zero."""
+    seen = {}
+
+    def note(name, grad):
+        seen[name] = grad.clone()
+
+    for name, p in rnp.named_parameters():
+        p.register_hook(partial(note, name))
+    svi = SVI(rnp.model, rnp.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+    assert torch.isfinite(torch.tensor(svi.step(images)))
+    for name, _ in rnp.named_parameters():
+        assert name in seen, f"{name} has no gradient"
+        assert seen[name].isfinite().all(), name
+        assert seen[name].abs().max() > 0, name
+    assert all(p.isfinite().all() for p in rnp.parameters())
+
+
+def the_same_sites(rnp, images):
+    guide = poutine.trace(rnp.guide).get_trace(images)
+    model = poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
+    assert list(latent(guide)) == list(latent(model))
+    for name, site in latent(guide).items():
+        assert site["fn"].batch_shape == model.nodes[name]["fn"].batch_shape == (len(images),)
+        assert site["fn"].event_shape == model.nodes[name]["fn"].event_shape, name
+    return set(latent(model))
+
+
+def batch_equals_singles(rnp, images, monkeypatch):
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # the noise of a refinement
+    rnp, images = deepcopy(rnp).double(), images.double()
+    whole = rnp.parse(images).sites()
+    for i in range(len(images)):
+        for name, value in rnp.parse(images[i : i + 1]).sites().items():
+            torch.testing.assert_close(value[0], whole[name][i], rtol=1e-7, atol=1e-9, msg=name)
+    monkeypatch.undo()
+
+
+def saved_and_loaded_alike(rnp, images, folder):
+    save(rnp, folder)
+    again = load(folder)
+    assert again.config == rnp.config
+    canvases = []
+    for model in (rnp, again):
+        torch.manual_seed(0)
+        canvases += [model.parse(images).canvas, model.sample(2).canvas]
+    assert torch.equal(canvases[0], canvases[2])
+    assert torch.equal(canvases[1], canvases[3])
+
+
+@pytest.mark.parametrize("guide", GUIDES.pieces)
+@pytest.mark.parametrize("prior", PRIORS.pieces)
+def test_every_combination(prior, guide, tmp_path, monkeypatch):
+    lower = cycle(LOWER_GUIDES.pieces)
+    rest = product(LIKELIHOODS.pieces, STOCHASTIC)
+    for i, (likelihood, stochastic) in enumerate(rest):
+        pyro.clear_param_store()
+        config = small(
+            prior=OPTIONS.get(prior, prior) if prior != "normal" else prior,
+            guide=OPTIONS.get(guide, guide),
+            likelihood=OPTIONS.get(likelihood, likelihood),
+            stochastic=stochastic,
+            lower_guide=next(lower) if stochastic != "none" else "bottom_up",
+        )
+        rnp, images = stirred(config), torch.rand(2, 1, 6, 6).round()
+        one_step(rnp, images)
+        rnp.eval()
+        below = {"programs": "z", "actions": "a", "both": "za", "none": ""}[stochastic]
+        wanted = {"z"} | {f"{k}/{path}" for k in below for path in ("0", "1", "0/0", "1/0")}
+        assert the_same_sites(rnp, images) == wanted
+        batch_equals_singles(rnp, images, monkeypatch)
+        saved_and_loaded_alike(rnp, images, tmp_path / str(i))
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS.pieces)
+@pytest.mark.parametrize("composition", COMPOSITIONS.pieces)
+@pytest.mark.parametrize("lower_guide", LOWER_GUIDES.pieces)
+def test_every_way_to_paint(placement, composition, lower_guide, tmp_path, monkeypatch):
+    rest = product((False, True), ("canvas", "decoding"), ("generated", "shared"))
+    for i, (composed, feedback, pixels) in enumerate(rest):
+        config = small(
+            placement=placement,
+            composition=composition,
+            composed=composed,
+            feedback=feedback,
+            pixel_layers=pixels,
+            lower_guide=lower_guide,
+            stochastic="both,actions",
+            hypernet="per_level",
+        )
+        rnp, images = stirred(config), torch.rand(2, 1, 6, 6)
+        if composition != "over":  # what a later part covers whole has no gradient
+            one_step(rnp, images)
+        rnp.eval()
+        assert the_same_sites(rnp, images) == {"z", *("z/0", "a/0", "z/1", "a/1", "a/0/0", "a/1/0")}
+        batch_equals_singles(rnp, images, monkeypatch)
+        saved_and_loaded_alike(rnp, images, tmp_path / str(i))
+        tree = rnp.parse(images)
+        for depth in (1, 2):
+            shares = tree.contributions(depth)
+            torch.testing.assert_close(shares.sum(1), tree.canvas, rtol=1e-4, atol=1e-5)
