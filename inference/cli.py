@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from inference.allocator import limit_memory, out_of_memory
 from inference.interrupt import Interrupted
+from inference.objectives import OBJECTIVES
 from inference.settings import TrainConfig
 from pyro_rnp import RNPConfig, __version__
 from pyro_rnp.checkpoint import load_config
@@ -27,15 +29,16 @@ def run(main: Callable[[], Any]) -> None:
 
     SIGINT and, while training, SIGTERM end it with one sentence and 128 plus their number.
 
-    With PYRO_RNP_TRACEBACK set in the environment, the traceback is shown instead.
+    With PYRO_RNP_TRACEBACK set in the environment, the traceback is shown instead. The Python
+    file that PYRO_RNP_PIECES names is run before, to add pieces of one's own.
     """
     if os.environ.get("PYRO_RNP_TRACEBACK"):
-        main()
+        _main(main)
         return
     if not torch.cuda.is_available():  # a device's driver reserves far more than it uses
         limit_memory()
     try:
-        main()
+        _main(main)
         return
     except ArgumentError as error:
         print("error:", _line(error), "Try --help.", file=sys.stderr)
@@ -55,6 +58,12 @@ def run(main: Callable[[], Any]) -> None:
         print("Stopped.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     sys.exit(2)
+
+
+def _main(main: Callable[[], Any]) -> None:
+    if own := os.environ.get("PYRO_RNP_PIECES"):
+        runpy.run_path(own)
+    main()
 
 
 def _line(error: Exception) -> str:
@@ -99,7 +108,10 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
         "The run folder holds config.json, model.safetensors, metrics.json, parse.png, curves/ "
         "(CSV and TensorBoard) and last.ckpt to resume from. --model.prior and all its like may "
         "be written --prior. Pieces take options as name:option=value,option=value. "
-        + " ".join(f"{name}: {registry.describe()}." for name, registry in PIECES.items()),
+        + " ".join(
+            f"{name}: {registry.describe()}."
+            for name, registry in {**PIECES, "elbo": OBJECTIVES}.items()
+        ),
     )
     arguments.add_argument("--config", action="config", help="YAML file with any of these fields.")
     arguments.add_class_arguments(TrainConfig, skip={"data_root"})

@@ -37,8 +37,8 @@ def evaluate(
         bound in nats, without the part term; `iw_bound` the importance-weighted bound, in nats,
         see `importance_weighted`; `elbo_error` and `iw_bound_error` standard errors over images;
         `explained` the share of the images' squared intensity, 1 - SSE / sum of x^2. A guide that
-        is a point has no bounds. Where the true segments are known also `ari_parts` and, from
-        two levels on, `ari_subparts`, see `adjusted_rand`.
+        is a point has neither KL nor bounds. Where the true segments are known also `ari_parts`
+        and, from two levels on, `ari_subparts`, see `adjusted_rand`.
 
     Raises:
         ValueError: if the images are not what the model reads.
@@ -88,11 +88,10 @@ def _scores(rnp: RNP, batch: ImageSet) -> dict[str, Tensor]:
     scores = {
         "sse": (x_site["fn"].mean - x).square().sum((1, 2, 3)),
         "sse_mean": (expected - x).square().sum((1, 2, 3)),
-        "kl": kl,
         "power": x.square().sum((1, 2, 3)),
     }
     if not any(isinstance(site["fn"], Delta) for site in drawn.values()):
-        scores["elbo"] = x_site["fn"].log_prob(x) - kl
+        scores |= {"kl": kl, "elbo": x_site["fn"].log_prob(x) - kl}
     if batch.segments is not None:
         for depth, name in ((1, "ari_parts"), (2, "ari_subparts")):
             if depth <= rnp.config.depth:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from pyro_rnp import RNP
-from pyro_rnp.registry import Registry
+from pyro_rnp.registry import Registry, within
 
 OBJECTIVES: Registry[ELBO] = Registry("objective")
 
@@ -57,6 +57,7 @@ def mean_field_elbo(*, num_particles: int = 1) -> ELBO:
 
 
 def _particles(n: int) -> dict[str, Any]:
+    within(1, num_particles=n)
     return {"num_particles": n, "vectorize_particles": n > 1, "max_plate_nesting": 1}
 
 
@@ -70,6 +71,7 @@ class FreeBitsELBO(TraceMeanField_ELBO):
 
     def __init__(self, *, nats: float = 1.0) -> None:
         super().__init__(max_plate_nesting=1)
+        within(0, nats=nats)
         self.nats = nats
 
     def _differentiable_loss_particle(self, model_trace: Any, guide_trace: Any) -> Any:
@@ -100,6 +102,7 @@ class RenyiELBO(Trace_ELBO):
     def __init__(self, *, alpha: float = 0.0, num_particles: int = 5) -> None:
         if alpha == 1 or num_particles < 2:
             raise ValueError("RenyiELBO needs an alpha other than 1 and two or more particles.")
+        within(-100, 100, alpha=alpha)
         super().__init__(**_particles(num_particles))
         self.alpha = alpha
 
@@ -147,8 +150,9 @@ def check(objective: ELBO, rnp: RNP, images: Tensor) -> None:
 
     Raises:
         ValueError: if model and guide do not draw the same sites, if one of them cannot be
-            reparametrised, or if the objective needs model and guide to draw in the same order
-            (the condition of `TraceMeanField_ELBO`) and they do not.
+            reparametrised, if the guide is a point and the prior is learned, or if the objective
+            needs model and guide to draw in the same order (the condition of
+            `TraceMeanField_ELBO`) and they do not.
     """
     with pyro.validation_enabled(False), torch.random.fork_rng():
         guide = poutine.trace(rnp.guide).get_trace(images)
@@ -160,6 +164,12 @@ def check(objective: ELBO, rnp: RNP, images: Tensor) -> None:
     for name, site in drawn.items():
         if not site["fn"].has_rsample and not isinstance(site["fn"], Delta):
             raise ValueError(f"The guide's {name} has no reparametrised samples to train with.")
+    point = any(isinstance(site["fn"], Delta) for site in drawn.values())
+    if point and any(p.requires_grad for p in rnp.model.prior.parameters()):
+        raise ValueError(
+            "A guide that is a point needs a prior that is not learned, which else becomes a point "
+            "too; use --prior normal or studentt."
+        )
     if isinstance(objective, TraceMeanField_ELBO) and list(drawn) != list(wanted):
         raise ValueError(
             f"{type(objective).__name__} needs a guide that draws in the model's order "

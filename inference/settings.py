@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Literal
 
 from inference.data import DataName
+from inference.objectives import OBJECTIVES
 from pyro_rnp import RNPConfig
 
 
@@ -90,6 +91,7 @@ class TrainConfig:
         for name in ("warmup", "recompute_levels"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        OBJECTIVES.make(self.elbo)
         for name in ("kl_warmup", "depth_growth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")

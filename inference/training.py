@@ -359,7 +359,6 @@ def train(config: TrainConfig) -> Path | None:
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks(config.recompute_levels == 0)
-    OBJECTIVES.parse(config.elbo)
     splits = load_data(config.data, config.data_root, config.binarize)
     folder = _folder(config)
     checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
@@ -411,7 +410,7 @@ def _trainer(module: Training, folder: Path, keep: bool) -> lightning.Trainer:
         curves = f"curves-{i}"
     checkpoints = Checkpoints()
     checkpoints.keep = keep
-    return lightning.Trainer(
+    trainer = lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.num_nodes,
@@ -432,6 +431,12 @@ def _trainer(module: Training, folder: Path, keep: bool) -> lightning.Trainer:
         log_every_n_steps=LOOK_EVERY,
         enable_model_summary=False,
     )
+    if config.depth_growth and trainer.world_size > 1 and "find_unused" not in config.strategy:
+        raise ValueError(
+            "With --depth_growth not all levels learn at first; for several processes that takes "
+            "--strategy ddp_find_unused_parameters_true."
+        )
+    return trainer
 
 
 def _fit(trainer: lightning.Trainer, module: Training, checkpoint: Path | None) -> None:

@@ -64,6 +64,12 @@ def unbounded(action: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor,
     return torch.cat([2 * scale.clamp(-edge, edge).atanh(), turn.clamp(-edge, edge).atanh()], -1)
 
 
+def distinct(raw: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 6"]:
+    """Unbounded numbers no farther out than float32 can tell actions apart; gradients pass."""
+    near = torch.cat([raw[..., :2].clamp(-10, 10), raw[..., 2:].clamp(-5, 5)], -1)
+    return raw + (near - raw).detach()
+
+
 class Bounded(Transform):
     """`bounded` as a transform of distributions: six unbounded numbers to an action."""
 
@@ -89,7 +95,9 @@ class Bounded(Transform):
         return constraints.interval(low, torch.tensor([c.max_scale, c.max_scale, *turn]))
 
     def _call(self, x: Tensor) -> Tensor:
-        return bounded(x, self.config)
+        c, action = self.config, bounded(x, self.config)
+        scale = action[..., :2].clamp(c.min_scale, c.max_scale)  # a sum may end just beyond
+        return torch.cat([scale, action[..., 2:]], -1)
 
     def _inverse(self, y: Tensor) -> Tensor:
         return unbounded(y, self.config)

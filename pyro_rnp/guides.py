@@ -35,7 +35,7 @@ from pyro_rnp.encoder import Encoder
 from pyro_rnp.levels import Draw, RandomSites, centre
 from pyro_rnp.params import register
 from pyro_rnp.priors import start_as_identity, turned
-from pyro_rnp.registry import GUIDES, LOWER_GUIDES
+from pyro_rnp.registry import GUIDES, LOWER_GUIDES, within
 from pyro_rnp.tree import ParseTree
 
 
@@ -79,6 +79,7 @@ class LowRankNormal(nn.Module):
 
     def __init__(self, config: RNPConfig, *, rank: int = 4) -> None:
         super().__init__()
+        within(1, 10_000, rank=rank)
         self.rank, z = rank, config.program_size
         self.encoder = Encoder(config, (2 + rank) * z)
         self.sizes = [z, z, rank * z]
@@ -123,6 +124,7 @@ class FlowGuide(DiagonalNormal):
 
     def __init__(self, config: RNPConfig, *, layers: int = 4, units: int = 64) -> None:
         super().__init__(config)
+        within(1, 10_000, layers=layers, units=units)
         z, seen = config.program_size, config.encoder_units
         if z < 2:
             raise ValueError("A flow guide needs program_size of at least 2.")
@@ -147,8 +149,8 @@ class FlowGuide(DiagonalNormal):
 class MAP(nn.Module):
     """A point, from the encoder: the most probable program, with no uncertainty.
 
-    It has no density, so there is no evidence lower bound; what is maximised is
-    log p(x, z^K).
+    It has no density, so there is no evidence lower bound; what is maximised is log p(x, z^K),
+    which has a largest value only where the prior is not learned.
     """
 
     def __init__(self, config: RNPConfig) -> None:
@@ -165,9 +167,10 @@ class Refined(DiagonalNormal):
     """The encoder's normal, refined for each image by gradient steps on its own lower bound.
 
     Semi-amortised inference (Kim et al., 2018). A step follows the natural gradient, the mean's
-    times the variance, of the bound at one sample whose noise is the same at each step; what is
-    random below the top stays where it is predicted. The encoder learns as if the refinement
-    were a constant that is added to what it says.
+    times the variance, of the bound at one sample; the noise of each step's sample is drawn once
+    for all images, so that an image has one posterior. What is random below the top stays where
+    it is predicted. The encoder learns as if the refinement were a constant that is added to
+    what it says.
 
     Args:
         steps: gradient steps for each image.
@@ -176,7 +179,13 @@ class Refined(DiagonalNormal):
 
     def __init__(self, config: RNPConfig, *, steps: int = 3, rate: float = 0.1) -> None:
         super().__init__(config)
-        self.steps, self.rate = steps, rate
+        within(0, 10_000, steps=steps, rate=rate)
+        self.rate = rate
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(steps, config.program_size, generator=generator)
+        self.register_buffer("noise", noise, persistent=False)
+
+    noise: Tensor
 
     def attach(self, rnp: Any) -> None:
         """Keep the model, whose parameters remain its own."""
@@ -192,8 +201,7 @@ class Refined(DiagonalNormal):
         (model,) = self.model
         with torch.enable_grad():
             loc, log_scale = start.loc.detach(), start.scale.detach().log()
-            noise = torch.randn_like(loc)
-            for _ in range(self.steps):
+            for noise in self.noise:
                 loc, log_scale = loc.requires_grad_(), log_scale.requires_grad_()
                 z = loc + log_scale.exp() * noise
                 canvas = model.recursion(z).canvas

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_rnp.affine import Bounded, bounded, full_precision
+from pyro_rnp.affine import Bounded, bounded, distinct, full_precision
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.recursion import Sites
 from pyro_rnp.tree import Path, site_name
@@ -47,10 +47,11 @@ class Scales(nn.Module):
 
 def distribution(kind: Kind, loc: Tensor, scale: Tensor, config: RNPConfig) -> Distribution:
     """Normal(loc, scale) of a program; for an action, of its numbers before they are bounded."""
-    normal = dist.Normal(full_precision(loc), full_precision(scale))
+    loc, scale = full_precision(loc), full_precision(scale)
     if kind == "a":
+        normal = dist.Normal(distinct(loc), scale)
         return dist.TransformedDistribution(normal, [Bounded(config)]).to_event(1)
-    return normal.to_event(1)
+    return dist.Normal(loc, scale).to_event(1)
 
 
 def centre(distribution: Distribution) -> Tensor:

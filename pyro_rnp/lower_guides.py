@@ -85,9 +85,10 @@ class TopDown(_Corrections):
 class BottomUp(_Corrections):
     """The prediction, corrected by a glimpse of the image minus the canvas so far.
 
-    The glimpse is of the place that the step is about to fill, so prediction errors pass from
-    children to parents: the paper's future direction. What a part leaves unexplained is the
-    image that its own sub-parts look at.
+    The glimpse is of the place that the step is about to fill. Where the feedback is the
+    children's canvas, prediction errors so pass from children to parents: the paper's future
+    direction. Where it is the parent's own decoding, that stands for what children draw. What a
+    part finds left to explain is the image that its own sub-parts look at.
     """
 
     glimpses = True

@@ -8,6 +8,8 @@ from functools import partial
 import pyro
 import torch
 from jaxtyping import Float
+from pyro.poutine.indep_messenger import IndepMessenger
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -60,7 +62,8 @@ class Model(nn.Module):
         n = num_images if images is None else len(images)
         with pyro.plate("images", n, dim=-1):
             z = pyro.sample("z", self.prior())
-            batch = z.shape[:-1]  # (N,), or (particles, N)
+            batch = torch.broadcast_shapes(z.shape[:-1], _plates())  # (N,), or (particles, N)
+            z = z.expand(*batch, -1)
             named = partial(pyro.deterministic, event_dim=1)
             sites = RandomSites(self.config, self.scales, batch, pyro.sample, named)
             tree = self.recursion(z.flatten(0, -2), sites)
@@ -83,6 +86,12 @@ class Model(nn.Module):
             return distribution.sample()
 
         return self.recursion(z, RandomSites(self.config, self.scales, z.shape[:-1], draw))
+
+
+def _plates() -> torch.Size:
+    """The batch shape of the plates that are open; a value given from outside may have less."""
+    sizes = {p.dim: p.size for p in _PYRO_STACK if isinstance(p, IndepMessenger) and p.dim}
+    return torch.Size([sizes.get(dim, 1) for dim in range(min(sizes), 0)])
 
 
 def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
@@ -125,11 +134,13 @@ class RNP(nn.Module):
                 piece.attach(self)
 
     def parse(self, images: Tensor, sample: bool = False) -> ParseTree:
-        """Take images apart: run the programs at the posterior's mean, or at a sample of it.
+        """Take images apart: run the programs at the guide's centre, or at a sample of it.
+
+        The centre is the mean; of a flow, and of an action, what becomes of the mean before it.
 
         Args:
             images: (N, C, H, W) in [0, 1], looked at before use.
-            sample: draw z^K, and what is random below, from the guide instead of taking means.
+            sample: draw z^K, and what is random below, from the guide instead of taking the centre.
 
         Raises:
             ValueError: if the images have another shape, type or range, or are none.
@@ -141,15 +152,15 @@ class RNP(nn.Module):
         """Raise unless images are what the model reads and its likelihood can give.
 
         Raises:
-            ValueError: if the images have another shape, type or range, are none, or are not 0
-                and 1 where the likelihood gives these alone.
+            ValueError: if the images have another shape, type or range, are none, or are such as
+                the likelihood does not give.
         """
         check_images(images, self.config)
         support = self.model.likelihood(images[:1].to(self.device)).support
         if not support.check(images.cpu()).all():
             raise ValueError(
-                f"--likelihood {self.config.likelihood} gives pixels of 0 and 1 alone, and the "
-                "images hold others; --binarize true makes them so."
+                f"The likelihood {self.config.likelihood} gives no images like these: pixels must "
+                "be 0 or 1 for bernoulli, and --binarize true makes them so."
             )
 
     def sample(self, num_images: int) -> ParseTree:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -123,8 +124,9 @@ def sums(
     """Patches add up (Algorithm 1).
 
     The contract of a composition: from patches where they land, in order, and where each covers
-    the canvas at all (if it asks for that), the share of each that is seen, a factor for each of
-    its pixels; None stands for ones. What is seen adds up to the canvas.
+    the canvas at all (if it has an attribute `opaque` that is true), the share of each that is
+    seen, a factor for each of its pixels; None stands for ones. What is seen adds up to the
+    canvas.
     """
 
 
@@ -147,6 +149,9 @@ def over(
     return torch.cat([left[1:], torch.ones_like(left[:1])])
 
 
+over.opaque = True  # type: ignore[attr-defined]
+
+
 class Painter(nn.Module):
     """Paints parts on the canvas of their parent, as the configuration says."""
 
@@ -154,8 +159,9 @@ class Painter(nn.Module):
         super().__init__()
         self.composed = config.composed
         self.placement = PLACEMENTS.make(config.placement, config)
-        self.seen = COMPOSITIONS.pieces[config.composition]
-        self.opaque = config.composition == "over"
+        name, options = COMPOSITIONS.parse(config.composition)
+        self.seen = partial(COMPOSITIONS.pieces[name], **options)
+        self.opaque = getattr(COMPOSITIONS.pieces[name], "opaque", False)
 
     def sheets(self, parts: Sequence[ParseTree]) -> list[tuple[ParseTree, Tensor]]:
         """What is painted for these parts: nodes, and maps (N, 2, 3) from the parent's frame.

@@ -13,11 +13,12 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro.distributions import transforms
+from pyro.nn import DenseNN
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.registry import PRIORS
+from pyro_rnp.registry import PRIORS, within
 
 
 @PRIORS.add("normal")
@@ -44,6 +45,7 @@ class StudentT(StandardNormal):
 
     def __init__(self, config: RNPConfig, *, df: float = 4.0) -> None:
         super().__init__(config)
+        within(0.1, 1e6, df=df)
         self.df = df
 
     def forward(self) -> Distribution:
@@ -67,6 +69,7 @@ class GaussianMixture(nn.Module):
 
     def __init__(self, config: RNPConfig, *, components: int = 20) -> None:
         super().__init__()
+        within(1, 10_000, components=components)
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, config.program_size))
         self.log_scale = nn.Parameter(torch.zeros(components, config.program_size))
@@ -86,6 +89,7 @@ class VampPrior(nn.Module):
 
     def __init__(self, config: RNPConfig, *, components: int = 50) -> None:
         super().__init__()
+        within(1, 10_000, components=components)
         shape = (components, config.channels, config.image_size, config.image_size)
         self.raw = nn.Parameter(torch.randn(shape) - 2)
         self.logits = nn.Parameter(torch.zeros(components))
@@ -120,16 +124,21 @@ class Flow(StandardNormal):
 
     def __init__(self, config: RNPConfig, *, layers: int = 4, units: int = 64) -> None:
         super().__init__(config)
+        within(1, 10_000, layers=layers, units=units)
         z = config.program_size
         if z < 2:
             raise ValueError("A flow prior needs program_size of at least 2.")
-        made = [transforms.affine_coupling(z, [units]) for _ in range(layers)]
-        for layer in made:
-            start_as_identity(layer.nn.layers[-1])
-        self.couplings = nn.ModuleList(made)
+        self.networks = nn.ModuleList(
+            DenseNN(z // 2, [units], [z - z // 2] * 2) for _ in range(layers)
+        )
+        for network in self.networks:
+            start_as_identity(network.layers[-1])  # type: ignore[index, arg-type]
 
     def forward(self) -> Distribution:
-        return dist.TransformedDistribution(super().forward(), turned(self.couplings, self.loc))
+        # Made afresh: a coupling remembers what last went through it.
+        split = self.loc.shape[-1] // 2
+        couplings = [transforms.AffineCoupling(split, network) for network in self.networks]
+        return dist.TransformedDistribution(super().forward(), turned(couplings, self.loc))
 
 
 def start_as_identity(last: nn.Module) -> None:

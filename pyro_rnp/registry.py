@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import math
 from collections.abc import Callable
+from inspect import Parameter
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -64,7 +66,7 @@ class Registry(Generic[T]):
     def options(self, name: str) -> dict[str, Any]:
         """What a piece lets one choose, with defaults: its constructor's keyword-only arguments."""
         parameters = inspect.signature(self.pieces[name]).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return {p.name: p.default for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
 
     def make(self, text: str, *args: Any) -> T:
         """The piece that a text asks for, from the arguments that all of its kind take.
@@ -75,8 +77,9 @@ class Registry(Generic[T]):
         name, options = self.parse(text)
         for option, value in options.items():
             default = self.options(name)[option]
-            number = isinstance(default, float) and isinstance(value, int)
-            if default is not None and not number and type(value) is not type(default):
+            if type(value) is int and isinstance(default, float):
+                options[option] = float(value)
+            elif default not in (None, Parameter.empty) and type(value) is not type(default):
                 raise ValueError(
                     f"The {self.kind} {name!r} takes {option} like {default!r}, got {value!r}."
                 )
@@ -91,6 +94,18 @@ class Registry(Generic[T]):
         )  # fmt: skip
 
 
+def within(low: float | int, high: float | int = math.inf, **options: float | int) -> None:
+    """Raise unless each option lies in [low, high] and is finite.
+
+    Raises:
+        ValueError: in one sentence that names the option.
+    """
+    for name, value in options.items():
+        if not (low <= value <= high and math.isfinite(value)):
+            limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ValueError(f"{name} must be {limits}, got {value}.")
+
+
 def _options(text: str, what: str) -> dict[str, Any]:
     """`a=1,b=x` as a dictionary; words are text, true and false are truth values."""
     try:
@@ -98,7 +113,7 @@ def _options(text: str, what: str) -> dict[str, Any]:
         if not isinstance(call, ast.Call) or call.args:
             raise SyntaxError
         return {str(k.arg): _value(k.value) for k in call.keywords if _named(k)}
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(f"The {what} cannot be read; write name:option=value,...") from error
 
 

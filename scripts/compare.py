@@ -13,16 +13,16 @@ from inference.cli import parser, run, train_config
 from inference.data import load_data
 from inference.evaluation import evaluate
 from inference.outputs import write_json
-from pyro_rnp import load
+from pyro_rnp import RNP, load
 
 COLUMNS = {
     "test_elbo": "ELBO",
-    "test_iw_bound": "IW bound",
+    "iw_bound": "IW bound of the first",
+    "elbo": "their ELBO",
     "test_sse": "`test_sse`",
     "test_kl": "KL",
     "ms_per_step": "ms a step",
     "images_seen": "images seen",
-    "skipped_steps": "skipped",
 }
 
 
@@ -43,14 +43,12 @@ def main() -> None:
     arguments.add_argument(
         "--particles", type=NonNegativeInt, default=100, help="samples of the IW bound; 0: none"
     )
-    arguments.add_argument(
-        "--num", type=PositiveInt, default=1000, help="test images of the IW bound"
-    )
+    arguments.add_argument("--num", type=PositiveInt, default=1000, help="test images for it")
     args = arguments.parse_args()
-    lines = [line.partition("#")[0].strip() for line in Path(args.variants).read_text().split("\n")]
-    lines = list(dict.fromkeys(lines))
+    written = [line for line in Path(args.variants).read_text().splitlines() if line[:1] != "#"]
+    lines = list(dict.fromkeys(line.partition(" #")[0].strip() for line in written))
     for line in lines:  # a mistake in the last line is told before the first is trained
-        train_config(shlex.split(f"{args.flags} {line}"))
+        RNP(train_config(shlex.split(f"{args.flags} {line}")).model)
     rows = [row(line, args) for line in lines]
     write_json(Path(args.out) / "table.json", rows)
     print(table(rows))
@@ -63,19 +61,20 @@ def row(line: str, args) -> dict:
     config = train_config(flags)
     if not (folder / "metrics.json").exists():
         command = [sys.executable, str(Path(__file__).with_name("train.py")), *flags]
-        there = folder.exists()
-        where = ["--resume", str(folder)] if there else ["--out", str(folder)]
         print(f"{line or 'as it is'}: {folder}", flush=True)
-        subprocess.run([*(command[:2] if there else command), *where], check=False)
+        new = not folder.exists()
+        command = [*command, "--out"] if new else [*command[:2], "--resume"]
+        subprocess.run([*command, str(folder)], check=False)
         if not (folder / "metrics.json").exists():
             raise ValueError(f"The variant {line!r} did not end; what it said is above.")
-    scores = folder / "iw_bound.json"
     metrics = json.loads((folder / "metrics.json").read_text())
     if args.particles and "test_elbo" in metrics:
+        scores = folder / f"iw_bound-{args.particles}-{args.num}.json"
         if not scores.exists():
             data = load_data(config.data, config.data_root, config.binarize).test[: args.num]
             found = evaluate(load(folder), data, particles=args.particles)
-            write_json(scores, {f"test_{k}": found[k] for k in ("iw_bound", "iw_bound_error")})
+            names = ("iw_bound", "iw_bound_error", "elbo", "elbo_error")
+            write_json(scores, {name: found.get(name) for name in names})
         metrics |= json.loads(scores.read_text())
     steps = metrics["images_seen"] / config.batch_size
     return {"variant": line, **metrics, "ms_per_step": 1e3 * metrics["seconds"] / steps}
@@ -89,13 +88,8 @@ def table(rows: list[dict]) -> str:
         cells = [f"`{found['variant']}`" if found["variant"] else "as it is"]
         for column in COLUMNS:
             value, error = found.get(column), found.get(f"{column}_error")
-            cell = (
-                ""
-                if value is None
-                else f"{value:,.1f}"
-                if isinstance(value, float)
-                else f"{value:,}"
-            )
+            digits = ",.1f" if isinstance(value, float) else ","
+            cell = "" if value is None else format(value, digits)
             cells.append(cell + (f" ± {error:.1f}" if error is not None else ""))
         lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -26,13 +26,19 @@ def main() -> None:
     arguments.add_argument(
         "--invert", type=bool, default=False, help="for dark ink on light paper: swap the two"
     )
+    arguments.add_argument(
+        "--binarize", type=bool, default=False, help="make pixels 0 or 1, from one half on"
+    )
     args = arguments.parse_args()
     rnp = load(args.run)
     files = [Path(name) for name in args.images]
     images = [read_image(file, rnp.config, args.resize, args.invert) for file in files]
-    out, distinct = new_folder(args.out), len({file.stem for file in files}) == len(files)
+    distinct = len({file.stem for file in files}) == len(files)
+    if args.binarize:
+        images = [(image >= 0.5).to(image) for image in images]
     with torch.no_grad():
         tree = rnp.parse(torch.stack(images))
+    out = new_folder(args.out)
     for i, (file, image) in enumerate(zip(files, images, strict=True)):
         name = file.stem if distinct else f"{i}-{file.stem}"
         one = tree.map(lambda t, i=i: t[i : i + 1])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pyro_rnp import RNPConfig
 from pyro_rnp.affine import (
+    Bounded,
     area,
     bounded,
     compose,
@@ -16,6 +17,7 @@ from pyro_rnp.affine import (
     inverse_matrix,
     matrix,
     place,
+    unbounded,
     warp,
 )
 
@@ -92,6 +94,28 @@ def test_actions_stay_within_their_bounds(values):
     assert abs(rotation) <= c.max_rotation
     assert abs(shear) <= c.max_shear
     assert max(abs(x), abs(y)) <= c.max_translation
+
+
+@given(raw)
+@settings(deadline=None)
+def test_bounds_can_be_undone(values):
+    c = RNPConfig()
+    small = values.clamp(-5, 5)
+    torch.testing.assert_close(unbounded(bounded(small, c), c), small, rtol=1e-6, atol=1e-6)
+    assert unbounded(bounded(1e3 * values, c), c).isfinite().all()
+
+
+@given(raw)
+@settings(deadline=None)
+def test_the_bounds_log_derivative_is_that_of_the_map(values):
+    c = RNPConfig()
+    transform, values = Bounded(c), values.clamp(-8, 8)
+    jacobian = torch.autograd.functional.jacobian(lambda v: bounded(v, c).sum(0), values)
+    slopes = torch.stack([jacobian[i, :, i] for i in range(6)], 1)
+    found = transform.log_abs_det_jacobian(values, transform(values))
+    torch.testing.assert_close(found, slopes.log(), rtol=1e-5, atol=1e-5)
+    far = torch.full((1, 6), 500.0)
+    assert transform.log_abs_det_jacobian(far, transform(far)).isfinite().all()
 
 
 def test_units_mean_what_they_say():

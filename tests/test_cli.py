@@ -9,6 +9,7 @@ from jsonargparse import ArgumentError
 from inference.cli import run, train_config
 from inference.settings import TrainConfig
 from pyro_rnp import PRESETS, RNP, RNPConfig, save
+from pyro_rnp.registry import PRIORS
 
 CONFIGS = Path(__file__).parents[1] / "scripts" / "configs"
 
@@ -21,6 +22,15 @@ def test_nothing_given_is_the_default():
 def test_a_preset_and_a_field_of_it(name):
     config = train_config(["--model.steps", "[2,3]", "--preset", name, "--model.sigma=0.3"])
     assert config.model == RNPConfig.preset(name, steps=(2, 3), sigma=0.3)
+
+
+def test_fields_of_the_model_need_no_prefix():
+    short = train_config(["--prior", "flow", "--stochastic=both,none", "--composed", "true"])
+    long = train_config(
+        ["--model.prior", "flow", "--model.stochastic=both,none", "--model.composed", "true"]
+    )
+    assert short == long
+    assert (short.model.prior, short.model.composed) == ("flow", True)
 
 
 def test_a_file_and_a_flag_over_it(tmp_path):
@@ -60,6 +70,11 @@ def test_resuming_takes_the_run_s_own_configuration(tmp_path):
         (["--model.steps", "[four]"], "steps"),
         (["--model.sigma", "-1"], "sigma must be finite and not negative"),
         (["--epochs", "0"], "epochs must be positive"),
+        (["--kl_weight", "0"], "kl_weight must be positive"),
+        (["--kl_warmup", "1"], "kl_warmup must be in [0, 1)"),
+        (["--prior", "flwo"], "did you mean flow?"),
+        (["--elbo", "ELBO"], "There is no objective 'ELBO'"),
+        (["--elbo", "RenyiELBO:alpha=1.0"], "an alpha other than 1"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--resume", "nowhere"], "nowhere/config.json does not exist"),
         (["extra"], "extra"),
@@ -75,6 +90,23 @@ def test_a_mistake_ends_with_one_sentence(args, words, capsys):
     assert said.err.count("\n") == 1
     assert words in said.err
     assert "Traceback" not in said.err
+
+
+def test_pieces_of_one_s_own_join_by_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(PRIORS, "pieces", dict(PRIORS.pieces))
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from pyro_rnp.priors import StandardNormal\n"
+        "from pyro_rnp.registry import PRIORS\n"
+        'PRIORS.add("mine")(StandardNormal)\n'
+    )
+    monkeypatch.setenv("PYRO_RNP_PIECES", str(file))
+    found = []
+    run(lambda: found.append(train_config(["--prior", "mine"])))
+    assert found[0].model.prior == "mine"
+    monkeypatch.setenv("PYRO_RNP_PIECES", str(tmp_path / "no.py"))
+    with pytest.raises(SystemExit):
+        run(lambda: None)
 
 
 def test_the_traceback_can_be_had(monkeypatch):
@@ -93,6 +125,8 @@ def test_help_explains_every_field(capsys):
             flag = f"--{prefix}{name}".replace("--data_root", "--data-root")
             assert flag in text, name
     words = " ".join(text.split())
+    for piece in ("studentt:df=4.0", "refined:steps=3,rate=0.1", "noisy_or", "bottom_up"):
+        assert piece in words
     for explained in ("Images per step.", "|z|: length of a program", "Run folder to make"):
         assert explained in words
 

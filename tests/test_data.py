@@ -138,6 +138,18 @@ def test_an_npz_file_cut_short(small_omniglot):
         load_data("omniglot", small_omniglot)
 
 
+def test_binary_images_have_the_intensity_as_probability_and_are_always_the_same():
+    plain, binary = load_data("digits"), load_data("digits", binarize=True)
+    assert set(binary.train.images.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(binary.test.images, load_data("digits", binarize=True).test.images)
+    assert torch.equal(binary.test.labels, plain.test.labels)
+    p = plain.train.images
+    grey = p[(p > 0.4) & (p < 0.6)]
+    drawn = binary.train.images[(p > 0.4) & (p < 0.6)]
+    error = (grey * (1 - grey)).sum().sqrt() / len(grey)
+    assert (drawn.mean() - grey.mean()).abs() < 4 * error
+
+
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "ink", "sizes"),

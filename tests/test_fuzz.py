@@ -5,6 +5,7 @@ import io
 import json
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,7 +23,9 @@ ODD = [
     "", " ", "-", "--", "---", "=", "0", "-1", "1", "2", "1e999", "nan", "-inf", "1e-320", "null",
     "true", "~", "[", "]", "{", "{}", "[]", "[1,", "[[1]]", "[0]", "[nan]", "{a: 1}", ": :",
     "&a *a", "!!python/name:os.system", "@x", "\x00", "é", "a\nb", "%s", "${X}", "9" * 400,
-    "mnist", "digits", "fast", ".", "/", "..", "~/x",
+    "mnist", "digits",
+    "mixture:components=-1", "mixture:components={[]:1}", "flow:", "both,none", "a:b=c:d",
+    "fast", ".", "/", "..", "~/x",
 ]  # fmt: skip
 
 
@@ -48,6 +51,7 @@ def run_script(script, args):
         patch.setattr(inference.training, "train", lambda config: None)
         patch.setattr(inference.benchmark, "compare", lambda *_, **__: [])
         patch.setattr(inference.benchmark, "scaling", lambda *_, **__: [])
+        patch.setattr(subprocess, "run", lambda *_, **__: None)
         try:
             runpy.run_path(str(script), run_name="__main__")
         except SystemExit as ended:

@@ -9,10 +9,18 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_its_python_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     space: dict = {}
-    exec(code, space)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    for code in blocks:  # one after the other, as one would type them
+        exec(code, space)
     assert space["tree"].canvas.shape == (16, 1, 28, 28)
+    assert type(space["mine"].model.prior).__name__ == "LaplacePrior"
+    assert type(space["mine"].guide.top).__name__ == "LinearGuide"
+    assert space["mine_loss"] < 1e6
+    for piece in ("class LaplacePrior", "class LinearGuide"):
+        text = blocks[1][blocks[1].index(piece) :].split("\n@")[0].split("\n\n\n")[0]
+        lines = [line for line in text.splitlines() if line.strip()]
+        assert 1 + len(lines) <= 10, "with its decorator it is ten lines or fewer"
 
 
 def test_each_line_of_the_model_names_code_that_is_there():

@@ -55,7 +55,9 @@ def run_folder(tmp_path_factory):
 
 
 def test_no_script_is_forgotten():
-    covered = {"train.py", "evaluate.py", "parse.py", "sample.py", "benchmark.py"}
+    covered = {
+        *("train.py", "evaluate.py", "parse.py", "sample.py", "benchmark.py", "compare.py"),
+    }
     assert {p.name for p in SCRIPTS.glob("*.py")} == covered
     for path in SCRIPTS.glob("*.py"):
         assert len(path.read_text().splitlines()) < 100, path
@@ -80,6 +82,27 @@ def test_evaluate(monkeypatch, capsys, run_folder):
     assert scores == pytest.approx({k: v for k, v in metrics.items() if k.startswith("test_")})
     call(monkeypatch, "evaluate.py", run_folder, "--split", "validation")
     assert "validation_elbo" in json.loads(capsys.readouterr().out)
+    call(monkeypatch, "evaluate.py", run_folder, "--particles=3", "--num=5")
+    few = json.loads(capsys.readouterr().out)
+    assert few["test_iw_bound_error"] > 0
+    assert few["test_elbo"] != scores["test_elbo"]
+
+
+def test_compare(monkeypatch, capsys, tmp_path):
+    variants = tmp_path / "variants.txt"
+    variants.write_text("# three\n\n--prior studentt  # heavy tails\n--guide map\n")
+    flags = " ".join(["--epochs=1", "--batch_size=600", *SMALL])
+    args = (variants, "--flags", flags, "--out", tmp_path / "out", "--particles=2", "--num=3")
+    call(monkeypatch, "compare.py", *args)
+    first = capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert [row["variant"] for row in rows] == ["", "--prior studentt", "--guide map"]
+    assert load(tmp_path / "out" / "prior_studentt").config.prior == "studentt"
+    assert rows[0]["iw_bound"] != rows[1]["iw_bound"]
+    assert "iw_bound" not in rows[2]
+    assert f"| `--prior studentt` | {rows[1]['test_elbo']:,.1f} ±" in first
+    call(monkeypatch, "compare.py", *args)  # nothing is trained again
+    assert capsys.readouterr().out.endswith(first[first.index("| variant") :])
 
 
 @pytest.fixture
@@ -162,5 +185,7 @@ def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
     assert "9 x 5 pixels" in no("parse.py", run_folder, tmp_path / "small.png")
     assert "num" in no("sample.py", run_folder, "--num=0", "--out", tmp_path / "s.png")
     assert "repeats" in no("benchmark.py", "--repeats=0")
+    (tmp_path / "variants.txt").write_text("--prior flow\n--prior flwo\n")
+    assert "did you mean flow?" in no("compare.py", tmp_path / "variants.txt")
     assert "exists already" in no("sample.py", run_folder, "--out", digits[0])
     assert all(p.read_bytes() == data for p, data in kept.items())

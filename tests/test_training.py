@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 import inference.training
 from inference.data import ImageSet, Splits, load_data
 from inference.settings import TrainConfig
-from inference.training import MAX_SKIPS, TrainingFailed, schedule, train
+from inference.training import MAX_SKIPS, Training, TrainingFailed, schedule, train
 from pyro_rnp import RNP, RNPConfig, load
 from tests.conftest import tiny
 
@@ -247,3 +248,47 @@ def test_another_batch_size_goes_on_at_the_same_image(few, tmp_path):
     assert json.loads((folder / "metrics.json").read_text())["images_seen"] == 3 * 64
     notes = json.loads((folder / "config.json").read_text())["training"]
     assert (notes["epochs"], notes["batch_size"]) == (3, 8)
+
+
+def test_the_kl_s_weight_and_the_depth_grow_with_training(few, tmp_path, monkeypatch):
+    seen = []
+    step = Training.training_step
+
+    def note(self, batch, batch_idx):
+        seen.append((self.kl_weight, self.rnp.model.recursion.levels))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Training, "training_step", note)
+    folder = train(
+        config(
+            tmp_path / "run",
+            epochs=2,  # of 4 steps
+            kl_weight=2.0,
+            kl_warmup=0.5,
+            depth_growth=0.75,
+            model=replace(CONFIG, steps=(2, 1, 1)),
+        )
+    )
+    weights, levels = zip(*seen, strict=True)
+    assert weights[0] == pytest.approx(0, abs=1e-3)
+    assert weights[1:] == pytest.approx((0.5, 1.0, 1.5, 2, 2, 2, 2))
+    assert levels == (1, 1, 1, 2, 2, 2, 3, 3)
+    assert load(folder).sample(1).level == 3
+
+
+@pytest.mark.parametrize("elbo", ["FreeBits_ELBO:nats=2", "RenyiELBO:num_particles=3"])
+def test_other_objectives_train(few, tmp_path, elbo):
+    folder = train(config(tmp_path / "run", elbo=elbo))
+    assert json.loads((folder / "metrics.json").read_text())["skipped_steps"] == 0
+
+
+def test_a_guide_that_is_a_point_trains_and_has_no_bound(few, tmp_path):
+    folder = train(config(tmp_path / "run", model=replace(CONFIG, guide="map")))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics) == METRICS - {"test_kl", "test_elbo", "test_elbo_error"}
+
+
+def test_images_that_the_likelihood_cannot_give_are_refused_before_anything_is_made(few, tmp_path):
+    with pytest.raises(ValueError, match="--binarize true makes them so"):
+        train(config(tmp_path / "run", model=replace(CONFIG, likelihood="bernoulli")))
+    assert not (tmp_path / "run").exists()
