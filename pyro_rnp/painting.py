@@ -170,9 +170,9 @@ class Painter(nn.Module):
         ancestors' inverse actions.
         """
         made = []
-        for part in parts:
-            assert part.action is not None
-            own = inverse_matrix(part.action)
+        actions = [part.action for part in parts if part.action is not None]
+        maps = inverse_matrix(torch.cat(actions)).chunk(len(parts))
+        for part, own in zip(parts, maps, strict=True):
             if self.composed and part.children:
                 below = self.sheets(part.children)
                 made += [(leaf, compose(inner, own)) for leaf, inner in below]

@@ -87,11 +87,11 @@ class Registry(Generic[T]):
 
     def describe(self) -> str:
         """One line for `--help`: every name with its options and their defaults."""
-        return "; ".join(
-            name + "".join(f":{k}={v}" for k, v in list(self.options(name).items())[:1])
-            + "".join(f",{k}={v}" for k, v in list(self.options(name).items())[1:])
-            for name in self.pieces
-        )  # fmt: skip
+        texts = []
+        for name in self.pieces:
+            options = ",".join(f"{k}={v}" for k, v in self.options(name).items())
+            texts.append(f"{name}:{options}" if options else name)
+        return "; ".join(texts)
 
 
 def within(low: float | int, high: float | int = math.inf, **options: float | int) -> None:

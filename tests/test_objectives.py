@@ -13,7 +13,6 @@ from inference.data import ImageSet
 from inference.evaluation import evaluate, importance_weighted
 from inference.objectives import OBJECTIVES, check, loss
 from pyro_rnp import RNP, ParseTree
-from pyro_rnp.registry import GUIDES
 from tests.conftest import tiny
 
 N, Z, PIXELS, SIGMA = 3, 3, 16, 0.5
@@ -249,4 +248,3 @@ def test_pyro_s_own_estimators_agree_with_ours(toy):
         mine = loss(OBJECTIVES.make(ours), rnp, images).item()
         pyro.set_rng_seed(2)
         assert mine == pytest.approx(theirs.loss(rnp.model, rnp.guide, images))
-    assert "full" in GUIDES.pieces

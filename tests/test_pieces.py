@@ -57,8 +57,11 @@ def stirred(config):
     return rnp
 
 
-def one_step(rnp, images):
-    """A step of SVI; every parameter must have a finite gradient that is not zero."""
+def one_step(rnp, images, covered=False):
+    """A step of SVI; every parameter must have a finite gradient that is not zero.
+
+    Zero it may be, or not there at all, where later parts may cover earlier ones whole.
+    """
     seen = {}
 
     def note(name, grad):
@@ -69,9 +72,9 @@ def one_step(rnp, images):
     svi = SVI(rnp.model, rnp.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
     assert torch.isfinite(torch.tensor(svi.step(images)))
     for name, _ in rnp.named_parameters():
-        assert name in seen, f"{name} has no gradient"
-        assert seen[name].isfinite().all(), name
-        assert seen[name].abs().max() > 0, name
+        assert covered or name in seen, f"{name} has no gradient"
+        assert name not in seen or seen[name].isfinite().all(), name
+        assert covered or seen[name].abs().max() > 0, name
     assert all(p.isfinite().all() for p in rnp.parameters())
 
 
@@ -146,8 +149,7 @@ def test_every_way_to_paint(placement, composition, lower_guide, tmp_path):
             hypernet="per_level",
         )
         rnp, images = stirred(config), torch.rand(2, 1, 6, 6)
-        if composition != "over":  # what a later part covers whole has no gradient
-            one_step(rnp, images)
+        one_step(rnp, images, covered=composition == "over")
         rnp.eval()
         assert the_same_sites(rnp, images) == {"z", *("z/0", "a/0", "z/1", "a/1", "a/0/0", "a/1/0")}
         batch_equals_singles(rnp, images)
