@@ -100,8 +100,9 @@ def _scores(rnp: RNP, batch: ImageSet) -> dict[str, Tensor]:
 
 
 def _traces(rnp: RNP, images: Tensor) -> tuple[Any, Any]:
-    guide = poutine.trace(rnp.guide).get_trace(images)
-    return guide, poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
+    with rnp.model.one_run():
+        guide = poutine.trace(rnp.guide).get_trace(images)
+        return guide, poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
 
 
 @torch.no_grad()

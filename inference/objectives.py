@@ -139,9 +139,10 @@ def loss(objective: ELBO, rnp: RNP, images: Tensor, kl_weight: float = 1.0) -> T
     guide: Any = rnp.guide
     if kl_weight != 1:
         model, guide = _Weigh(kl_weight)(model), _Weigh(kl_weight)(guide)
-    return objective.differentiable_loss(  # type: ignore[attr-defined]
-        model, guide, images
-    )
+    with rnp.model.one_run():
+        return objective.differentiable_loss(  # type: ignore[attr-defined]
+            model, guide, images
+        )
 
 
 @torch.no_grad()

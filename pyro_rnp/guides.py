@@ -32,7 +32,7 @@ from pyro_rnp.affine import full_precision
 from pyro_rnp.checks import check_images
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.encoder import Encoder
-from pyro_rnp.levels import Draw, RandomSites, centre
+from pyro_rnp.levels import Draw, RandomSites, Run, centre
 from pyro_rnp.params import register
 from pyro_rnp.priors import start_as_identity, turned
 from pyro_rnp.registry import GUIDES, LOWER_GUIDES, within
@@ -269,7 +269,10 @@ class Guide(nn.Module):
             propose = partial(lower, features=lower.look(repeated))
             target = repeated if lower.glimpses else None
         sites = RandomSites(self.config, model.scales, batch, draw, propose=propose)
-        return model.recursion(z.flatten(0, -2), sites, target)
+        tree = model.recursion(z.flatten(0, -2), sites, target)
+        if model.sharing and draw is pyro.sample:
+            model.shared = Run(z, sites.met, tree)
+        return tree
 
     def parse(self, images: Tensor, sample: bool) -> ParseTree:
         """Run the guide without Pyro: at its centre, or at a sample of it."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import pyro.distributions as dist
 import torch
@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from pyro_rnp.affine import Bounded, bounded, distinct, full_precision
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.recursion import Sites
-from pyro_rnp.tree import Path, site_name
+from pyro_rnp.tree import ParseTree, Path, site_name
 
 Kind = Literal["z", "a"]
 Draw = Callable[[str, Any], Tensor]
@@ -66,6 +66,24 @@ def centre(distribution: Distribution) -> Tensor:
     return distribution.mean
 
 
+class Site(NamedTuple):
+    """A site below the top, as a run met it; batch shapes as z^K's."""
+
+    kind: Kind
+    path: Path
+    predicted: Tensor
+    """What the networks say; of an action that is random, before it is bounded."""
+    value: Tensor
+
+
+class Run(NamedTuple):
+    """What a run of the recursion from a program z^K met, in order, and the tree it gave."""
+
+    z: Tensor
+    sites: list[Site]
+    tree: ParseTree
+
+
 class RandomSites(Sites):
     """Draws what is random below the top, around what the networks predict or a guide proposes.
 
@@ -88,37 +106,61 @@ class RandomSites(Sites):
         super().__init__(config)
         self.scales, self.batch, self.draw = scales, batch, draw
         self.fixed, self.propose = fixed, propose
+        self.met: list[Site] = []
+        """All sites so far, in order."""
+        self._settled: dict[str, Tensor] = {}
 
     def action(self, paths: list[Path], raw: Tensor, glimpsed: Tensor | None) -> Tensor:
-        return self._site("a", paths, raw, glimpsed)
+        return self._sites("a", paths, raw, glimpsed)
 
     def program(self, paths: list[Path], h_state: Tensor, glimpsed: Tensor | None) -> Tensor:
-        return self._site("z", paths, h_state, glimpsed)
+        return self._sites("z", paths, h_state, glimpsed)
 
-    def _site(
+    def again(self, run: Run) -> bool:
+        """Meet the sites of another run; whether each has its value there, and so the tree holds.
+
+        Where one differs, those after it are not met; running the recursion then goes on from it.
+        """
+        for kind, path, predicted, value in run.sites:
+            random = self.config.random(kind, len(path))
+            scale = self.scales(kind, len(path)).expand_as(predicted) if random else None
+            used = self._value(kind, path, predicted, scale)
+            self._settled[site_name(kind, path)] = used
+            if used is not value:
+                return False
+        return True
+
+    def _sites(
         self, kind: Kind, paths: list[Path], predicted: Tensor, glimpsed: Tensor | None
     ) -> Tensor:
-        path = paths[0]
-        if not self.config.random(kind, len(path)):
-            value = bounded(predicted, self.config) if kind == "a" else predicted
-            if self.fixed is None:
-                return value
-            rows = zip(paths, value.split(len(value) // len(paths)), strict=True)
-            return torch.cat([self._used(self.fixed(*self._named(kind, p, v))) for p, v in rows])
-        loc, scale = predicted, self.scales(kind, len(path))
-        if self.propose is not None:
-            loc, scale = self.propose(kind, path, predicted, scale, glimpsed)
-        scale = scale.expand_as(loc)
-        n = len(loc) // len(paths)
-        values = []
-        for p, mean, deviation in zip(paths, loc.split(n), scale.split(n), strict=True):
-            name, mean = self._named(kind, p, mean)
-            around = distribution(kind, mean, deviation.unflatten(0, self.batch), self.config)
-            values.append(self._used(self.draw(name, around)))
-        return torch.cat(values)
+        """Siblings' sites, from what is predicted of them to their values."""
+        depth = len(paths[0])
+        scales: Sequence[Tensor | None]
+        if self.config.random(kind, depth):
+            loc, scale = predicted, self.scales(kind, depth)
+            if self.propose is not None:
+                loc, scale = self.propose(kind, paths[0], predicted, scale, glimpsed)
+            scales = self._apart(scale.expand_as(loc), paths)
+        else:
+            loc = predicted = bounded(predicted, self.config) if kind == "a" else predicted
+            scales = [None] * len(paths)
+        saids = means = self._apart(predicted, paths)
+        if loc is not predicted:
+            means = self._apart(loc, paths)
+        for path, said, mean, deviation in zip(paths, saids, means, scales, strict=True):
+            value = self._value(kind, path, mean, deviation)
+            self.met.append(Site(kind, path, said, value))
+        values = [site.value.expand(*self.batch, -1) for site in self.met[-len(paths) :]]
+        return torch.cat([value.flatten(0, -2) for value in values])
 
-    def _named(self, kind: Kind, path: Path, value: Tensor) -> tuple[str, Tensor]:
-        return site_name(kind, path), value.unflatten(0, self.batch)
+    def _apart(self, values: Tensor, paths: list[Path]) -> Sequence[Tensor]:
+        return values.unflatten(0, (len(paths), *self.batch)).unbind()
 
-    def _used(self, value: Tensor) -> Tensor:
-        return value.expand(*self.batch, -1).flatten(0, -2)  # an intervention may broadcast
+    def _value(self, kind: Kind, path: Path, loc: Tensor, scale: Tensor | None) -> Tensor:
+        """A site's value, which an intervention may leave to be broadcast."""
+        name = site_name(kind, path)
+        if name in self._settled:
+            return self._settled.pop(name)
+        if scale is not None:
+            return self.draw(name, distribution(kind, loc, scale, self.config))
+        return loc if self.fixed is None else self.fixed(name, loc)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +20,7 @@ from pyro_rnp.affine import warp
 from pyro_rnp.checks import check_images
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.guides import Guide
-from pyro_rnp.levels import RandomSites, Scales
+from pyro_rnp.levels import RandomSites, Run, Scales
 from pyro_rnp.params import register
 from pyro_rnp.recursion import Recursion
 from pyro_rnp.registry import LIKELIHOODS, PRIORS
@@ -42,6 +44,23 @@ class Model(nn.Module):
         self.scales = Scales(config)
         self.recursion = Recursion(config)
         self.likelihood = LIKELIHOODS.make(config.likelihood, config)
+        self.sharing = False
+        self.shared: Run | None = None
+        """The guide's run of the recursion, while `one_run` lasts."""
+
+    @contextmanager
+    def one_run(self) -> Iterator[None]:
+        """Let the model take over the guide's run of the recursion, where there is one.
+
+        Where levels below the top are random, the guide runs the recursion to propose their sites,
+        and a model that is replayed with just these values would run it again, to the same end.
+        Not for parameters that change in between.
+        """
+        self.sharing = True
+        try:
+            yield
+        finally:
+            self.sharing, self.shared = False, None
 
     def forward(self, images: Tensor | None = None, num_images: int = 1) -> ParseTree:
         """Run the program.
@@ -63,10 +82,13 @@ class Model(nn.Module):
         with pyro.plate("images", n, dim=-1):
             z = pyro.sample("z", self.prior())
             batch = torch.broadcast_shapes(z.shape[:-1], _plates())  # (N,), or (particles, N)
-            z = z.expand(*batch, -1)
             named = partial(pyro.deterministic, event_dim=1)
             sites = RandomSites(self.config, self.scales, batch, pyro.sample, named)
-            tree = self.recursion(z.flatten(0, -2), sites)
+            run, self.shared = self.shared, None
+            if run is not None and run.z is z and z.shape[:-1] == batch and sites.again(run):
+                tree = run.tree
+            else:
+                tree = self.recursion(z.expand(*batch, -1).flatten(0, -2), sites)
             canvas = pyro.deterministic("canvas", tree.canvas.unflatten(0, batch), event_dim=3)
             canvas = canvas.expand(*batch, -1, -1, -1)
             tree = replace(tree, canvas=canvas.flatten(0, -4))

@@ -9,6 +9,7 @@ from pyro import poutine
 from pyro.infer import MCMC, NUTS, Predictive
 from torch.distributions import Normal
 
+from inference.objectives import OBJECTIVES, loss
 from pyro_rnp import RNP
 from pyro_rnp.affine import bounded
 from pyro_rnp.levels import centre, distribution
@@ -116,8 +117,8 @@ def test_a_lower_guide_starts_as_what_the_model_predicts(lower_guide, images):
         torch.testing.assert_close(q.log_prob(value), p.log_prob(value), rtol=1e-4, atol=1e-4)
 
 
-def stirred(lower_guide):
-    rnp = RNP(tiny(stochastic="both", lower_guide=lower_guide)).eval()
+def stirred(lower_guide, **changes):
+    rnp = RNP(tiny(**{"stochastic": "both", "lower_guide": lower_guide, **changes})).eval()
     with torch.no_grad():
         for p in rnp.guide.lower.parameters():
             p.add_(0.3 * torch.randn_like(p))
@@ -171,3 +172,57 @@ def test_nuts_takes_random_levels_as_they_are(images):
     assert draws["a/0"].shape == (2, 4, 6)
     low, high = rnp.config.min_scale, rnp.config.max_scale
     assert ((draws["a/0"][..., :2] >= low) & (draws["a/0"][..., :2] <= high)).all()
+
+
+def runs(rnp):
+    """The list that grows by one with each run of the recursion."""
+    found = []
+    rnp.model.recursion.register_forward_hook(lambda *_: found.append(1))
+    return found
+
+
+@pytest.mark.parametrize("objective", ["Trace_ELBO", "RenyiELBO:num_particles=3", "FreeBits_ELBO"])
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+@pytest.mark.parametrize("stochastic", ["both", "none,programs"])
+def test_model_and_guide_share_a_run_and_nothing_else_changes(
+    objective, feedback, stochastic, images
+):
+    rnp = stirred("bottom_up", feedback=feedback, stochastic=stochastic)
+    ran, objective = runs(rnp), OBJECTIVES.make(objective)
+    torch.manual_seed(0)
+    apart = objective.differentiable_loss(rnp.model, rnp.guide, images)
+    parameters = list(rnp.parameters())
+    wanted = torch.autograd.grad(apart, parameters, allow_unused=True)
+    assert len(ran) == 2
+    torch.manual_seed(0)
+    shared = loss(objective, rnp, images)
+    found = torch.autograd.grad(shared, parameters, allow_unused=True)
+    assert len(ran) == 3, "the model takes the guide's run over"
+    torch.testing.assert_close(shared, apart)
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+    assert rnp.model.shared is None, "nothing is kept beyond the objective"
+
+
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+@pytest.mark.parametrize("name", ["z", "a/0", "z/0", "z/1", "a/1/0", "z/1/1"])
+def test_an_intervention_on_the_model_ends_the_sharing(name, feedback, images):
+    rnp = stirred("bottom_up", feedback=feedback, stochastic="actions,both")
+    ran, guide = runs(rnp), poutine.trace(rnp.guide).get_trace(images)
+    value = poutine.trace(rnp.model).get_trace(images).nodes[name]["value"]
+    model = poutine.do(poutine.replay(rnp.model, trace=guide), {name: value})
+    torch.manual_seed(0)
+    wanted = poutine.trace(model).get_trace(images)
+    with rnp.model.one_run():
+        again = poutine.replay(rnp.guide, trace=guide)
+        poutine.trace(again).get_trace(images)
+        ran.clear()
+        torch.manual_seed(0)
+        found = poutine.trace(model).get_trace(images)
+    assert len(ran) == 1, "what follows from the intervention is run"
+    assert list(found.nodes) == list(wanted.nodes)
+    for site in (*BELOW, "canvas"):
+        torch.testing.assert_close(found.nodes[site]["value"], wanted.nodes[site]["value"])
+    torch.testing.assert_close(found.log_prob_sum(), wanted.log_prob_sum())
