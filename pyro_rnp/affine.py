@@ -18,6 +18,7 @@ the scales.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -70,6 +71,16 @@ def distinct(raw: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 6"]:
     return raw + (near - raw).detach()
 
 
+@lru_cache
+def _box(config: RNPConfig, device: torch.device | None) -> constraints.Constraint:
+    """What actions the configuration allows, number by number."""
+    c = config
+    turn = [c.max_rotation, c.max_shear, c.max_translation, c.max_translation]
+    low = torch.tensor([c.min_scale, c.min_scale, *(-t for t in turn)], device=device)
+    high = torch.tensor([c.max_scale, c.max_scale, *turn], device=device)
+    return constraints.interval(low, high)
+
+
 class Bounded(Transform):
     """`bounded` as a transform of distributions: six unbounded numbers to an action."""
 
@@ -77,22 +88,15 @@ class Bounded(Transform):
     bijective = True
     sign = 1
 
-    def __init__(self, config: RNPConfig) -> None:
+    def __init__(self, config: RNPConfig, device: torch.device | None = None) -> None:
         super().__init__()
         self.config = config
+        self.codomain = _box(config, device)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bounded) and other.config == self.config
 
     __hash__ = Transform.__hash__
-
-    @property
-    def codomain(self) -> constraints.Constraint:  # type: ignore[override]
-        """The box that `RNPConfig` allows, number by number."""
-        c = self.config
-        turn = [c.max_rotation, c.max_shear, c.max_translation, c.max_translation]
-        low = torch.tensor([c.min_scale, c.min_scale, *(-t for t in turn)])
-        return constraints.interval(low, torch.tensor([c.max_scale, c.max_scale, *turn]))
 
     def _call(self, x: Tensor) -> Tensor:
         c, action = self.config, bounded(x, self.config)
