@@ -10,11 +10,12 @@ from typing import Any
 import matplotlib
 import matplotlib.colors
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
+from inference.answer import Answer
 from pyro_rnp import ParseTree
 from pyro_rnp.files import write
 
@@ -77,6 +78,54 @@ def parse_figure(
                 spine.set_color("0.85")
             if frames is not None:
                 _outline(axis, frames[0][i], frames[1])
+    _save(figure, path)
+
+
+def answer_figure(
+    answer: Answer,
+    path: str | Path,
+    images: Float[Tensor, "n c h w"] | None = None,
+    seen: Bool[Tensor, "n c h w"] | None = None,
+    shown: int = 3,
+) -> None:
+    """Draw what follows from a query: a column for each image.
+
+    Rows: the image and what was seen of it (where given; hidden pixels are blue), the expected
+    canvas and its standard deviation, a few samples drawn by weight, and the parts and sub-parts
+    that probably made each pixel. Answers that are not to be trusted are framed in red and said
+    to be so. Written whole or not at all.
+    """
+    with torch.no_grad():
+        mean = answer.mean("canvas").cpu()
+        spread = answer.variance("canvas").clamp(min=0).sqrt().cpu()
+        rows: list[tuple[str, Tensor]] = []
+        if images is not None:
+            rows.append(("image", grey(images.cpu())))
+            if seen is not None and not seen.all():
+                hidden = ~seen.cpu().all(1).unsqueeze(-1)
+                blue = torch.tensor(matplotlib.colors.to_rgb("lightsteelblue"))
+                rows.append(("seen", torch.where(hidden, blue, grey(images.cpu()))))
+        rows += [("expected", grey(mean)), ("std. dev.", grey(2 * spread))]
+        drawn = answer.drawn(shown).cpu()
+        rows += [(f"sample {i + 1}", grey(canvas)) for i, canvas in enumerate(drawn)]
+        for depth in range(1, answer.tree.level + 1):
+            chances = answer.parts(depth)[:, :-1].unsqueeze(2).cpu()
+            name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
+            rows.append((name, coloured(chances, len(answer.tree.nodes(depth - 1)[0]))))
+    n, trusted = len(mean), answer.trusted.tolist()
+    figure, axes = plt.subplots(
+        len(rows), n, figsize=(max(n, 4), len(rows) + 0.4), squeeze=False, layout="constrained"
+    )
+    for (name, pictures), row in zip(rows, axes, strict=True):
+        row[0].set_ylabel(name, fontsize=9)
+        for axis, picture, good in zip(row, pictures, trusted, strict=True):
+            axis.imshow(picture.numpy(), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set_color("0.85" if good else "red")
+    if not all(trusted):
+        note = "framed in red: not to be trusted (too few effective samples, or chains disagree)"
+        figure.suptitle(note, fontsize=8, color="red")
     _save(figure, path)
 
 

@@ -15,6 +15,7 @@ from pyro import poutine
 from pyro.distributions import Delta
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
@@ -40,7 +41,7 @@ def latent(trace: poutine.Trace) -> dict[str, Any]:
     return {
         name: site
         for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and name != "images"
+        if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
     }
 
 

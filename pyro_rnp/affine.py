@@ -72,8 +72,8 @@ def distinct(raw: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 6"]:
 
 
 @lru_cache
-def _box(config: RNPConfig, device: torch.device | None) -> constraints.Constraint:
-    """What actions the configuration allows, number by number."""
+def codomain(config: RNPConfig, device: torch.device | None = None) -> constraints.Constraint:
+    """The box of actions that the configuration allows, as a constraint on six numbers."""
     c = config
     turn = [c.max_rotation, c.max_shear, c.max_translation, c.max_translation]
     low = torch.tensor([c.min_scale, c.min_scale, *(-t for t in turn)], device=device)
@@ -91,7 +91,7 @@ class Bounded(Transform):
     def __init__(self, config: RNPConfig, device: torch.device | None = None) -> None:
         super().__init__()
         self.config = config
-        self.codomain = _box(config, device)
+        self.codomain = codomain(config, device)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bounded) and other.config == self.config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any
@@ -145,6 +145,24 @@ class ParseTree:
             ParseTree(*values, tuple(child[i] for child in below), ink, self.painter)  # type: ignore
             for i, (*values, ink) in enumerate(rows)
         ]
+
+    @classmethod
+    def join(cls, trees: Sequence[ParseTree]) -> ParseTree:
+        """Trees of one shape as one batch, in order: what undoes `split`."""
+        first = trees[0]
+
+        def every(values: Sequence[Tensor | None]) -> Any:
+            return None if values[0] is None else torch.cat(values)  # type: ignore[arg-type]
+
+        return replace(
+            first,
+            program=every([tree.program for tree in trees]),
+            canvas=every([tree.canvas for tree in trees]),
+            action=every([tree.action for tree in trees]),
+            decoding=every([tree.decoding for tree in trees]),
+            ink=every([tree.ink for tree in trees]),
+            children=tuple(map(cls.join, zip(*(tree.children for tree in trees), strict=True))),
+        )
 
     def to_dict(self, image: int, name: Path = ()) -> dict[str, Any]:
         """One image's tree as JSON types: sites, actions by field (in their units), programs."""

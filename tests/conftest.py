@@ -11,6 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of the processes 
 
 hook = install_import_hook(["pyro_rnp", "inference"], "beartype.beartype")
 
+import jaxtyping  # noqa: E402
 import pyro  # noqa: E402
 import torch  # noqa: E402
 
@@ -26,6 +27,14 @@ def _seeded():
     pyro.clear_param_store()
     with pyro.validation_enabled():
         yield
+
+
+@pytest.fixture(scope="module")
+def unchecked():
+    """Shapes are not checked, where that would take as long as all else; other tests do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def tiny(**changes) -> RNPConfig:

@@ -4,7 +4,6 @@ from copy import deepcopy
 from functools import partial
 from itertools import cycle, product
 
-import jaxtyping
 import pyro
 import pytest
 import torch
@@ -24,14 +23,7 @@ from pyro_rnp.registry import (
 )
 from tests.conftest import tiny
 
-
-@pytest.fixture(autouse=True)
-def _unchecked_shapes():
-    """Shapes are checked as other tests run; here they would take as long as all else."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 OPTIONS = {
     "mixture": "mixture:components=3",

@@ -57,6 +57,7 @@ def run_folder(tmp_path_factory):
 def test_no_script_is_forgotten():
     covered = {
         *("train.py", "evaluate.py", "parse.py", "sample.py", "benchmark.py", "compare.py"),
+        "query.py",
     }
     assert {p.name for p in SCRIPTS.glob("*.py")} == covered
     for path in SCRIPTS.glob("*.py"):
@@ -189,3 +190,42 @@ def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
     assert "did you mean flow?" in no("compare.py", tmp_path / "variants.txt")
     assert "exists already" in no("sample.py", run_folder, "--out", digits[0])
     assert all(p.read_bytes() == data for p, data in kept.items())
+
+
+def test_query(monkeypatch, capsys, run_folder, tmp_path):
+    fast = ("--num_samples=6", "--steps=2")
+    out = tmp_path / "half"
+    call(monkeypatch, "query.py", run_folder, "--data=digits", "--num=3", "--hide=right", *fast,
+         "--out", out)  # fmt: skip
+    assert str(out / "query.png") in capsys.readouterr().out
+    with Image.open(out / "query.png") as picture:
+        assert min(picture.size) > 300
+    found = json.loads((out / "query.json").read_text())
+    assert len(found["images"]) == 3
+    assert len(found["images"][0]["sites"]["a/0"]["mean"]) == len(FIELDS)
+    given = tmp_path / "given.json"
+    action = found["images"][0]["sites"]["a/0"]["mean"]
+    given.write_text(json.dumps({"a/0": action}))
+    call(monkeypatch, "query.py", run_folder, "--given", given, "--num=2", *fast,
+         "--out", tmp_path / "part")  # fmt: skip
+    assert "within a tolerance" in capsys.readouterr().out
+
+
+def test_query_says_what_is_wrong(monkeypatch, capsys, run_folder, tmp_path):
+    def wrong(*args):
+        return refused(monkeypatch, capsys, "query.py", run_folder, *args, "--out", tmp_path / "x")
+
+    assert "A mask needs images" in wrong("--hide=left")
+    assert "no.json" in wrong("--given", tmp_path / "no.json")
+    for text, sentence in (
+        ('{"a/9": [0]}', "no site 'a/9'"),
+        ("[1]", "must hold sites"),
+        ('{"a/0": "x"}', "a/0 must be a list of numbers"),
+        ("{", "is not JSON"),
+    ):
+        (tmp_path / "given.json").write_text(text)
+        assert sentence in wrong("--given", tmp_path / "given.json")
+    assert "exists already" in refused(
+        monkeypatch, capsys, "query.py", run_folder, "--out", tmp_path
+    )
+    assert not (tmp_path / "x").exists()

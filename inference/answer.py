@@ -1,0 +1,214 @@
+"""What follows from a query: weighted samples of every site, and how far to trust them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pyro.ops.stats import effective_sample_size, fit_generalized_pareto
+from torch import Tensor
+
+from pyro_rnp import ParseTree
+
+Method = Literal["guide", "importance", "svi", "nuts"]
+ENOUGH = 10.0
+"""Effective samples below which an answer is not to be trusted."""
+HEAVY = 0.7
+"""Shape of the weights' tail above which likewise."""
+MIXED = 1.05
+"""r-hat above which chains have not mixed."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What follows from what was given, for N images: S weighted samples of each.
+
+    Samples have shape (S, N, ...); those of several chains follow each other.
+    """
+
+    method: Method
+    tree: ParseTree
+    """Trees of S * N images, all N of the first sample first."""
+    weights: Float[Tensor, "s n"]
+    """What each sample counts; they add up to 1 over the samples of an image."""
+    log_weights: Float[Tensor, "s n"] | None
+    """log p(sample, what is given) - log q(sample) of samples of a proposal q, in nats: the
+    guide, or the normal that was fitted. None where nothing was random."""
+    log_evidence: Float[Tensor, "n"]
+    """log p(what is given), in nats, from those weights."""
+    log_evidence_error: Float[Tensor, "n"]
+    """Its standard error, in nats."""
+    effective_samples: Float[Tensor, "n"]
+    """1 / sum of squared weights; for nuts the smallest of all numbers of u. For method guide,
+    whose samples are not weighted, what the weights would leave of them."""
+    pareto_k: Float[Tensor, "n"]
+    """Shape of the tail of the weights (Vehtari et al., 2024): above 0.7 neither they nor the
+    errors that come of them are to be trusted. 0 of nuts, and of svi, whose weights are bounded."""
+    r_hat: dict[str, Float[Tensor, "n"]]
+    """Split r-hat of each random site, the largest of its numbers; of nuts alone."""
+    chains: int
+    notes: tuple[str, ...]
+    """What one should know before trusting it, a sentence each."""
+
+    @property
+    def trusted(self) -> Bool[Tensor, "n"]:
+        """Whether there are enough effective samples, light tails, and chains that have mixed."""
+        mixed = torch.ones_like(self.effective_samples, dtype=torch.bool)
+        for values in self.r_hat.values():
+            mixed &= values <= MIXED
+        return mixed & (self.effective_samples >= ENOUGH) & (self.pareto_k <= HEAVY)
+
+    @cached_property
+    def samples(self) -> dict[str, Tensor]:
+        """Every site's samples by name, (S, N, ...), the canvas among them."""
+        s, n = self.weights.shape
+        return {name: value.unflatten(0, (s, n)) for name, value in self.tree.sites().items()}
+
+    @property
+    def canvas(self) -> Float[Tensor, "s n c h w"]:
+        """The image before noise."""
+        return self.samples["canvas"]
+
+    def mean(self, name: str) -> Tensor:
+        """A site's posterior mean, (N, ...)."""
+        return self._expected(self.samples[name])
+
+    def variance(self, name: str) -> Tensor:
+        """A site's posterior variance, number by number, (N, ...)."""
+        return self._expected((self.samples[name] - self.mean(name)).square())
+
+    def covariance(self, name: str) -> Float[Tensor, "n d d"]:
+        """The posterior covariance of a site's numbers, flattened."""
+        apart = (self.samples[name] - self.mean(name)).flatten(2)
+        return self._expected(apart.unsqueeze(-1) * apart.unsqueeze(-2))
+
+    def error(self, name: str) -> Tensor:
+        """Standard error of the mean, (N, ...).
+
+        For method guide it has, besides, how far weighting the samples would move the mean.
+        """
+        mean = self.mean(name)
+        error = self._error(self.samples[name], mean)
+        return error if self.method != "guide" else error.hypot(self._weighed().mean(name) - mean)
+
+    def covariance_error(self, name: str) -> Float[Tensor, "n d d"]:
+        """Standard error of the covariance, likewise."""
+        apart, covariance = (self.samples[name] - self.mean(name)).flatten(2), self.covariance(name)
+        error = self._error(apart.unsqueeze(-1) * apart.unsqueeze(-2), covariance)
+        if self.method != "guide":
+            return error
+        return error.hypot(self._weighed().covariance(name) - covariance)
+
+    def drawn(self, num: int, name: str = "canvas", seed: int = 0) -> Tensor:
+        """Samples of a site that count alike, (num, N, ...): drawn anew by weight."""
+        generator = torch.Generator().manual_seed(seed)
+        rows = self.weights.T.cpu().multinomial(num, True, generator=generator)
+        values = self.samples[name]
+        return torch.stack([values[row.to(values.device), i] for i, row in enumerate(rows)], 1)
+
+    def parts(self, depth: int = 1) -> Float[Tensor, "n chances h w"]:
+        """For each pixel the probability that a part made it, and, last, that none did.
+
+        A part's chance is its share of the pixel's ink; ink above 1 counts as 1. Averaged over
+        samples and colours.
+
+        Args:
+            depth: 1 for parts, 2 for sub-parts, numbered through all parts.
+        """
+        found: Any = 0.0
+        for weights, tree in zip(self.weights, self.tree.split(self.weights.shape[1]), strict=True):
+            shares = tree.contributions(depth).mean(2).clamp(min=0)
+            ink = shares.sum(1, keepdim=True)
+            made = shares / ink.clamp(min=1)
+            every = torch.cat([made, 1 - ink.clamp(max=1)], 1)
+            found = found + every * weights.view(-1, 1, 1, 1)
+        return found
+
+    def to_dict(self, image: int) -> dict[str, Any]:
+        """One image's answer as JSON types: evidence, trust, means and deviations by site."""
+        found: dict[str, Any] = {
+            "log_evidence": float(self.log_evidence[image]),
+            "log_evidence_error": float(self.log_evidence_error[image]),
+            "effective_samples": float(self.effective_samples[image]),
+            "pareto_k": float(self.pareto_k[image]),
+            "trusted": bool(self.trusted[image]),
+            "r_hat": {name: float(value[image]) for name, value in self.r_hat.items()},
+            "sites": {},
+        }
+        for name in self.samples.keys() - {"canvas"}:
+            mean, deviation = self.mean(name)[image], self.variance(name)[image].sqrt()
+            found["sites"][name] = {"mean": mean.tolist(), "std": deviation.tolist()}
+        return found
+
+    def to_arviz(self) -> Any:
+        """The samples as ArviZ's `InferenceData`, under the sites' names.
+
+        Chains as NUTS ran them; of other methods, one chain of samples drawn anew by weight.
+
+        Raises:
+            ModuleNotFoundError: if ArviZ is not installed.
+        """
+        import arviz
+
+        posterior = {}
+        for name, values in self.samples.items():
+            kept = values if self.method == "nuts" else self.drawn(len(values), name)
+            posterior[name] = kept.unflatten(0, (self.chains, -1)).cpu().numpy()
+        return arviz.from_dict(posterior=posterior, attrs={"method": self.method})
+
+    def _weigh(self, values: Tensor) -> Tensor:
+        return values * self.weights.view(*self.weights.shape, *[1] * (values.ndim - 2))
+
+    def _expected(self, values: Tensor) -> Tensor:
+        return self._weigh(values).sum(0)
+
+    def _error(self, values: Tensor, mean: Tensor) -> Tensor:
+        if self.method == "nuts":
+            enough = effective_sample_size(values.unflatten(0, (self.chains, -1)), 0, 1)
+            still = (values == values[:1]).all(0)  # as what was given, of which r-hat knows nothing
+            error = (self._expected((values - mean).square()) / enough).sqrt()
+            return torch.where(still, 0.0, error)
+        return self._weigh(values - mean).square().sum(0).sqrt()
+
+    def _weighed(self) -> Answer:
+        """The same samples with the weights that the guide's own answer leaves out."""
+        if self.log_weights is None:
+            return self
+        return replace(self, weights=self.log_weights.softmax(0))
+
+
+def weighted(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weights (S, N), the log of their mean before, its standard error, and effective samples."""
+    s = len(log_weights)
+    weights = log_weights.softmax(0)
+    evidence = log_weights.logsumexp(0) - math.log(s)
+    error = (s * weights - 1).square().sum(0).div(s * max(s - 1, 1)).sqrt()
+    return weights, evidence, error, 1 / weights.square().sum(0)
+
+
+def tail(log_weights: Tensor) -> float:
+    """Pareto's k of the largest weights of one image; 0 where all are alike."""
+    most = math.ceil(min(0.2 * len(log_weights), 3 * math.sqrt(len(log_weights))))
+    ordered = (log_weights.double() - log_weights.max()).sort().values
+    if most < 5 or float(ordered[0]) > -1e-3:
+        return 0.0
+    beyond = (ordered[-most:].exp() - ordered[-most - 1].exp()).clamp(min=1e-300)
+    return float(fit_generalized_pareto(beyond)[0])
+
+
+def mixing(r_hat: dict[str, Tensor], diverged: int, num: int) -> list[str]:
+    found = []
+    if diverged:
+        found.append(f"{diverged} of {num} transitions diverged: the answer may miss a part.")
+    worst = torch.stack(list(r_hat.values())).amax(0)
+    apart = int((~(worst <= MIXED)).sum())
+    if apart:
+        found.append(
+            f"{apart} of {len(worst)} answers are not to be trusted: chains disagree, with r-hat "
+            f"up to {float(worst.max()):.2f} (above {MIXED}); take more samples or warm-up."
+        )
+    return found

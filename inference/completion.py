@@ -1,0 +1,71 @@
+"""How well hidden pixels are told from those that are seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from inference.answer import Method
+from inference.posterior import query
+from pyro_rnp import RNP
+
+
+def nearest(
+    images: Float[Tensor, "n c h w"],
+    seen: Bool[Tensor, "h w"],
+    among: Float[Tensor, "m c h w"],
+) -> Float[Tensor, "n c h w"]:
+    """For each image the one of others that is nearest to it where it is seen."""
+    mine, theirs = (x[:, :, seen].flatten(1) for x in (images, among))
+    return among[torch.cdist(mine, theirs).argmin(1)]
+
+
+def completion(
+    rnp: RNP,
+    images: Float[Tensor, "n c h w"],
+    seen: Bool[Tensor, "h w"],
+    among: Float[Tensor, "m c h w"],
+    methods: Sequence[Method] = ("guide", "importance", "svi"),
+    batch_size: int = 64,
+    **options: Any,
+) -> dict[str, dict[str, float]]:
+    """Squared errors of the hidden pixels, by method.
+
+    Each completes an image by its posterior mean. Beside them `nearest`, the image of `among`
+    that is nearest where it is seen, and `blank`, no ink.
+
+    Args:
+        options: of `inference.posterior.query`.
+
+    Returns:
+        By method, `sse`: squared error summed over an image's hidden pixels, its mean over
+        images; `sse_error`: the standard error of that mean; `trusted`: the share of answers that
+        say they are to be trusted; `seconds`: time an image.
+    """
+    hidden = ~seen
+    found = {
+        "blank": _scores((images * 0)[:, :, hidden], images[:, :, hidden]),
+        "nearest": _scores(nearest(images, seen, among)[:, :, hidden], images[:, :, hidden]),
+    }
+    for method in methods:
+        start, expected, trusted = time.perf_counter(), [], []
+        for batch in images.split(batch_size):
+            answer = query(rnp, batch, mask=seen, method=method, **options)
+            expected.append(answer.mean("canvas").cpu())
+            trusted.append(answer.trusted.cpu())
+        scores = _scores(torch.cat(expected)[:, :, hidden], images[:, :, hidden])
+        scores["trusted"] = float(torch.cat(trusted).float().mean())
+        scores["seconds"] = (time.perf_counter() - start) / len(images)
+        found[method] = scores
+    return found
+
+
+def _scores(guessed: Tensor, true: Tensor) -> dict[str, float]:
+    errors = (guessed - true).square().flatten(1).sum(1)
+    deviation = float(errors.std()) if len(errors) > 1 else float("nan")
+    return {"sse": float(errors.mean()), "sse_error": deviation / len(errors) ** 0.5}

@@ -1,0 +1,224 @@
+"""A model, conditioned on what is given, as a density of one vector u for each image.
+
+u holds all that is random and not given, in coordinates in which it is a standard normal before
+anything is known, as far as priors are normal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer.reparam.reparam import Reparam
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import (
+    Independent,
+    Normal,
+    Transform,
+    TransformedDistribution,
+    biject_to,
+    constraints,
+)
+
+from inference.given import Known
+from inference.objectives import latent
+from pyro_rnp import RNP, ParseTree
+
+AT_ONCE = 1000
+"""Images that are run together."""
+
+
+@contextmanager
+def at_rest(rnp: RNP) -> Iterator[None]:
+    """Evaluation mode, parameters that take no gradients, and Pyro's store as it was."""
+    training, learning = rnp.training, [p for p in rnp.parameters() if p.requires_grad]
+    rnp.eval().requires_grad_(False)
+    try:
+        with pyro.get_param_store().scope():
+            yield
+    finally:
+        rnp.train(training)
+        for p in learning:
+            p.requires_grad_(True)
+
+
+class Seen(Reparam):
+    """Observe some pixels alone."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask
+
+    def apply(self, msg: Any) -> Any:
+        fn = msg["fn"]
+        if not (isinstance(fn, Independent) and fn.reinterpreted_batch_ndims == 3):
+            raise ValueError("A mask needs a likelihood in which pixels are independent.")
+        pixels: Any = fn.base_dist
+        return {**msg, "fn": pixels.mask(self.mask).to_event(3)}
+
+
+class Drawn(Reparam):
+    """A random site at the place u in coordinates in which its prior is standard.
+
+    Where the prior is a normal, whatever it is transformed to, u is a standard normal, whatever
+    stands above (the non-centred form); else u is the value without its bounds.
+    """
+
+    def __init__(self, u: Tensor) -> None:
+        self.u = u
+
+    def apply(self, msg: Any) -> Any:
+        fn, value = msg["fn"], self.u
+        normal, transforms = _standard(fn)
+        if normal is None:
+            (transform,) = transforms
+            value = transform(self.u)
+            density = fn.log_prob(value) + transform.log_abs_det_jacobian(self.u, value)
+        else:
+            density = dist.Normal(0.0, 1.0).log_prob(self.u).sum(-1)
+            value = normal.loc + normal.scale * value
+            for transform in transforms:
+                value = transform(value)
+        return {"fn": dist.Delta(value, density, 1), "value": value, "is_observed": True}
+
+
+def _standard(fn: Any) -> tuple[Any, list[Transform]]:
+    """A normal and what transforms it to `fn`; or None and what makes `fn` of unbounded numbers."""
+    found: Any = fn
+    transforms: list[Transform] = []
+    while not isinstance(found, Normal):
+        if isinstance(found, TransformedDistribution):
+            transforms = [*found.transforms, *transforms]
+        elif not isinstance(found, Independent):
+            return None, [biject_to(fn.support)]
+        found = found.base_dist
+    return found, transforms
+
+
+def _place(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The u of a value, and log |d value / d u|: what undoes `Drawn`."""
+    normal, transforms = _standard(fn)
+    u = value
+    for transform in reversed(transforms):
+        u = transform.inv(u)
+    if normal is None:
+        return u, transforms[0].log_abs_det_jacobian(u, value)
+    u = (u - normal.loc) / normal.scale
+    return u, dist.Normal(0.0, 1.0).log_prob(u).sum(-1) - fn.log_prob(value)
+
+
+class Target:
+    """The model, conditioned on what is known, as a density of u."""
+
+    def __init__(self, rnp: RNP, known: Known) -> None:
+        self.rnp, self.known = rnp, known
+        drawn = latent(poutine.trace(self._model(1)).get_trace())
+        self.sizes = {name: site["value"].shape[-1] for name, site in drawn.items()}
+        self.size = sum(self.sizes.values())
+
+    def _model(self, copies: int, u: Tensor | None = None) -> Any:
+        """A Pyro model of all that is known, several times over; with u, nothing is random."""
+        known = self.known.repeat(copies)
+        sites: dict[str, Reparam] = {"x": Seen(known.seen)}
+        if u is not None:
+            sites |= {name: Drawn(own) for name, own in self.apart(u).items()}
+        conditioned = poutine.condition(self.rnp.model, data=known.hard)
+        shown = poutine.reparam(conditioned, config=sites)
+
+        def model() -> ParseTree:
+            met: Any = poutine.trace(shown).get_trace(known.images).nodes
+            with pyro.plate("given", len(known.images), dim=-1):
+                for name, (value, tolerance) in known.soft.items():
+                    around = dist.Normal(met[name]["value"], tolerance).to_event(1)
+                    pyro.sample(f"{name}/given", around, obs=value)
+            return met["_RETURN"]["value"]
+
+        return poutine.block(model, hide_types=["param"])
+
+    def model(self) -> None:
+        """The same as a Pyro model with one random site, u, (N, D), of no density of its own."""
+        with pyro.plate("asked", len(self.known.images), dim=-1):
+            u = pyro.sample("u", dist.ImproperUniform(constraints.real_vector, (), (self.size,)))
+        self._model(1, u)()
+
+    def apart(self, u: Tensor) -> dict[str, Tensor]:
+        """The share of u that each random site has."""
+        return dict(zip(self.sizes, u.split(list(self.sizes.values()), -1), strict=True))
+
+    def log_joint(self, u: Tensor) -> tuple[Tensor, ParseTree]:
+        """Log p(u, what is known), (copies * N,), in nats, and the trees."""
+        model = self._model(len(u) // len(self.known.images), u)
+        trace: Any = poutine.trace(model).get_trace()
+        return _total(trace, len(u)), trace.nodes["_RETURN"]["value"]
+
+    def at(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, ParseTree]:
+        """At values of the random sites: u, log |d values / d u|, log p(values, ...), the trees."""
+        n = len(next(iter(values.values())))
+        model = poutine.condition(self._model(n // len(self.known.images)), data=dict(values))
+        trace: Any = poutine.trace(model).get_trace()
+        places = [_place(trace.nodes[name]["fn"], values[name]) for name in self.sizes]
+        log_det = torch.stack([log_det for _, log_det in places]).sum(0)
+        tree = trace.nodes["_RETURN"]["value"]
+        return torch.cat([u for u, _ in places], -1), log_det, _total(trace, n), tree
+
+    def visit(self, u: Tensor) -> tuple[Tensor, ParseTree]:
+        """`log_joint` of samples, (S, N, D), a few at a time: (S, N), and S * N trees."""
+        pieces = [self.log_joint(some.flatten(0, 1)) for some in u.split(self._at_once())]
+        log_p = torch.cat([value for value, _ in pieces]).unflatten(0, u.shape[:2])
+        return log_p, ParseTree.join([tree for _, tree in pieces])
+
+    def _at_once(self) -> int:
+        return max(1, AT_ONCE // len(self.known.images))
+
+    def propose(self, num: int) -> tuple[Tensor, Tensor]:
+        """Samples of the guide, or, where no pixel is seen, of the prior, and log q of each."""
+        blind = not self.known.seen.any()
+        images = self.known.images if blind else self.filled()
+        drawn, densities = [], []
+        for k in torch.arange(num).split(self._at_once()):
+            if blind:
+                trace = poutine.trace(self._model(len(k))).get_trace()
+            else:
+                guide = poutine.condition(self.rnp.guide, data=self.known.repeat(len(k)).hard)
+                trace = poutine.trace(guide).get_trace(images.repeat(len(k), 1, 1, 1))
+            values = {name: trace.nodes[name]["value"] for name in self.sizes}
+            u, log_det, _, _ = self.at(values)
+            log_q = sum(trace.nodes[name]["fn"].log_prob(values[name]) for name in self.sizes)
+            drawn.append(u.view(len(k), -1, self.size))
+            densities.append((log_q + log_det).view(len(k), -1))
+        return torch.cat(drawn), torch.cat(densities)
+
+    def filled(self, rounds: int = 20) -> Tensor:
+        """Images whose hidden pixels are what the model expects there.
+
+        A guide that has only seen whole images is asked again about what it said of the image
+        before, from blank on (Rezende et al., 2014); of all rounds the most probable counts.
+        """
+        known, model = self.known, self.rnp.model
+        if known.seen.all():
+            return known.images
+        images = best = known.images
+        most: Tensor | None = None
+        guide = poutine.condition(self.rnp.guide, data=known.hard)
+        for _ in range(rounds):
+            guided = latent(poutine.trace(guide).get_trace(images))
+            _, _, fits, tree = self.at({name: site["value"] for name, site in guided.items()})
+            better = fits > (-math.inf if most is None else most)
+            most = fits if most is None else torch.maximum(fits, most)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            expected = model.likelihood(tree.canvas).mean.clamp(0, 1)
+            images = torch.where(known.seen, known.images, expected)
+        return best
+
+
+def _total(trace: poutine.Trace, n: int) -> Tensor:
+    """The log-probability of all sites together, (N,)."""
+    trace.compute_log_prob(lambda _, site: not site_is_subsample(site))
+    rows = [site["log_prob"] for site in trace.nodes.values() if "log_prob" in site]
+    return sum((row.expand(n) for row in rows), torch.zeros(n, device=rows[0].device))

@@ -1,0 +1,315 @@
+"""Queries: every method against brute force, what conditioning must give back, what is refused."""
+
+import math
+import re
+from copy import deepcopy
+from functools import cache
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.distributions import MultivariateNormal
+from pyro.infer import SVI, TraceMeanField_ELBO
+from torch.distributions import Normal
+
+from inference.given import is_random, sites
+from inference.posterior import query
+from pyro_rnp import RNP
+from pyro_rnp.affine import codomain
+from tests.conftest import tiny
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+LEFT = (torch.arange(8) < 4).expand(8, 8)
+
+
+@cache
+def trained(**changes):
+    """A tiny model that has learned to draw spots, so that its posteriors are as real ones are."""
+    torch.manual_seed(3)
+    rnp = RNP(tiny(**{"program_size": 2, "sigma": 0.2, "steps": (2, 1), **changes}))
+    centres, place = 1.5 + 4 * torch.rand(256, 2, 1, 1), torch.arange(8.0)
+    far = (place - centres[:, :1]).square() + (place.view(8, 1) - centres[:, 1:]).square()
+    spots = (-far / 3).exp().view(256, 1, 8, 8)
+    svi = SVI(rnp.model, rnp.guide, pyro.optim.Adam({"lr": 1e-2}), TraceMeanField_ELBO())
+    for step in range(150):
+        svi.step(spots[step % 4 :: 4])
+    pyro.clear_param_store()
+    return rnp.eval()
+
+
+class Truth:
+    """Posterior and evidence of one image, by a million samples of the prior."""
+
+    @torch.no_grad()
+    def __init__(self, rnp, image, mask, given, tolerances, particles=1_000_000, at_once=50_000):
+        self.values, weights = {}, []
+        hard = {n: v.expand(at_once, -1) for n, v in given.items() if n not in tolerances}
+        model = pyro.condition(rnp.model, data=hard)
+        for _ in range(particles // at_once):
+            nodes = poutine.trace(model).get_trace(None, at_once).nodes
+            log_p = torch.zeros(at_once, dtype=torch.double)
+            if image is not None:
+                pixels = Normal(nodes["canvas"]["value"], rnp.config.sigma).log_prob(image)
+                log_p += (pixels * mask).sum((1, 2, 3))
+            for name, value in given.items():
+                if name in hard:
+                    log_p += nodes[name]["fn"].log_prob(hard[name])
+                else:
+                    around = Normal(nodes[name]["value"], tolerances[name])
+                    log_p += around.log_prob(value).sum(-1)
+            weights.append(log_p)
+            for name in (*sites(rnp.config), "canvas"):
+                self.values.setdefault(name, []).append(nodes[name]["value"].flatten(1))
+        log_weights = torch.cat(weights)
+        self.w = log_weights.softmax(0)
+        self.evidence = log_weights.logsumexp(0) - math.log(particles)
+        self.evidence_error = (particles * self.w - 1).square().sum().sqrt() / particles
+        assert 1 / self.w.square().sum() > 500, "brute force itself must be trustworthy"
+
+    def mean(self, name):
+        """The posterior mean and its standard error."""
+        x = torch.cat(self.values[name])
+        mean = self.w @ x.double()
+        return mean, (self.w.square() @ (x - mean).double().square()).sqrt()
+
+    def covariance(self, name):
+        """The posterior covariance and its standard error."""
+        x = torch.cat(self.values[name]).double()
+        apart, d = x - self.w @ x, x.shape[1]
+        covariance = torch.empty(d, d).double()
+        errors = torch.empty(d, d).double()
+        for i in range(d):
+            products = apart[:, i : i + 1] * apart
+            covariance[i] = self.w @ products
+            errors[i] = (self.w.square() @ (products - covariance[i]).square()).sqrt()
+        return covariance, errors
+
+
+class Known(torch.nn.Module):
+    """A guide that is nearly right about one image: a little too broad."""
+
+    def __init__(self, truth):
+        super().__init__()
+        self.loc, covariance = truth.mean("z")[0].float(), truth.covariance("z")[0].float()
+        self.tril = torch.linalg.cholesky(1.5 * covariance)
+
+    def posterior(self, images):
+        loc = self.loc.expand(len(images), -1)
+        return MultivariateNormal(loc, scale_tril=self.tril)
+
+
+CASES = {
+    "an image": ({}, True, None, ()),
+    "half an image": ({}, True, LEFT, ()),
+    "a part that is determined": ({}, False, None, ("a/0",)),
+    "half an image and a part": ({"stochastic": "actions"}, True, LEFT, ("a/0", "z/1")),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def asked(request, unchecked):
+    changes, pictured, mask, names = CASES[request.param]
+    rnp = trained(**changes)
+    torch.manual_seed(1)
+    true = rnp.sample(1).map(torch.Tensor.detach)
+    image = (true.canvas + 0.05 * torch.randn_like(true.canvas)).clamp(0, 1) if pictured else None
+    given = {name: true.sites()[name] for name in names}
+    box, tolerance = codomain(rnp.config), 0.1
+    ranges = {"z": torch.tensor(2.0), "a": box.upper_bound - box.lower_bound}
+    tolerances = {n: tolerance * ranges[n[0]] for n in names if not is_random(rnp.config, n)}
+    seen = torch.ones(8, 8) if mask is None else mask.float()
+    truth = Truth(rnp, image, seen, given, tolerances)
+    rnp = deepcopy(rnp)
+    rnp.guide.top = Known(truth)
+    return rnp, {"images": image, "mask": mask, "given": given, "tolerance": tolerance}, truth
+
+
+@pytest.mark.parametrize("method", ["guide", "importance", "svi", "nuts"])
+def test_every_method_agrees_with_brute_force(method, asked):
+    rnp, known, truth = asked
+    if method == "guide" and known["given"]:
+        pytest.skip("the guide does not look at parts")
+    num = {"guide": 10_000, "importance": 10_000, "svi": 4_000, "nuts": 200}[method]
+    answer = query(rnp, **known, method=method, num_samples=num, warmup=40, progress=False)
+    if not answer.trusted.all():  # a guide that does not look at parts may miss them, and says so
+        assert (method, bool(known["given"])) == ("importance", True)
+        assert "not to be trusted" in answer.notes[-1]
+        return
+
+    def agree(found, error, wanted, wanted_error, what):
+        room = 5 * (error.double().square() + wanted_error.square()).sqrt() + 1e-5
+        assert ((found.double() - wanted).abs() <= room).all(), what
+
+    agree(
+        answer.log_evidence,
+        answer.log_evidence_error,
+        truth.evidence,
+        truth.evidence_error,
+        "evidence",
+    )
+    for name in sites(rnp.config):
+        mean = answer.mean(name)[0], answer.error(name)[0]
+        agree(*mean, *truth.mean(name), f"mean of {name}")
+        covariance = answer.covariance(name)[0], answer.covariance_error(name)[0]
+        agree(*covariance, *truth.covariance(name), f"covariance of {name}")
+
+
+@pytest.mark.parametrize("method", ["guide", "importance", "svi", "nuts"])
+@pytest.mark.parametrize("stochastic", ["none", "both"])
+def test_given_everything_it_gives_that_back(method, stochastic):
+    rnp = trained(stochastic=stochastic)
+    tree = rnp.sample(3)
+    given = {n: v for n, v in tree.sites().items() if n in sites(rnp.config)}
+    random = {n: v for n, v in given.items() if is_random(rnp.config, n)}
+    answer = query(rnp, given=random, method=method)
+    for name, value in tree.sites().items():
+        assert torch.equal(answer.samples[name][0], value), name
+    assert answer.samples["z"].shape[0] == 1, "there is nothing to draw"
+    assert answer.trusted.all()
+
+
+@pytest.mark.parametrize("stochastic", ["none", "both"])
+def test_given_nothing_it_gives_the_prior(stochastic):
+    rnp = trained(stochastic=stochastic)
+    answer = query(rnp, method="importance", num_samples=2000, num_images=2)
+    torch.testing.assert_close(answer.log_evidence, torch.zeros(2), rtol=0, atol=1e-3)
+    assert (answer.effective_samples > 1999).all()
+    prior = rnp.sample(4000).sites()
+    for name in ("z", "a/0", "z/1"):
+        error = prior[name].var(0) * (1 / 2000 + 1 / 4000)
+        assert ((answer.mean(name) - prior[name].mean(0)).abs() < 5 * error.sqrt() + 1e-6).all()
+    assert "query on the prior" in answer.notes[0]
+
+
+def test_a_mask_that_hides_everything_is_a_query_on_the_prior(images):
+    answer = query(RNP(tiny()), images, mask=torch.zeros(8, 8), method="guide")
+    assert "query on the prior" in answer.notes[0]
+
+
+def test_what_is_hidden_does_not_matter(images):
+    rnp = trained()
+    answers = [
+        query(rnp, shown, mask=LEFT, num_samples=20, steps=5)
+        for shown in (images, torch.where(LEFT, images, torch.rand_like(images)))
+    ]
+    assert torch.equal(answers[0].canvas, answers[1].canvas)
+    assert torch.equal(answers[0].log_evidence, answers[1].log_evidence)
+
+
+def test_what_is_given_is_held():
+    rnp = trained(stochastic="actions")
+    tree = rnp.sample(4)
+    given = {"a/0": tree[0].action, "z/1": tree[1].program}
+    answer = query(rnp, given=given, tolerance=0.01, num_samples=50, steps=300)
+    assert (answer.samples["a/0"] == given["a/0"]).all(), "what is random exactly"
+    assert ((answer.mean("z/1") - given["z/1"]).abs() < 0.1).all(), "the rest nearly"
+    (note,) = [note for note in answer.notes if "tolerance" in note]
+    assert note.startswith("z/1: determined")
+    assert "a/0" not in note
+
+
+def test_the_guide_says_what_it_does_not_look_at(images):
+    rnp = trained(stochastic="actions")
+    answer = query(rnp, images, given={"a/0": rnp.sample(4)[0].action}, method="guide")
+    assert any("has not looked at a/0" in note for note in answer.notes)
+    with pytest.raises(ValueError, match=r"cannot hold z/1, which this model determines"):
+        query(rnp, images, given={"z/1": torch.zeros(2)}, method="guide")
+
+
+def test_the_chance_that_a_part_made_a_pixel(images):
+    rnp = trained()
+    answer = query(rnp, images, num_samples=6, steps=2, method="guide")
+    for depth, parts in ((1, 2), (2, 2)):
+        chances = answer.parts(depth)
+        assert chances.shape == (4, parts + 1, 8, 8)
+        torch.testing.assert_close(chances.sum(1), torch.ones(4, 8, 8))
+        assert chances.min() >= 0
+    ink = answer.canvas.clamp(max=1).mean(0).squeeze(1)
+    torch.testing.assert_close(1 - answer.parts(1)[:, -1], ink, rtol=1e-4, atol=1e-4)
+
+
+def test_a_query_leaves_everything_as_it_was(images):
+    rnp = deepcopy(trained()).train()
+    rnp.model.prior.requires_grad_(False)
+    pyro.param("mine", torch.ones(1))
+    before = {name: p.clone() for name, p in rnp.named_parameters()}
+    learning = [p.requires_grad for p in rnp.parameters()]
+    state = torch.get_rng_state()
+    query(rnp, images, num_samples=20, steps=3)
+    assert torch.equal(state, torch.get_rng_state())
+    assert rnp.training
+    assert [p.requires_grad for p in rnp.parameters()] == learning
+    assert list(pyro.get_param_store().keys()) == ["mine"]
+    for name, p in rnp.named_parameters():
+        assert torch.equal(p, before[name])
+
+
+def test_the_same_seed_gives_the_same_answer_and_another_another(images):
+    rnp = trained()
+    found = [query(rnp, images, num_samples=5, steps=3, seed=seed).canvas for seed in (1, 1, 2)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_an_answer_that_is_not_to_be_trusted_says_so(images):
+    rnp = trained()  # which has never seen what these images hold
+    answer = query(rnp, images, method="importance", num_samples=50)
+    poor = int((~answer.trusted).sum())
+    assert poor
+    assert answer.notes[-1].startswith(f"{poor} of 4 answers are not to be trusted")
+    answer = query(rnp, images, method="nuts", num_samples=16, warmup=2, steps=2)
+    assert not answer.trusted.all()
+    assert any("r-hat" in note for note in answer.notes)
+
+
+def test_arviz_takes_the_samples(images):
+    arviz = pytest.importorskip("arviz")
+    rnp = trained()
+    answer = query(rnp, images, method="nuts", num_samples=12, warmup=2, steps=2, chains=3)
+    data = answer.to_arviz()
+    assert data.posterior["z"].shape == (3, 4, 4, 2)
+    assert data.posterior["canvas"].shape == (3, 4, 4, 1, 8, 8)
+    assert isinstance(data, arviz.InferenceData)
+    weighted = query(rnp, images, method="importance", num_samples=30)
+    drawn = weighted.to_arviz().posterior["z"].values[0]
+    for n in range(4):
+        kept = {tuple(row) for row in weighted.samples["z"][:, n].tolist()}
+        assert {tuple(row) for row in torch.tensor(drawn[:, n]).tolist()} <= kept
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            {"given": {"z/7": torch.zeros(2)}},
+            r"no site 'z/7'; the closest is 'z/.*There are z, a/0",
+        ),
+        ({"given": {"z/0": torch.zeros(3)}}, r"z/0 is a program.*\(2,\) or \(N, 2\), got \(3,\)"),
+        ({"given": {"a/0": torch.zeros(2)}}, r"a/0 is an action \(scale_x.*\(6,\) or \(N, 6\)"),
+        ({"given": {"a/0": torch.ones(6)}}, r"a/0: scale_x must lie in \[0.233, 0.435\] \(part si"),
+        ({"given": {"z/0": torch.full((2,), 3.0)}}, r"z/0: .*lie in \[-1, 1\], got 3"),
+        ({"given": {"z": torch.full((2,), math.nan)}}, "z must be finite"),
+        ({"given": {"z": torch.zeros(3, 2)}}, "z is given for 3 images, but there are 4"),
+        ({"mask": torch.zeros(3, 3)}, r"mask must have shape \(8, 8\), \(4, 8, 8\) or .* \(3, 3\)"),
+        ({"mask": torch.full((8, 8), 0.5)}, "mask must be True"),
+        ({"mask": (torch.arange(4) > 0).view(4, 1, 1).expand(4, 8, 8)}, "hides all of image 0"),
+        ({"method": "hmc"}, "method must be one of guide, importance, svi, nuts, got 'hmc'"),
+        ({"num_samples": 0}, "num_samples must be at least 1"),
+        ({"method": "nuts", "num_samples": 8}, "num_samples of 16 or more"),
+        ({"tolerance": 0.0}, "tolerance must be positive"),
+        ({"num_images": 3}, "num_images is 3, but there are 4 images"),
+    ],
+)
+def test_bad_input_gets_one_sentence(wrong, sentence, images):
+    with pytest.raises(ValueError, match=sentence) as error:
+        query(trained(), images, **wrong)
+    assert "\n" not in str(error.value)
+    assert re.search(r"[.]$", str(error.value))
+
+
+def test_a_point_has_no_density_to_weigh_with(images):
+    rnp = RNP(tiny(guide="map"))
+    with pytest.raises(ValueError, match=r"map.*svi or nuts"):
+        query(rnp, images, method="importance")
+    query(rnp, images, method="svi", steps=2, num_samples=3)
