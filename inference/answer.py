@@ -169,6 +169,7 @@ class Answer:
     def _error(self, values: Tensor, mean: Tensor) -> Tensor:
         if self.method == "nuts":
             enough = effective_sample_size(values.unflatten(0, (self.chains, -1)), 0, 1)
+            enough = enough.where(enough.isfinite(), 1.0)  # a chain that stands still says little
             still = (values == values[:1]).all(0)  # as what was given, of which r-hat knows nothing
             error = (self._expected((values - mean).square()) / enough).sqrt()
             return torch.where(still, 0.0, error)
