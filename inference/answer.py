@@ -202,6 +202,7 @@ def tail(log_weights: Tensor) -> float:
 
 
 def mixing(r_hat: dict[str, Tensor], diverged: int, num: int) -> list[str]:
+    """What to say of chains that diverged or have not mixed, a sentence each."""
     found = []
     if diverged:
         found.append(f"{diverged} of {num} transitions diverged: the answer may miss a part.")

@@ -38,10 +38,6 @@ class Parts:
     def __len__(self) -> int:
         return len(self.programs)
 
-    def __getitem__(self, index: Int[Tensor, "k"]) -> tuple[Tensor, Tensor]:
-        """Programs and canvases of some."""
-        return self.programs[index], self.canvases[index]
-
     def place(self, index: int) -> Place:
         """Where a part was found."""
         image, i = divmod(index, len(self.paths))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -24,7 +26,7 @@ range of its numbers."""
 
 
 def sites(config: RNPConfig) -> dict[str, tuple[Literal["z", "a"], int]]:
-    """The sites that a query may give, with kind and depth, in the model's order."""
+    """The sites that a query may give, with kind and depth; parts before sub-parts."""
     found: dict[str, tuple[Literal["z", "a"], int]] = {"z": ("z", 0)}
     for depth in range(1, config.depth + 1):
         for path in product(*(range(n) for n in config.steps[:depth])):
@@ -37,6 +39,28 @@ def is_random(config: RNPConfig, name: str) -> bool:
     """Whether a site is drawn; else what runs above it determines it."""
     kind, depth = sites(config)[name]
     return depth == 0 or config.random(kind, depth)
+
+
+def read_sites(path: Path) -> dict[str, Tensor]:
+    """Sites and their values from a JSON file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: in one sentence, if it does not hold sites and lists of numbers.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f'{path} must hold sites and their numbers, {{"a/0": [...]}}.')
+    values = {}
+    for name, value in found.items():
+        try:
+            values[name] = torch.tensor(value, dtype=torch.float)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"{path}: {name} must be a list of numbers.") from None
+    return values
 
 
 def hiding(side: Side, size: int) -> Bool[Tensor, "{size} {size}"]:

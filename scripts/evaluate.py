@@ -6,8 +6,10 @@ from typing import Literal
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from inference.cli import add_data_root, parser, run
+from inference.completion import completion
 from inference.data import DataName, load_data
 from inference.evaluation import evaluate
+from inference.given import Side, hiding
 from pyro_rnp import load
 from pyro_rnp.checkpoint import load_config
 
@@ -29,14 +31,26 @@ def main() -> None:
     arguments.add_argument(
         "--num", type=PositiveInt | None, help="score the first so many images; by default all"
     )
+    arguments.add_argument(
+        "--hide",
+        type=Side | None,
+        help="hide this half and add the squared error of its pixels (completion), as the guide, "
+        "importance and svi fill it in, and of the nearest training image; takes half a second "
+        "an image, so choose --num",
+    )
     add_data_root(arguments)
     args = arguments.parse_args()
     trained_on = load_config(args.run)[1].get("training", {})
     root = args.data_root or trained_on.get("data_root")
     name, binarize = trained_on.get("data", "digits"), trained_on.get("binarize", False)
-    images = getattr(load_data(args.data or name, root, binarize), args.split)[: args.num]
-    scores = evaluate(load(args.run), images, seed=args.seed, particles=args.particles)
-    print(json.dumps({f"{args.split}_{k}": v for k, v in scores.items()}, indent=2))
+    splits, rnp = load_data(args.data or name, root, binarize), load(args.run)
+    images = getattr(splits, args.split)[: args.num]
+    scores = evaluate(rnp, images, seed=args.seed, particles=args.particles)
+    found: dict = {f"{args.split}_{k}": v for k, v in scores.items()}
+    if args.hide is not None:
+        seen, train = hiding(args.hide, rnp.config.image_size), splits.train.images
+        found["completion"] = completion(rnp, images.images, seen, train, seed=args.seed)
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Ask a trained model what follows from pixels or parts that are given."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from inference.answer import Method
 from inference.cli import add_data_root, parser, run
 from inference.data import DataName, load_data
 from inference.figures import answer_figure
-from inference.given import Side, hiding
+from inference.given import Side, hiding, read_sites
 from inference.images import read_image
 from inference.outputs import new_folder, unused, write_json
 from inference.posterior import query
@@ -38,19 +37,28 @@ def main() -> None:
     arguments.add_argument("--hide", type=Side | None, help="half that is not seen")
     arguments.add_argument("--mask", type=str | None, help="image file: white where it is seen")
     arguments.add_argument("--given", type=str | None, help="JSON file: sites to lists of numbers")
-    arguments.add_argument("--method", type=Method, default="svi", help="see inference.posterior")
+    arguments.add_argument(
+        "--method",
+        type=Method,
+        default="svi",
+        help="guide: its own samples; "
+        "importance: the same, weighted; svi: a fit for each image, weighted; nuts: chains",
+    )
     arguments.add_argument("--num_samples", type=PositiveInt, default=200, help="of each image")
     arguments.add_argument("--steps", type=PositiveInt, default=200, help="of svi")
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     arguments.add_argument("--out", type=str, default="answers", help="folder to make")
     args = arguments.parse_args()
+    if (args.images and args.data is not None) or (args.mask is not None and args.hide is not None):
+        raise ValueError("Give --images or --data, and --mask or --hide, not both.")
     unused(args.out)
     rnp, images, mask = load(args.run), None, None
     if args.images:
         images = torch.stack([read_image(Path(name), rnp.config) for name in args.images])
     elif args.data is not None:
-        root = args.data_root or load_config(args.run)[1].get("training", {}).get("data_root")
-        images = load_data(args.data, root).test[: args.num].images
+        trained_on = load_config(args.run)[1].get("training", {})
+        root, binarize = trained_on.get("data_root"), trained_on.get("binarize", False)
+        images = load_data(args.data, args.data_root or root, binarize).test[: args.num].images
     if args.mask is not None:
         mask = read_image(Path(args.mask), rnp.config).mean(0) >= 0.5
     elif args.hide is not None:
@@ -73,23 +81,6 @@ def main() -> None:
     rows = [answer.to_dict(i) for i in range(len(answer.log_evidence))]
     write_json(out / "query.json", {"notes": answer.notes, "method": answer.method, "images": rows})
     print(*answer.notes, f"{out / 'query.png'}, {out / 'query.json'}", sep="\n")
-
-
-def read_sites(path: Path) -> dict[str, torch.Tensor]:
-    """Sites and their values from a JSON file."""
-    try:
-        found = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise ValueError(f'{path} must hold sites and their numbers, {{"a/0": [...]}}.')
-    values = {}
-    for name, value in found.items():
-        try:
-            values[name] = torch.tensor(value, dtype=torch.float)
-        except (TypeError, ValueError, RuntimeError):
-            raise ValueError(f"{path}: {name} must be a list of numbers.") from None
-    return values
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ def test_its_python_runs():
     assert type(space["mine"].model.prior).__name__ == "LaplacePrior"
     assert type(space["mine"].guide.top).__name__ == "LinearGuide"
     assert space["mine_loss"] < 1e6
+    assert space["half"].mean("canvas").shape == (4, 1, 28, 28)
+    assert space["half"].parts(depth=1).shape == (4, 5, 28, 28)
+    assert space["held"].samples["a/1"].shape == (200, 4, 6)
     for piece in ("class LaplacePrior", "class LinearGuide"):
         text = blocks[1][blocks[1].index(piece) :].split("\n@")[0].split("\n\n\n")[0]
         lines = [line for line in text.splitlines() if line.strip()]

@@ -192,6 +192,15 @@ def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
     assert all(p.read_bytes() == data for p, data in kept.items())
 
 
+def test_evaluate_completes_a_half(monkeypatch, capsys, run_folder):
+    call(monkeypatch, "evaluate.py", run_folder, "--num=2", "--hide=left")
+    found = json.loads(capsys.readouterr().out)["completion"]
+    images = load_data("digits").test[:2].images
+    blank = images[..., :14].square().sum().item() / 2
+    assert found["blank"]["sse"] == pytest.approx(blank)
+    assert found.keys() == {"blank", "nearest", "guide", "importance", "svi"}
+
+
 def test_query(monkeypatch, capsys, run_folder, tmp_path):
     fast = ("--num_samples=6", "--steps=2")
     out = tmp_path / "half"
@@ -216,6 +225,8 @@ def test_query_says_what_is_wrong(monkeypatch, capsys, run_folder, tmp_path):
         return refused(monkeypatch, capsys, "query.py", run_folder, *args, "--out", tmp_path / "x")
 
     assert "A mask needs images" in wrong("--hide=left")
+    assert "not both" in wrong("--images=a.png", "--data=digits")
+    assert "not both" in wrong("--mask=a.png", "--hide=left", "--data=digits")
     assert "no.json" in wrong("--given", tmp_path / "no.json")
     for text, sentence in (
         ('{"a/9": [0]}', "no site 'a/9'"),
