@@ -18,7 +18,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from inference.allocator import keep_large_blocks
-from inference.flat import FlatVAE
 from inference.literal import LiteralRecursion
 from pyro_rnp import RNP, RNPConfig
 
@@ -34,7 +33,7 @@ class Subject:
 
     name: str
     config: RNPConfig
-    kind: Literal["rnp", "literal", "flat", "encoder"] = "rnp"
+    kind: Literal["rnp", "literal", "encoder"] = "rnp"
     recompute_levels: int = 0
 
     @property
@@ -53,7 +52,7 @@ def subjects(presets: Sequence[str]) -> list[Subject]:
     return [
         Subject("literal port", paper, "literal"),
         *(Subject(name, RNPConfig.preset(name)) for name in presets),
-        Subject("flat VAE", paper, "flat"),
+        Subject("flat VAE", replace(paper, program="flat")),
         Subject("encoder alone", paper, "encoder"),
     ]
 
@@ -84,23 +83,21 @@ def ready(subject: Subject, task: Task, batch_size: int) -> Callable[[], object]
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     c = subject.config
-    model: nn.Module = FlatVAE(c) if subject.kind == "flat" else RNP(c)
-    if isinstance(model, RNP):
-        model.model.recursion.recompute_levels = subject.recompute_levels
-        if subject.kind == "literal":
-            literal = LiteralRecursion(model.model.recursion)
-            model.model.recursion = literal  # type: ignore[assignment]
+    model = RNP(c)
+    model.model.recursion.recompute_levels = subject.recompute_levels
+    if subject.kind == "literal":
+        model.model.recursion = LiteralRecursion(model.model.recursion)
     model.to(device)
     images = torch.rand(batch_size, c.channels, c.image_size, c.image_size, device=device)
-    elbo = TraceMeanField_ELBO()(model.model, model.guide)  # type: ignore
-    trained: nn.Module = model.guide if subject.kind == "encoder" else model  # type: ignore
+    elbo = TraceMeanField_ELBO()(model.model, model.guide)
+    trained: nn.Module = model.guide if subject.kind == "encoder" else model
     optimiser = torch.optim.Adam(trained.parameters(), lr=1e-3, fused=True)
 
     def train() -> None:
         keep_large_blocks(subject.recompute_levels == 0)
         optimiser.zero_grad()
         if subject.kind == "encoder":
-            loss = model.guide.posterior(images).rsample().square().sum()  # type: ignore
+            loss = model.guide.posterior(images).rsample().square().sum()
         else:
             loss = elbo(images)
         (loss / batch_size).backward()
@@ -109,12 +106,12 @@ def ready(subject: Subject, task: Task, batch_size: int) -> Callable[[], object]
     @torch.no_grad()
     def parse() -> object:
         if subject.kind == "encoder":
-            return model.guide.posterior(images).mean  # type: ignore
-        return model.parse(images)  # type: ignore
+            return model.guide.posterior(images).mean
+        return model.parse(images)
 
     @torch.no_grad()
     def sample() -> object:
-        return model.sample(batch_size)  # type: ignore
+        return model.sample(batch_size)
 
     if (subject.kind, task) == ("encoder", "sample"):
         raise ValueError("An encoder alone draws no samples.")

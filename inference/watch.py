@@ -58,13 +58,15 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
     """
     posterior, prior = rnp.guide.posterior(images), rnp.model.prior()
     kl = float(site_kl(posterior, prior.expand(posterior.batch_shape), posterior.sample()).mean())
-    shares = rnp.guide.parse(images, sample=False).contributions(1)  # (N, parts, C, H, W)
     found = {}
     if kl < MIN_KL:
         found["kl"] = (
             f"the KL is below {MIN_KL:g} nats: programs do not depend on the image; a smaller "
             "--kl_weight or --model.sigma may help"
         )
+    if not rnp.config.depth:
+        return found
+    shares = rnp.guide.parse(images, sample=False).contributions(1)  # (N, parts, C, H, W)
     ink = shares.sum((-3, -2, -1))
     used = (ink / ink.sum(1, keepdim=True).clamp(min=1e-12)).amax(0)
     for part, share in enumerate(used.tolist()):

@@ -15,15 +15,14 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_rnp import likelihoods, lower_guides  # noqa: F401 (they put their names down)
+from pyro_rnp import flat, likelihoods, lower_guides, recursion  # noqa: F401 (they put their names down)
 from pyro_rnp.affine import warp
 from pyro_rnp.checks import check_images
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.guides import Guide
 from pyro_rnp.levels import RandomSites, Run, Scales
 from pyro_rnp.params import register
-from pyro_rnp.recursion import Recursion
-from pyro_rnp.registry import LIKELIHOODS, PRIORS
+from pyro_rnp.registry import LIKELIHOODS, PRIORS, PROGRAMS
 from pyro_rnp.tree import ParseTree
 
 
@@ -42,7 +41,7 @@ class Model(nn.Module):
         self.config = config
         self.prior = PRIORS.make(config.prior, config)
         self.scales = Scales(config)
-        self.recursion = Recursion(config)
+        self.recursion = PROGRAMS.make(config.program, config)
         self.likelihood = LIKELIHOODS.make(config.likelihood, config)
         self.sharing = False
         self.shared: Run | None = None

@@ -12,6 +12,7 @@ from pyro_rnp.affine import bounded, glimpse
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.hypernet import Hypernetwork, State
 from pyro_rnp.painting import Painter
+from pyro_rnp.registry import PROGRAMS
 from pyro_rnp.tree import ParseTree, Path
 
 
@@ -44,6 +45,7 @@ class Sites:
         return h_state
 
 
+@PROGRAMS.add("recursive")
 class Recursion(nn.Module):
     """Runs top-level programs, and all that they call, into a `ParseTree`; no randomness here."""
 
@@ -78,6 +80,17 @@ class Recursion(nn.Module):
         """
         sites = Sites(self.config) if sites is None else sites
         return self._run(z, self.config.depth, [()], sites, target)
+
+    def run_level(self, programs: Float[Tensor, "n z"], level: int) -> ParseTree:
+        """Run programs as those of parts, at a level below K: canvases in a part's own frame.
+
+        Raises:
+            ValueError: if there is no such level.
+        """
+        depth = self.config.depth - level
+        if not 0 <= depth < self.config.depth:
+            raise ValueError(f"level must lie in [1, {self.config.depth}], got {level}.")
+        return self._run(programs, level, [(0,) * depth], Sites(self.config), None)
 
     def _run(
         self,
