@@ -96,7 +96,7 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     """The configuration that the command line of `scripts/train.py` asks for.
 
     A field that no flag gives comes from `--config`, else from the run folder to resume, else
-    from the preset.
+    (of the model) from the one to start from, else from the preset.
 
     Raises:
         jsonargparse.ArgumentError: if the command line is not valid.
@@ -119,6 +119,8 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     args = _short(sys.argv[1:] if args is None else args)
     given = arguments.parse_args(args)
     model, defaults = RNPConfig.preset(given.preset), {}
+    if given.start is not None:
+        model, _ = load_config(given.start)
     if given.resume is not None:
         model, notes = load_config(given.resume)
         defaults = notes.get("training", {})

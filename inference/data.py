@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inference.strokes import strokes
+from pyro_rnp.checkpoint import load_config
 
 SIZE = 28
-DataName = Literal["digits", "mnist", "fashion", "omniglot", "strokes"]
+DataName = Literal["digits", "mnist", "fashion", "omniglot", "omniglot-new", "strokes"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,23 @@ class Splits:
     validation: ImageSet
     test: ImageSet
 
+    def of(self, classes: Sequence[int]) -> Splits:
+        """The images of some classes.
+
+        Raises:
+            ValueError: if one of them has no image in a split.
+        """
+        wanted, chosen = torch.tensor(classes), []
+        for split in (self.train, self.validation, self.test):
+            there = torch.isin(wanted, split.labels)
+            if not there.all():
+                raise ValueError(
+                    f"Class {int(wanted[~there][0])} is not in every split; classes go from "
+                    f"{int(split.labels.min())} to {int(split.labels.max())}."
+                )
+            chosen.append(split[torch.isin(split.labels, wanted).nonzero()[:, 0]])
+        return Splits(*chosen)
+
 
 def load_data(name: str, root: str | Path | None = None, binarize: bool = False) -> Splits:
     """A data set by name; the splits are the same at every call.
@@ -57,6 +75,7 @@ def load_data(name: str, root: str | Path | None = None, binarize: bool = False)
     | digits | 1,257 / 180 / 360 | scikit-learn's 8x8 handwritten digits, brought to 28x28 |
     | mnist, fashion | 55,000 / 5,000 / 10,000 | torchvision |
     | omniglot | 17,352 / 1,928 / 13,180 | torchvision or npz; test: characters never trained on |
+    | omniglot-new | 9,885 / 659 / 2,636 | the characters of omniglot's test split, by drawing |
     | strokes | 8,000 / 1,000 / 1,000 | made here, with the true part of each pixel |
 
     Args:
@@ -83,6 +102,26 @@ def load_data(name: str, root: str | Path | None = None, binarize: bool = False)
             replace(s, images=torch.bernoulli(s.images, generator=generator))
             for s in (splits.train, splits.validation, splits.test)
         )
+    )
+
+
+def data_of(run: str | Path, name: str | None = None, root: str | None = None) -> Splits:
+    """The data set that a run folder's model was trained on, binarized if it was there.
+
+    It has all classes, whether the model was trained on them or not.
+
+    Args:
+        name: another data set instead.
+        root: where it is now, if not where it was.
+
+    Raises:
+        FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config` and `load_data`.
+    """
+    notes = load_config(run)[1].get("training", {})
+    return load_data(
+        name or notes.get("data", "digits"),
+        root or notes.get("data_root"),
+        notes.get("binarize", False),
     )
 
 
@@ -124,6 +163,12 @@ def _omniglot(root: Path) -> Splits:
     return Splits(background[drawing < 18], background[drawing >= 18], source(root, False))
 
 
+def _omniglot_new(root: Path) -> Splits:
+    characters = _omniglot(root).test
+    drawing = torch.arange(len(characters)) % 20
+    return Splits(characters[drawing < 15], characters[drawing == 15], characters[drawing > 15])
+
+
 def _omniglot_npz(root: Path, background: bool) -> ImageSet:
     path = root / "omniglot-npz" / f"omniglot_{'background' if background else 'evaluation'}.npz"
     try:
@@ -133,7 +178,7 @@ def _omniglot_npz(root: Path, background: bool) -> ImageSet:
         raise FileNotFoundError(f"{path} does not exist; Omniglot needs both npz files.") from None
     except Exception as error:  # a zip cut short fails in many ways
         raise ValueError(f"{path} is damaged: {error}.") from error
-    return ImageSet(_shrink(ink), torch.arange(len(ink)) // 20)
+    return ImageSet(shrink(ink), torch.arange(len(ink)) // 20)
 
 
 def _omniglot_torchvision(root: Path, background: bool) -> ImageSet:
@@ -146,10 +191,11 @@ def _omniglot_torchvision(root: Path, background: bool) -> ImageSet:
     ]
     order = sorted(range(len(names)), key=names.__getitem__)
     ink = torch.from_numpy(np.stack([np.asarray(made[i][0]) == 0 for i in order])).unsqueeze(1)
-    return ImageSet(_shrink(ink), torch.arange(len(ink)) // 20)
+    return ImageSet(shrink(ink), torch.arange(len(ink)) // 20)
 
 
-def _shrink(ink: Tensor) -> Tensor:
+def shrink(ink: Tensor) -> Tensor:
+    """Drawings of any size, (N, C, H, W), ink True, as floats at 28x28: the mean of each area."""
     chunks = [F.interpolate(c.float(), size=SIZE, mode="area") for c in ink.split(2000)]
     return torch.cat(chunks).clamp(0, 1)
 
@@ -184,5 +230,6 @@ DATASETS: dict[str, Callable[[Path], Splits]] = {
     "mnist": _torchvision("MNIST"),
     "fashion": _torchvision("FashionMNIST"),
     "omniglot": _omniglot,
+    "omniglot-new": _omniglot_new,
     "strokes": _strokes,
 }

@@ -19,7 +19,9 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from inference.classes import SameClass
 from pyro_rnp import RNP
+from pyro_rnp.priors import Types
 from pyro_rnp.registry import Registry, within
 
 OBJECTIVES: Registry[ELBO] = Registry("objective")
@@ -82,7 +84,7 @@ class FreeBitsELBO(TraceMeanField_ELBO):
                 continue
             if site["is_observed"]:
                 loss = loss - site["log_prob_sum"]
-            elif name != "images":
+            elif not site_is_subsample(site):
                 found = guide_trace.nodes[name]
                 kl = site_kl(found["fn"], site["fn"], found["value"])
                 loss = loss + site["scale"] * len(kl) * kl.mean().clamp(min=self.nats)
@@ -114,8 +116,8 @@ class RenyiELBO(Trace_ELBO):
         ((model_trace, guide_trace),) = self._get_traces(model, guide, args, kwargs)
         weights: Any = 0.0  # (particles, N)
         for sign, trace in ((1, model_trace), (-1, guide_trace)):
-            for name, site in trace.nodes.items():
-                if site["type"] == "sample" and name != "images":
+            for site in trace.nodes.values():
+                if site["type"] == "sample" and not site_is_subsample(site):
                     weights = weights + sign * site["log_prob"]
         power = 1 - self.alpha
         bound = ((power * weights).logsumexp(0) - math.log(self.num_particles)) / power
@@ -134,10 +136,17 @@ class _Weigh(Messenger):
             msg["scale"] = msg["scale"] * self.weight
 
 
-def loss(objective: ELBO, rnp: RNP, images: Tensor, kl_weight: float = 1.0) -> Tensor:
-    """The objective's loss for a batch, in nats, with its KL terms counted `kl_weight` times."""
-    model: Any = rnp.model
-    guide: Any = rnp.guide
+def loss(
+    objective: ELBO, rnp: RNP, images: Tensor, kl_weight: float = 1.0, drawings: int = 1
+) -> Tensor:
+    """The objective's loss for a batch, in nats, with its KL terms counted `kl_weight` times.
+
+    Args:
+        drawings: how many images of a class follow each other, see `inference.classes`.
+    """
+    program = rnp if drawings == 1 else SameClass(rnp, drawings)
+    model: Any = program.model
+    guide: Any = program.guide
     if kl_weight != 1:
         model, guide = _Weigh(kl_weight)(model), _Weigh(kl_weight)(guide)
     with rnp.model.one_run():
@@ -147,18 +156,27 @@ def loss(objective: ELBO, rnp: RNP, images: Tensor, kl_weight: float = 1.0) -> T
 
 
 @torch.no_grad()
-def check(objective: ELBO, rnp: RNP, images: Tensor) -> None:
+def check(objective: ELBO, rnp: RNP, images: Tensor, drawings: int = 1) -> None:
     """Raise unless an objective fits a model and its guide, as one run on some images shows.
+
+    Args:
+        drawings: how many images of a class follow each other.
 
     Raises:
         ValueError: if model and guide do not draw the same sites, if one of them cannot be
-            reparametrised, if the guide is a point and the prior is learned, or if the objective
+            reparametrised, if the guide is a point and the prior is learned, if the objective
             needs model and guide to draw in the same order (the condition of
-            `TraceMeanField_ELBO`) and they do not.
+            `TraceMeanField_ELBO`) and they do not, or if only one of prior and `drawings` is
+            for classes.
     """
+    program = rnp if drawings == 1 else SameClass(rnp, drawings)
+    if drawings == 1 and isinstance(rnp.model.prior, Types):
+        raise ValueError("--prior types learns what classes share: give --drawings 2 or more.")
+    if drawings > 1 and (type(objective) is not Trace_ELBO or objective.num_particles > 1):
+        raise ValueError("--drawings needs --elbo Trace_ELBO, with one particle.")
     with pyro.validation_enabled(False), torch.random.fork_rng():
-        guide = poutine.trace(rnp.guide).get_trace(images)
-        model = poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
+        guide = poutine.trace(program.guide).get_trace(images)
+        model = poutine.trace(poutine.replay(program.model, trace=guide)).get_trace(images)
     drawn, wanted = latent(guide), latent(model)
     if drawn.keys() != wanted.keys():
         odd = ", ".join(sorted(drawn.keys() ^ wanted.keys()))

@@ -19,6 +19,8 @@ class TrainConfig:
     data: DataName = "digits"
     """What to learn: scikit-learn's digits (embedded), MNIST, Fashion-MNIST, Omniglot, or made
     characters with known parts."""
+    classes: list[int] | None = None
+    """Classes (digits, garments, characters) to keep in every split; by default all."""
     data_root: str | None = None
     """Folder laid out as torchvision does it (MNIST/raw/...); by default ./data."""
     preset: Literal["fast", "mnist", "fashion", "omniglot"] = "fast"
@@ -46,6 +48,9 @@ class TrainConfig:
     depth_growth: float = 0.0
     """Share of training in which depth grows: one level at first, then one more at each of equal
     parts of it. A level that is not run yet is drawn by its parents' own decodings."""
+    drawings: int = 1
+    """Images of a class that a batch holds side by side, so that --prior types learns what they
+    share; batch_size must be a multiple. The objective is then Trace_ELBO."""
     binarize: bool = False
     """Make each pixel 0 or 1, once for all, 1 with the pixel's intensity as probability: what
     --likelihood bernoulli needs."""
@@ -53,6 +58,10 @@ class TrainConfig:
     """Seed of the weights, the data order and the posterior samples."""
     out: str | None = None
     """Run folder to make; None is runs/<data>-<preset>-<date and time>."""
+    start: str | None = None
+    """Run folder whose configuration and weights to begin with."""
+    learn: Literal["all", "guide"] = "all"
+    """What learns: all, or the guide alone, as when a model that stays meets other images."""
     resume: str | None = None
     """Run folder to go on with, under its own configuration;
     --epochs or --minutes extend it."""
@@ -91,10 +100,17 @@ class TrainConfig:
         for name in ("warmup", "recompute_levels"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.drawings < 1 or self.batch_size % self.drawings:
+            raise ValueError(
+                f"drawings must be at least 1 and divide batch_size ({self.batch_size}), got "
+                f"{self.drawings}."
+            )
         OBJECTIVES.make(self.elbo)
         for name in ("kl_warmup", "depth_growth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
+        if self.classes is not None and not self.classes:
+            raise ValueError("classes must name one or more classes.")
         if self.out is not None and self.resume is not None:
             raise ValueError("out and resume exclude each other; a run goes on in its own folder.")
         if self.epochs is not None and self.minutes is not None:

@@ -40,7 +40,7 @@ from inference.resume import CHECKPOINT, PREVIOUS, Checkpoints, Damaged, newest,
 from inference.settings import TrainConfig
 from inference.watch import Watch
 from pyro_rnp import RNP, save
-from pyro_rnp.checkpoint import load_config, save_config
+from pyro_rnp.checkpoint import WEIGHTS, load_config, load_weights, save_config
 
 LOG = "log.txt"
 NOT_KEPT = ("model", "out", "resume")
@@ -102,6 +102,7 @@ class Training(lightning.LightningModule):
             shuffle=True,
             seed=self.config.seed,
             done=self.batches_seen,
+            drawings=self.config.drawings,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
         )
@@ -112,7 +113,8 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
         with pyro.validation_enabled(False):
-            found = loss(self.objective, self.rnp, batch, self.kl_weight) / len(batch)
+            found = loss(self.objective, self.rnp, batch, self.kl_weight, self.config.drawings)
+            found = found / len(batch)
         self.loss = found.detach()
         self.log("loss", self.loss, prog_bar=True)
         if self.batches_seen % LOOK_EVERY == 0:
@@ -135,7 +137,8 @@ class Training(lightning.LightningModule):
         self.log("seconds", self.timer.time_elapsed(), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.rnp.parameters(), lr=self.config.learning_rate, fused=True)
+        learning = [p for p in self.rnp.parameters() if p.requires_grad]
+        return torch.optim.Adam(learning, lr=self.config.learning_rate, fused=True)
 
     def on_train_start(self) -> None:
         self.skips.to(self.device)
@@ -239,9 +242,7 @@ class Training(lightning.LightningModule):
         checkpoint["watch"] = self.watch.state_dict()
 
     def _images_per_batch(self) -> int:
-        return self.trainer.world_size * min(
-            self.config.batch_size, len(self.splits.train) // self.trainer.world_size
-        )
+        return self.trainer.world_size * self.train_dataloader().sampler.size  # type: ignore
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches_seen = checkpoint["batches_seen"]
@@ -360,14 +361,20 @@ def train(config: TrainConfig) -> Path | None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks(config.recompute_levels == 0)
     splits = load_data(config.data, config.data_root, config.binarize)
+    if config.classes is not None:
+        splits = splits.of(config.classes)
     folder = _folder(config)
     checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     notes = {"training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}}
     with listening() as stop:
         rnp = RNP(config.model)
+        if config.start is not None and config.resume is None:
+            load_weights(rnp, Path(config.start) / WEIGHTS)
+        rnp.model.requires_grad_(config.learn == "all")
         rnp.check(splits.train.images)
-        check(OBJECTIVES.make(config.elbo), rnp, splits.train.images[:2])
+        some = splits.train.images[: 2 * config.drawings]
+        check(OBJECTIVES.make(config.elbo), rnp, some, config.drawings)
         module = Training(rnp, config, splits, Timer(config.duration), folder, stop, notes)
         module.sentence = sentence
         try:

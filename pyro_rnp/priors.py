@@ -52,6 +52,45 @@ class StudentT(StandardNormal):
         return dist.StudentT(torch.full_like(self.loc, self.df), self.loc).to_event(1)
 
 
+@PRIORS.add("types")
+class Types(StandardNormal):
+    """z^K ~ Normal(0, I), and images of one class are alike: z = type + token.
+
+    In each number a share of the variance, learned, is the type's, which all images of a class
+    have in common; the rest is each image's own. Of single images this is the standard normal:
+    the shares are learned where training is told which images are of one class (`--drawings`).
+    """
+
+    def __init__(self, config: RNPConfig) -> None:
+        super().__init__(config)
+        self.logit = nn.Parameter(torch.zeros(config.program_size))
+
+    @property
+    def share(self) -> Tensor:
+        """The type's share of the variance, (|z|,), each between 0 and 1."""
+        return self.logit.sigmoid()
+
+    def types(self) -> Distribution:
+        """p(type), before anything is known."""
+        return dist.Normal(self.loc, self.share.sqrt()).to_event(1)
+
+    def of_type(self, type: Tensor) -> Distribution:
+        """p(z | type) of an image, for types (..., |z|)."""
+        return dist.Normal(type, (-self.logit).sigmoid().sqrt()).to_event(1)
+
+    def type_given(self, z: Tensor) -> Distribution:
+        """p(type | z) for the programs of several images of each class, (..., images, |z|)."""
+        token = (-self.logit).sigmoid()
+        total = z.shape[-2] * self.share + token
+        loc = self.share / total * z.sum(-2)
+        return dist.Normal(loc, (self.share * token / total).sqrt()).to_event(1)
+
+    def like(self, z: Tensor) -> Distribution:
+        """p(z' | z) of another image of the same class, for programs (..., |z|)."""
+        token = (-self.logit).sigmoid()
+        return dist.Normal(self.share * z, (token * (1 + self.share)).sqrt()).to_event(1)
+
+
 class Mixture(dist.MixtureSameFamily):
     """Pyro's, for components that do not broadcast what they score by themselves."""
 

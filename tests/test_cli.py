@@ -136,3 +136,13 @@ def test_the_recipes_can_be_read(file):
     config = train_config(["--config", str(file)])
     assert config.model == RNPConfig.preset(config.preset)
     assert config.learning_rate == 4e-5
+
+
+def test_starting_from_a_run_takes_its_model_alone(tmp_path):
+    model = RNPConfig.preset("fast", steps=(2, 2))
+    save(RNP(model), tmp_path, {"training": {"data": "strokes", "seed": 4, "preset": "fast"}})
+    config = train_config(["--start", str(tmp_path), "--learn=guide", "--classes=[1,2]"])
+    assert (config.model, config.data, config.seed) == (model, "digits", 0)
+    assert (config.learn, config.classes) == ("guide", [1, 2])
+    with pytest.raises(ValueError, match="classes must name one or more"):
+        train_config(["--classes=[]"])

@@ -128,6 +128,31 @@ def test_omniglot_npz(small_omniglot):
     )
 
 
+def test_new_characters_are_those_of_omniglot_s_test_split(small_omniglot):
+    unseen = load_data("omniglot", small_omniglot).test
+    new = load_data("omniglot-new", small_omniglot)
+    check(new, [30, 2, 8])
+    assert torch.equal(new.train.images[:15], unseen.images[:15])
+    assert torch.equal(new.test.images[-4:], unseen.images[-4:])
+    for split in (new.train, new.validation, new.test):
+        assert split.labels.unique().tolist() == [0, 1]
+
+
+def test_some_classes_alone():
+    whole = load_data("digits")
+    some = whole.of([3, 8])
+    for split, all_of_it in zip(
+        (some.train, some.validation, some.test),
+        (whole.train, whole.validation, whole.test),
+        strict=True,
+    ):
+        chosen = (all_of_it.labels == 3) | (all_of_it.labels == 8)
+        assert torch.equal(split.images, all_of_it.images[chosen])
+        assert torch.equal(split.labels, all_of_it.labels[chosen])
+    with pytest.raises(ValueError, match="Class 12 is not in every split; classes go from 0 to 9"):
+        whole.of([3, 12])
+
+
 def test_an_npz_file_cut_short(small_omniglot):
     path = small_omniglot / "omniglot-npz" / "omniglot_evaluation.npz"
     path.write_bytes(path.read_bytes()[:500])

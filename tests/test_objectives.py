@@ -12,56 +12,18 @@ from torch import nn
 from inference.data import ImageSet
 from inference.evaluation import evaluate, importance_weighted
 from inference.objectives import OBJECTIVES, check, loss
-from pyro_rnp import RNP, ParseTree
+from pyro_rnp import RNP
 from tests.conftest import tiny
+from tests.linear import Z, evidence, exact
 
-N, Z, PIXELS, SIGMA = 3, 3, 16, 0.5
-
-
-class Linear(nn.Module):
-    """The recursion's place, taken by canvas = W z."""
-
-    def __init__(self, config):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(PIXELS, Z) / 2)
-
-    def forward(self, z, sites=None, target=None):
-        return ParseTree(z, (z @ self.weight.T).view(-1, 1, 4, 4))
-
-
-class Affine(nn.Module):
-    """The encoder's place in the guide `full`: loc = A x, and a Cholesky factor that is given."""
-
-    def __init__(self, a, tril):
-        super().__init__()
-        self.a = nn.Parameter(a)
-        inverse = (tril.diagonal() - 1e-4).expm1().log()  # of softplus
-        below = torch.tril_indices(Z, Z, -1)
-        self.rest = nn.Parameter(torch.cat([inverse, tril[below[0], below[1]] / 0.1]))
-
-    def forward(self, images):
-        return torch.cat([images.flatten(1) @ self.a.T, self.rest.expand(len(images), -1)], -1)
+N = 3
 
 
 @pytest.fixture
 def toy():
     """A model in float64 whose guide is the exact posterior, and images of it."""
-    rnp = RNP(tiny(image_size=4, guide="full", sigma=SIGMA, part_weight=0.0)).double()
-    rnp.model.recursion = Linear(rnp.config).double()
-    w = rnp.model.recursion.weight.detach()
-    precision = torch.eye(Z) + w.T @ w / SIGMA**2
-    covariance = precision.inverse()
-    gain = covariance @ w.T / SIGMA**2
-    rnp.guide.top.encoder = Affine(gain, torch.linalg.cholesky(covariance)).double()
-    images = rnp.model.likelihood(rnp.sample(N).canvas.double()).sample()
-    return rnp, images
-
-
-def evidence(rnp, images, weight=None):
-    w = rnp.model.recursion.weight if weight is None else weight
-    covariance = w @ w.T + SIGMA**2 * torch.eye(PIXELS, dtype=w.dtype)
-    zero = torch.zeros(PIXELS, dtype=w.dtype)
-    return dist.MultivariateNormal(zero, covariance).log_prob(images.flatten(1))
+    rnp = exact()
+    return rnp, rnp.model.likelihood(rnp.sample(N).canvas.double()).sample()
 
 
 @pytest.fixture(autouse=True)

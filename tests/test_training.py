@@ -292,3 +292,27 @@ def test_images_that_the_likelihood_cannot_give_are_refused_before_anything_is_m
     with pytest.raises(ValueError, match="--binarize true makes them so"):
         train(config(tmp_path / "run", model=replace(CONFIG, likelihood="bernoulli")))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_guide_learns_alone_from_where_a_run_ended(few, tmp_path):
+    first = train(config(tmp_path / "first"))
+    second = train(config(tmp_path / "second", start=str(first), learn="guide"))
+    before, after = load(first), load(second)
+    for name, value in before.model.state_dict().items():
+        assert torch.equal(after.model.state_dict()[name], value), name
+    moved = [
+        not torch.equal(value, after.guide.state_dict()[name])
+        for name, value in before.guide.state_dict().items()
+    ]
+    assert all(moved)
+    error = [json.loads((f / "metrics.json").read_text())["test_sse"] for f in (first, second)]
+    assert abs(error[0] - error[1]) < 0.5 * error[0], "it went on and did not begin again"
+
+
+def test_some_classes_are_learned_from(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(inference.training.Training, "on_train_start", lambda self: seen.append(
+        self.splits.train.labels.unique().tolist()) or self.skips.to(self.device))  # fmt: skip
+    monkeypatch.setattr(inference.training.Training, "keep", lambda self: None)
+    train(config(tmp_path / "run", classes=[1, 7], batch_size=200))
+    assert seen == [[1, 7]]

@@ -1,0 +1,60 @@
+"""Tell characters apart by one example each, and draw more of one that is given."""
+
+import json
+from pathlib import Path
+
+import torch
+from jsonargparse.typing import PositiveInt
+from tqdm import tqdm
+
+from inference.classes import types
+from inference.cli import parser, run
+from inference.figures import exemplar_figure
+from inference.images import add_images, chosen_images
+from inference.oneshot import classify, exemplars, read_runs
+from inference.outputs import new_file
+from pyro_rnp import load
+
+
+def main() -> None:
+    arguments = parser(
+        "Is it the same character? One-shot classification, and new exemplars of given drawings.",
+        "The model must have learned what drawings of a character share: train.py --prior types "
+        "--drawings 4 --elbo Trace_ELBO. With --runs, Omniglot's 20 runs of 20-way classification: "
+        "accuracy as JSON. With --images or --data, a picture: each drawing, and beside it new "
+        "ones of its character.",
+    )
+    arguments.add_argument("run", type=str, help="run folder of a trained model")
+    arguments.add_argument("--runs", type=str | None, help="Omniglot's all_runs.zip")
+    add_images(arguments)
+    arguments.add_argument(
+        "--num_samples", type=PositiveInt, default=100, help="of each drawing's program"
+    )
+    arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+    arguments.add_argument("--out", type=str, default="exemplars.png", help="picture to make")
+    args = arguments.parse_args()
+    rnp = load(args.run)
+    types(rnp)
+    images = chosen_images(args, rnp.config)
+    if args.runs is None and images is None:
+        raise ValueError("There is nothing to tell apart; give --runs, --images or --data.")
+    out = None if images is None else new_file(args.out)
+    if args.runs is not None:
+        right = []
+        for task in tqdm(read_runs(Path(args.runs)), "runs", delay=5):
+            found = classify(rnp, task.tests, task.examples, args.num_samples, args.seed)
+            right.append(float((found.cpu() == task.truth).float().mean()))
+        runs = torch.tensor(right)
+        error = float(runs.std() / len(runs) ** 0.5) if len(runs) > 1 else None
+        print(json.dumps({"accuracy": float(runs.mean()), "error": error, "runs": right}, indent=2))
+    if out is not None:
+        made = [
+            exemplars(rnp, image.unsqueeze(0), 9, args.seed).canvas
+            for image in tqdm(images, "exemplars", delay=5)
+        ]
+        exemplar_figure(images, torch.stack(made), out)
+        print(out)
+
+
+if __name__ == "__main__":
+    run(main)

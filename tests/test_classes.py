@@ -1,0 +1,118 @@
+"""Images of one class: what they share, against Gaussians whose evidence is known."""
+
+import math
+
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO
+from pyro.optim import Adam
+
+from inference.classes import SameClass, types
+from inference.objectives import OBJECTIVES, check, loss
+from pyro_rnp import RNP
+from tests.conftest import tiny
+from tests.linear import PIXELS, SIGMA, Z, exact
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def toy():
+    rnp = exact(prior="types").eval()
+    with torch.no_grad():
+        rnp.model.prior.logit.copy_(torch.tensor([-1.0, 0.5, 2.0]))
+    return rnp.requires_grad_(False)
+
+
+def programs(share, each):
+    """The covariance of a class's programs, all numbers of the first image first."""
+    return torch.eye(each * Z) + (torch.ones(each, each) - torch.eye(each)).kron(share.diag())
+
+
+def test_types_and_tokens_make_the_programs(toy):
+    prior = toy.model.prior
+    z, type = torch.randn(5, 4, Z), torch.randn(5, Z)
+    together = prior.types().log_prob(type) + prior.of_type(type.unsqueeze(1)).log_prob(z).sum(1)
+    found = together - prior.type_given(z).log_prob(type)
+    wanted = dist.MultivariateNormal(torch.zeros(4 * Z), programs(prior.share, 4))
+    torch.testing.assert_close(found, wanted.log_prob(z.flatten(1)))
+    pair = dist.MultivariateNormal(torch.zeros(2 * Z), programs(prior.share, 2))
+    found = prior().log_prob(z[:, 0]) + prior.like(z[:, 0]).log_prob(z[:, 1])
+    torch.testing.assert_close(found, pair.log_prob(z[:, :2].flatten(1)))
+
+
+def test_its_weights_are_those_of_the_evidence_of_all_images_of_a_class(toy):
+    each, k = 3, 40_000
+    same, w = SameClass(toy, each), toy.model.recursion.weight
+    images = 0.3 * torch.randn(each, 1, 4, 4)
+    repeated = images.repeat(k, 1, 1, 1)
+    guide = poutine.trace(same.guide).get_trace(repeated)
+    model = poutine.trace(poutine.replay(same.model, trace=guide)).get_trace(repeated)
+    assert guide.nodes["type"]["value"].shape == (k, Z)
+    for trace in (guide, model):
+        trace.compute_log_prob()
+
+    def total(trace):
+        names = [name for name in ("type", "z", "x") if name in trace.nodes]
+        return sum(trace.nodes[name]["log_prob"].view(k, -1).sum(1) for name in names)
+
+    weights = total(model) - total(guide)
+    wide = torch.eye(each).kron(w)
+    covariance = wide @ programs(toy.model.prior.share, each) @ wide.T
+    covariance = covariance + SIGMA**2 * torch.eye(each * PIXELS)
+    wanted = dist.MultivariateNormal(torch.zeros(each * PIXELS), covariance)
+    wanted = wanted.log_prob(images.flatten())
+    found = weights.logsumexp(0) - math.log(k)
+    error = (k * weights.softmax(0) - 1).square().mean().div(k).sqrt()
+    assert error < 0.05
+    assert (found - wanted).abs() < 4 * error
+    bound = -loss(Trace_ELBO(), toy, repeated, drawings=each) / k
+    assert bound < wanted + 4 * weights.std() / math.sqrt(k)
+    assert (bound - weights.mean()).abs() < 6 * weights.std() / math.sqrt(k)
+
+
+def test_it_learns_in_which_numbers_a_class_is_alike(toy):
+    toy.model.prior.requires_grad_(True)
+    with torch.no_grad():
+        toy.model.prior.logit.zero_()
+    z = torch.randn(200, 4, Z)
+    z[..., 0] = z[:, :1, 0]
+    images = toy.model.likelihood(toy.model.recursion(z.flatten(0, 1)).canvas).sample()
+    same = SameClass(toy, 4)
+    svi = SVI(same.model, same.guide, Adam({"lr": 0.1}), Trace_ELBO())
+    for _ in range(60):
+        svi.step(images)
+    share = types(toy).share
+    assert share[0] > 0.6
+    assert share[1:].max() < 0.4
+
+
+def test_images_that_follow_each_other_make_a_class():
+    rnp = RNP(tiny(prior="types"))
+    images = torch.rand(6, 1, 8, 8)
+    tree = SameClass(rnp, 3).model(images)
+    assert tree.canvas.shape == images.shape
+    trace = poutine.trace(SameClass(rnp, 3).model).get_trace(images)
+    torch.testing.assert_close(
+        trace.nodes["z"]["fn"].base_dist.loc, trace.nodes["type"]["value"].repeat_interleave(3, 0)
+    )
+
+
+def test_what_does_not_go_together_is_refused(images):
+    plain, classes = RNP(tiny()), RNP(tiny(prior="types"))
+    images = images.double()
+    with pytest.raises(ValueError, match="prior normal does not know"):
+        check(Trace_ELBO(), plain, images, drawings=2)
+    with pytest.raises(ValueError, match="give --drawings 2 or more"):
+        check(Trace_ELBO(), classes, images)
+    for name in set(OBJECTIVES.pieces) - {"Trace_ELBO"}:
+        with pytest.raises(ValueError, match="--drawings needs --elbo Trace_ELBO"):
+            check(OBJECTIVES.make(name), classes, images, drawings=2)
+    check(Trace_ELBO(), classes, images, drawings=2)
