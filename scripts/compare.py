@@ -3,8 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
@@ -13,6 +11,7 @@ from inference.cli import parser, run, train_config
 from inference.data import load_data
 from inference.evaluation import evaluate
 from inference.outputs import write_json
+from inference.runs import trained
 from pyro_rnp import RNP, load
 
 COLUMNS = {
@@ -59,15 +58,7 @@ def row(line: str, args) -> dict:
     folder = Path(args.out) / (re.sub(r"[^\w.=,:+-]+", "_", line.strip("- ")) or "as-it-is")
     flags = shlex.split(f"{args.flags} {line}")
     config = train_config(flags)
-    if not (folder / "metrics.json").exists():
-        command = [sys.executable, str(Path(__file__).with_name("train.py")), *flags]
-        print(f"{line or 'as it is'}: {folder}", flush=True)
-        new = not folder.exists()
-        command = [*command, "--out"] if new else [*command[:2], "--resume"]
-        subprocess.run([*command, str(folder)], check=False)
-        if not (folder / "metrics.json").exists():
-            raise ValueError(f"The variant {line!r} did not end; what it said is above.")
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = trained(folder, flags, Path(__file__).with_name("train.py"))
     if args.particles and "test_elbo" in metrics:
         scores = folder / f"iw_bound-{args.particles}-{args.num}.json"
         if not scores.exists():

@@ -1,0 +1,29 @@
+"""Runs of `scripts/train.py` by other commands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
+    """The metrics of a run with these flags, which is made or gone on with if it has not ended.
+
+    Args:
+        script: `scripts/train.py`.
+
+    Raises:
+        ValueError: if it does not end.
+    """
+    metrics = folder / "metrics.json"
+    if not metrics.exists():
+        print(f"{' '.join(flags)}: {folder}", flush=True)
+        place = ["--resume", str(folder)] if folder.exists() else [*flags, "--out", str(folder)]
+        subprocess.run([sys.executable, str(script), *place], check=False)
+        if not metrics.exists():
+            raise ValueError(f"The run {folder} did not end; what it said is above.")
+    return json.loads(metrics.read_text())

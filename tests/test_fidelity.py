@@ -1,0 +1,55 @@
+"""Distances of samples from data, where they are known."""
+
+import pytest
+import torch
+
+from inference.data import ImageSet, load_data
+from inference.fidelity import coverage, features, fidelity, frechet, train_classifier
+
+
+def test_the_frechet_distance_of_normals_is_the_formula_s():
+    torch.manual_seed(0)
+    x = torch.randn(4000, 5).double()
+    assert frechet(x, x) == pytest.approx(0, abs=1e-9)
+    shift = torch.tensor([1.0, -2, 0, 0, 0.5]).double()
+    assert frechet(x, x + shift) == pytest.approx(shift.square().sum().item(), rel=1e-6)
+    scales = torch.tensor([2.0, 1, 0.5, 1, 3]).double()
+    turn = torch.linalg.qr(torch.randn(5, 5).double())[0]
+    a, b = x @ turn, (x * scales) @ turn  # standard, and scaled along the same axes
+    wanted = (x.T.cov() + (x * scales).T.cov()).trace()
+    ca, cb = x.T.cov(), (x * scales).T.cov()
+    roots = torch.linalg.eigvals(ca @ cb).real.clamp(min=0).sqrt().sum()
+    apart = (x.mean(0) * (scales - 1)).square().sum()
+    assert frechet(a, b) == pytest.approx((apart + wanted - 2 * roots).item(), rel=1e-6)
+
+
+def test_precision_and_recall():
+    line = torch.arange(10.0).view(-1, 1).double()
+    whole = coverage(line, line)
+    assert (whole.precision, whole.recall) == (1, 1)
+    far = coverage(line, line + 100)
+    assert (far.precision, far.recall) == (0, 0)
+    narrow = coverage(line, 4.5 + 0.01 * line)  # among the data, and of a small part of them
+    assert (narrow.precision, narrow.recall) == (1, 0)
+    with pytest.raises(ValueError, match="more than 3"):
+        coverage(line[:3], line)
+
+
+def test_in_its_features_noise_is_farther_from_digits_than_digits_are():
+    data = load_data("digits").train
+    model = train_classifier(data, epochs=8)
+    again = train_classifier(data[:200], epochs=1)
+    assert not torch.equal(model.last.weight, again.last.weight)
+    right = model(data.images[:300]).argmax(1) == data.labels[:300]
+    assert right.float().mean() > 0.7
+    assert features(model, data.images[:5]).shape == (5, 64)
+    other = fidelity(model, data.images[:400], data.images[400:800])
+    noise = fidelity(model, data.images[:400], torch.rand(400, 1, 28, 28))
+    assert other["frechet"] < 0.2 * noise["frechet"]
+    assert other["precision"] > 0.5 > noise["recall"]
+
+
+def test_classes_need_not_be_numbered_from_zero():
+    data = load_data("digits").train[:64]
+    odd = ImageSet(data.images, data.labels * 7 + 3)
+    assert train_classifier(odd, epochs=1).last.out_features == len(data.labels.unique())
