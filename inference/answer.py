@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -47,7 +47,7 @@ class Answer:
     whose samples are not weighted, what the weights would leave of them."""
     pareto_k: Float[Tensor, "n"]
     """Shape of the tail of the weights (Vehtari et al., 2024): above 0.7 neither they nor the
-    errors that come of them are to be trusted. 0 of nuts, and of svi, whose weights are bounded."""
+    errors that come of them are to be trusted. 0 of nuts."""
     r_hat: dict[str, Float[Tensor, "n"]]
     """Split r-hat of each random site, the largest of its numbers; of nuts alone."""
     chains: int
@@ -75,16 +75,16 @@ class Answer:
 
     def mean(self, name: str) -> Tensor:
         """A site's posterior mean, (N, ...)."""
-        return self._expected(self.samples[name])
+        return self.expectation(self.samples[name])
 
     def variance(self, name: str) -> Tensor:
         """A site's posterior variance, number by number, (N, ...)."""
-        return self._expected((self.samples[name] - self.mean(name)).square())
+        return self.expectation((self.samples[name] - self.mean(name)).square())
 
     def covariance(self, name: str) -> Float[Tensor, "n d d"]:
         """The posterior covariance of a site's numbers, flattened."""
         apart = (self.samples[name] - self.mean(name)).flatten(2)
-        return self._expected(apart.unsqueeze(-1) * apart.unsqueeze(-2))
+        return torch.einsum("sn,sni,snj->nij", self.weights, apart, apart)
 
     def error(self, name: str) -> Tensor:
         """Standard error of the mean, (N, ...).
@@ -129,20 +129,31 @@ class Answer:
         return found
 
     def to_dict(self, image: int) -> dict[str, Any]:
-        """One image's answer as JSON types: evidence, trust, means and deviations by site."""
-        found: dict[str, Any] = {
-            "log_evidence": float(self.log_evidence[image]),
-            "log_evidence_error": float(self.log_evidence_error[image]),
-            "effective_samples": float(self.effective_samples[image]),
-            "pareto_k": float(self.pareto_k[image]),
+        """One image's answer as JSON types: evidence, trust, means and deviations by site.
+
+        What is infinite, as the effective samples where nothing was random, is None.
+        """
+
+        def number(value: Tensor) -> float | None:
+            return float(value) if value.isfinite() else None
+
+        return {
+            "log_evidence": number(self.log_evidence[image]),
+            "log_evidence_error": number(self.log_evidence_error[image]),
+            "effective_samples": number(self.effective_samples[image]),
+            "pareto_k": number(self.pareto_k[image]),
             "trusted": bool(self.trusted[image]),
-            "r_hat": {name: float(value[image]) for name, value in self.r_hat.items()},
-            "sites": {},
+            "r_hat": {name: number(value[image]) for name, value in self.r_hat.items()},
+            "sites": {
+                name: {"mean": mean[image].tolist(), "std": deviation[image].tolist()}
+                for name, (mean, deviation) in self._moments.items()
+            },
         }
-        for name in self.samples.keys() - {"canvas"}:
-            mean, deviation = self.mean(name)[image], self.variance(name)[image].sqrt()
-            found["sites"][name] = {"mean": mean.tolist(), "std": deviation.tolist()}
-        return found
+
+    @cached_property
+    def _moments(self) -> dict[str, tuple[Tensor, Tensor]]:
+        names = [name for name in self.samples if name != "canvas"]
+        return {name: (self.mean(name), self.variance(name).clamp(min=0).sqrt()) for name in names}
 
     def to_arviz(self) -> Any:
         """The samples as ArviZ's `InferenceData`, under the sites' names.
@@ -160,18 +171,19 @@ class Answer:
             posterior[name] = kept.unflatten(0, (self.chains, -1)).cpu().numpy()
         return arviz.from_dict(posterior=posterior, attrs={"method": self.method})
 
+    def expectation(self, values: Tensor) -> Tensor:
+        """The posterior mean of what is computed of each sample, (S, N, ...): (N, ...)."""
+        return self._weigh(values).sum(0)
+
     def _weigh(self, values: Tensor) -> Tensor:
         return values * self.weights.view(*self.weights.shape, *[1] * (values.ndim - 2))
-
-    def _expected(self, values: Tensor) -> Tensor:
-        return self._weigh(values).sum(0)
 
     def _error(self, values: Tensor, mean: Tensor) -> Tensor:
         if self.method == "nuts":
             enough = effective_sample_size(values.unflatten(0, (self.chains, -1)), 0, 1)
             enough = enough.where(enough.isfinite(), 1.0)  # a chain that stands still says little
             still = (values == values[:1]).all(0)  # as what was given, of which r-hat knows nothing
-            error = (self._expected((values - mean).square()) / enough).sqrt()
+            error = (self.expectation((values - mean).square()) / enough).sqrt()
             return torch.where(still, 0.0, error)
         return self._weigh(values - mean).square().sum(0).sqrt()
 
@@ -182,13 +194,46 @@ class Answer:
         return replace(self, weights=self.log_weights.softmax(0))
 
 
-def weighted(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weights (S, N), the log of their mean before, its standard error, and effective samples."""
+class Weighted(NamedTuple):
+    """What weights say, (N,) but for themselves; see `Answer`."""
+
+    weights: Tensor
+    log_evidence: Tensor
+    log_evidence_error: Tensor
+    effective_samples: Tensor
+    pareto_k: Tensor
+
+    def poor(self) -> str:
+        """A sentence on answers that have too few samples or too heavy tails; empty if none."""
+        enough, tails = self.effective_samples, self.pareto_k
+        bad = int((~((enough >= ENOUGH) & (tails <= HEAVY))).sum())
+        if not bad:
+            return ""
+        return (
+            f"{bad} of {len(enough)} answers are not to be trusted: fewer than {ENOUGH:g} "
+            f"effective samples of {len(self.weights)} (the least has {float(enough.min()):.1f}), "
+            f"or weights with a tail of Pareto k above {HEAVY} (the worst has "
+            f"{float(tails.max()):.2f})."
+        )
+
+
+def weighted(log_weights: Tensor, exact: bool = False) -> Weighted:
+    """What the log-weights of samples, (S, N), say.
+
+    Args:
+        exact: whether nothing was random, so that one sample is all there is.
+    """
     s = len(log_weights)
     weights = log_weights.softmax(0)
     evidence = log_weights.logsumexp(0) - math.log(s)
+    if exact:
+        zero = torch.zeros_like(evidence)
+        return Weighted(weights, evidence, zero, zero + math.inf, zero)
     error = (s * weights - 1).square().sum(0).div(s * max(s - 1, 1)).sqrt()
-    return weights, evidence, error, 1 / weights.square().sum(0)
+    if s == 1:
+        error = torch.full_like(error, math.inf)
+    tails = torch.tensor([tail(row) for row in log_weights.T.cpu()]).to(error)
+    return Weighted(weights, evidence, error, 1 / weights.square().sum(0), tails)
 
 
 def tail(log_weights: Tensor) -> float:

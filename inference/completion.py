@@ -22,7 +22,7 @@ def nearest(
 ) -> Float[Tensor, "n c h w"]:
     """For each image the one of others that is nearest to it where it is seen."""
     mine, theirs = (x[:, :, seen].flatten(1) for x in (images, among))
-    return among[torch.cdist(mine, theirs).argmin(1)]
+    return torch.cat([among[torch.cdist(some, theirs).argmin(1)] for some in mine.split(500)])
 
 
 def completion(
@@ -36,18 +36,18 @@ def completion(
 ) -> dict[str, dict[str, float]]:
     """Squared errors of the hidden pixels, by method.
 
-    Each completes an image by its posterior mean. Beside them `nearest`, the image of `among`
-    that is nearest where it is seen, and `blank`, no ink.
+    Each completes an image by what the model then expects of its pixels. Beside them `nearest`,
+    the image of `among` that is nearest where it is seen, and `blank`, no ink.
 
     Args:
         options: of `inference.posterior.query`.
 
     Returns:
         By method, `sse`: squared error summed over an image's hidden pixels, its mean over
-        images; `sse_error`: the standard error of that mean; `trusted`: the share of answers that
-        say they are to be trusted; `seconds`: time an image.
+        images; `sse_error`: the standard error of that mean, from two images on; `trusted`: the
+        share of answers that say they are to be trusted; `seconds`: time an image.
     """
-    hidden = ~seen
+    hidden, images = ~seen, images.cpu()
     found = {
         "blank": _scores((images * 0)[:, :, hidden], images[:, :, hidden]),
         "nearest": _scores(nearest(images, seen, among)[:, :, hidden], images[:, :, hidden]),
@@ -56,7 +56,8 @@ def completion(
         start, expected, trusted = time.perf_counter(), [], []
         for batch in images.split(batch_size):
             answer = query(rnp, batch, mask=seen, method=method, **options)
-            expected.append(answer.mean("canvas").cpu())
+            means = rnp.model.likelihood(answer.canvas).mean
+            expected.append(answer.expectation(means).detach().cpu())
             trusted.append(answer.trusted.cpu())
         scores = _scores(torch.cat(expected)[:, :, hidden], images[:, :, hidden])
         scores["trusted"] = float(torch.cat(trusted).float().mean())
@@ -67,5 +68,7 @@ def completion(
 
 def _scores(guessed: Tensor, true: Tensor) -> dict[str, float]:
     errors = (guessed - true).square().flatten(1).sum(1)
-    deviation = float(errors.std()) if len(errors) > 1 else float("nan")
-    return {"sse": float(errors.mean()), "sse_error": deviation / len(errors) ** 0.5}
+    scores = {"sse": float(errors.mean())}
+    if len(errors) > 1:
+        scores["sse_error"] = float(errors.std()) / len(errors) ** 0.5
+    return scores

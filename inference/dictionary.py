@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from tqdm import tqdm
 
 from pyro_rnp import RNP, ParseTree
 
@@ -44,7 +45,14 @@ class Parts:
         return Place(image, self.paths[i])
 
     def index(self, place: Place) -> int:
-        """The number of the part that was found there."""
+        """The number of the part that was found there.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if place.path not in self.paths or not 0 <= place.image < len(self) // len(self.paths):
+            name = "/".join(map(str, place.path))
+            raise ValueError(f"There is no part {name} of image {place.image} among these.")
         return place.image * len(self.paths) + self.paths.index(place.path)
 
     def features(self, by: By) -> Float[Tensor, "m features"]:
@@ -68,12 +76,17 @@ class Parts:
 
 @torch.no_grad()
 def collect(
-    rnp: RNP, images: Float[Tensor, "n c h w"], depth: int = 2, batch_size: int = 500
+    rnp: RNP,
+    images: Float[Tensor, "n c h w"],
+    depth: int = 2,
+    batch_size: int = 500,
+    progress: bool = True,
 ) -> Parts:
     """All parts `depth` levels below the images, each image parsed at the guide's centre.
 
     Args:
         depth: 1 for parts, 2 for sub-parts.
+        progress: whether to show a bar where it takes more than five seconds.
 
     Raises:
         ValueError: if the model has no such level, or the images are not what it reads.
@@ -82,7 +95,7 @@ def collect(
         raise ValueError(f"depth must lie in [1, {rnp.config.depth}], got {depth}.")
     programs, canvases = [], []
     paths: tuple[tuple[int, ...], ...] = ()
-    for batch in images.split(batch_size):
+    for batch in tqdm(images.split(batch_size), "parsing", disable=not progress, delay=5):
         tree: ParseTree = rnp.parse(batch.to(rnp.device))
         nodes = tree.nodes(depth)
         paths = tuple(path for path, _ in tree.walk() if len(path) == depth)

@@ -6,17 +6,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from jaxtyping import Float
+from pyro import poutine
+from pyro.infer.reparam.reparam import Reparam
 from torch import Tensor
 
 from inference.given import is_random, site_value
-from inference.target import at_rest
-from pyro_rnp import RNP, ParseTree
+from inference.target import Drawn, at_rest, place, standard
+from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.affine import matrix
 from pyro_rnp.tree import Path, site_name
 
@@ -27,9 +32,10 @@ def what_if(
 ) -> ParseTree:
     """The tree that the program makes where some of its sites are set from outside.
 
-    What is inside a part whose program is set is run anew. All else that is random keeps its
-    value, and what the model determines keeps it too or, with `react`, follows: later parts see
-    what was done to earlier ones.
+    What is inside a part whose program changes is run anew. All else keeps its value or, with
+    `react`, follows: later parts see what was done to earlier ones. What is random and follows
+    keeps the noise with which it was drawn around what the program predicts, so that nothing is
+    drawn here (a counterfactual, Pearl, 2009).
 
     Args:
         tree: of N images, as `rnp.parse`, `rnp.sample` or a query gives it.
@@ -48,17 +54,39 @@ def what_if(
     for name, value in edits.items():
         if value.ndim == 2 and len(value) not in (1, n):
             raise ValueError(f"{name} is set for {len(value)} images, but the tree has {n}.")
-    held = {
-        name: value
-        for name, value in tree.sites().items()
-        if name != "canvas"
-        and (is_random(rnp.config, name) or not react)
-        and not any(_inside(name, program) for program in edits if program[0] == "z")
+    old = {name: value for name, value in tree.sites().items() if name != "canvas"}
+    new: Any = {name: value.expand(n, -1) for name, value in {**old, **edits}.items()}
+    changed = [name for name in edits if name[0] == "z" and not torch.equal(new[name], old[name])]
+    loose = {
+        name
+        for name in old.keys() - edits.keys() - {"z"}
+        if react or any(_inside(name, program) for program in changed)
     }
-    values: Any = {name: v.expand(n, -1) for name, v in {**held, **edits}.items()}
-    devices = [rnp.device] if rnp.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), at_rest(rnp):
-        return pyro.do(rnp.model, data=values)(None, n)
+    with at_rest(rnp):
+        as_it_is: Any = old
+        before: Any = poutine.trace(pyro.do(rnp.model, data=as_it_is)).get_trace(None, n).nodes
+        noise: Any = {}
+        for name in [name for name in loose if is_random(rnp.config, name)]:
+            fn = before[name]["fn"]
+            if fn.support.check(old[name]).all():
+                noise[name] = _SameNoise(fn, old[name])
+            else:  # an earlier edit put it where no noise does
+                loose.remove(name)
+        set_to = {name: value for name, value in new.items() if name not in loose}
+        return pyro.do(poutine.reparam(rnp.model, config=noise), data=set_to)(None, n)
+
+
+class _SameNoise(Reparam):
+    """A random site with the noise that it was drawn with, whatever is now predicted."""
+
+    def __init__(self, fn: Any, value: Tensor) -> None:
+        self.fn, self.value = fn, value
+
+    def apply(self, msg: Any) -> Any:
+        found = Drawn(place(self.fn, self.value)[0]).apply(msg)
+        same = standard(msg["fn"])[0].loc == standard(self.fn)[0].loc
+        value = torch.where(same.all(-1, keepdim=True), self.value, found["value"])  # bit for bit
+        return {"fn": dist.Delta(value, event_dim=1), "value": value, "is_observed": True}
 
 
 def _inside(name: str, program: str) -> bool:
@@ -88,15 +116,83 @@ def scaled(action: Float[Tensor, "*b 6"], factor: float) -> Float[Tensor, "*b 6"
     return action * action.new_tensor([factor, factor, 1, 1, 1, 1])
 
 
-def removed(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 6"]:
-    """The action of a part that lies just out of sight, beyond the nearest edge left or right.
+def removed(
+    action: Float[Tensor, "*b 6"], config: RNPConfig | None = None
+) -> Float[Tensor, "*b 6"]:
+    """The action of a part that lies out of sight, beyond the nearest edge left or right.
 
     What lies there draws nothing; a later step that reacts sees a part that is far out.
+
+    Args:
+        config: the model's. It is needed where placement is composed: a part is then not cut off
+            at its parent's frame, and must be moved beyond the image's.
     """
     reach = matrix(action)[..., 0, :2].abs().sum(-1)  # half the frame's width
     side = torch.where(action[..., 4] < 0, -1.0, 1.0)
-    beyond = side * (1.25 + reach)  # a patch's outermost pixels fade out half a pixel beyond it
+    beyond = 1.25 + 2 * reach  # sub-parts and outermost pixels reach a little beyond the frame
+    if config is not None and config.composed:
+        beyond = beyond / config.min_scale ** (config.depth - 1)
+    beyond = side * beyond
     return torch.cat([action[..., :4], beyond.unsqueeze(-1), action[..., 5:]], -1)
+
+
+EDITS: dict[str, tuple[Callable[..., Tensor], int, str]] = {
+    "move": (moved, 2, "PART:X,Y in half-widths, right and down"),
+    "turn": (turned, 1, "PART:ANGLE in radians, clockwise"),
+    "scale": (scaled, 1, "PART:FACTOR"),
+    "remove": (removed, 0, "PART"),
+}
+"""Edits of an action by name, with how many numbers they take and how they are written."""
+
+
+def read_edit(
+    config: RNPConfig, tree: ParseTree, kind: str, text: str, edits: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """An edit of `EDITS` as commands write it: `move` with `1:0.2,0` moves part 1 by 0.2, 0.
+
+    Args:
+        edits: what is changed already, and is changed further.
+
+    Raises:
+        ValueError: in one sentence, if the text is not such an edit, or there is no such part.
+    """
+    edit, count, form = EDITS[kind]
+    name, _, rest = text.partition(":")
+    try:
+        numbers = [float(number) for number in rest.split(",") if rest]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"--{kind} takes {form}; got {text!r}.")
+    path = read_path(name)
+    site = site_name("a", path)
+    own = part(tree, path).action if site not in edits else edits[site]
+    return {site: edit(own, *(numbers if count else [config]))}
+
+
+def read_path(text: str) -> Path:
+    """A part's place in the tree, from `1` for the second part or `1/3` for its fourth sub-part.
+
+    Raises:
+        ValueError: if the text is neither.
+    """
+    if not re.fullmatch(r"\d+(/\d+)*", text):
+        raise ValueError(f"A part is written as 1, a sub-part as 1/3, not {text!r}.")
+    return tuple(int(i) for i in text.split("/"))
+
+
+def part(tree: ParseTree, path: Path) -> ParseTree:
+    """The part of a tree at a path.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    node = tree
+    for i in path:
+        if not 0 <= i < len(node):
+            raise ValueError(f"There is no part {site_name('z', path)[2:]} in the tree.")
+        node = node[i]
+    return node
 
 
 def grafted(
@@ -118,13 +214,8 @@ def grafted(
         raise ValueError(
             f"A part takes the place of one of its own level, not {path} that of {at}."
         )
-    node = source
-    for i in path:
-        if not 0 <= i < len(node):
-            raise ValueError(f"There is no part {site_name('z', path)[2:]} in the tree.")
-        node = node[i]
     edits = {}
-    for below, found in node.walk():
+    for below, found in part(source, path).walk():
         edits[site_name("z", (*at, *below))] = found.program
         if found.action is not None and (below or pose):
             edits[site_name("a", (*at, *below))] = found.action

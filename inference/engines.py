@@ -64,11 +64,10 @@ class FittedNormal(nn.Module):
         return self.loc + (self.scale_tril @ e.unsqueeze(-1)).squeeze(-1)
 
 
-def fit(target: Target, steps: int, progress: bool) -> FittedNormal:
+def fit(target: Target, steps: int) -> FittedNormal:
     """SVI for each image: a normal that starts where the guide, or the prior, fits best."""
-    u, _ = target.propose(32)
+    u, _, log_p, _ = target.propose(32)
     spread = u.std(0).clamp(1e-2, 1)
-    log_p, _ = target.visit(u)
     best = log_p.argmax(0)
     normal = FittedNormal(u[best, torch.arange(u.shape[1])], spread)
 
@@ -85,7 +84,7 @@ def fit(target: Target, steps: int, progress: bool) -> FittedNormal:
     rates = {"lr": 0.03, "lrd": 0.1 ** (1 / max(steps, 1)), "clip_norm": 1e3}
     with torch.enable_grad():
         svi = SVI(target.model, guide, ClippedAdam(rates), Trace_ELBO())
-        for _ in tqdm(range(steps), "svi", disable=not progress, delay=5):
+        for _ in tqdm(range(steps), "svi", disable=not target.progress, delay=5):
             loss = svi.step()
             if not math.isfinite(loss):
                 raise ValueError("The fit came upon a value that is not finite; use fewer steps.")
@@ -93,11 +92,11 @@ def fit(target: Target, steps: int, progress: bool) -> FittedNormal:
 
 
 def nuts(
-    target: Target, fitted: FittedNormal, num: int, warmup: int, chains: int, progress: bool
+    target: Target, fitted: FittedNormal, num: int, warmup: int, chains: int
 ) -> tuple[Tensor, int]:
     """Samples of u, (chains, num / chains, N, D), and how many transitions diverged.
 
-    All images and chains are one state and move together.
+    All images and chains are one state and move together, in num / chains transitions.
     """
     shape = (chains, *fitted.loc.shape)
 
@@ -106,7 +105,7 @@ def nuts(
         return -target.log_joint(u)[0].sum()
 
     each = math.ceil(num / chains)
-    bar = tqdm(total=warmup + each, desc="nuts", disable=not progress, delay=5)
+    bar = tqdm(total=warmup + each, desc="nuts", disable=not target.progress, delay=5)
     with torch.enable_grad():
         kernel = NUTS(potential_fn=potential, max_tree_depth=6, step_size=0.1)
         mcmc = MCMC(

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from pyro import poutine
 from pyro.distributions import Delta
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
@@ -38,7 +39,8 @@ def evaluate(
         see `importance_weighted`; `elbo_error` and `iw_bound_error` standard errors over images;
         `explained` the share of the images' squared intensity, 1 - SSE / sum of x^2. A guide that
         is a point has neither KL nor bounds. Where the true segments are known also `ari_parts`
-        and, from two levels on, `ari_subparts`, see `adjusted_rand`.
+        and, from two levels on, `ari_subparts`, see `adjusted_rand`, and with `_floor` behind the
+        same of k-means on the pixels' positions.
 
     Raises:
         ValueError: if the images are not what the model reads.
@@ -46,7 +48,7 @@ def evaluate(
     check_images(data.images, rnp.config)
     found: dict[str, list[Tensor]] = {}
     devices = [rnp.device] if rnp.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), _evaluating(rnp):
+    with torch.random.fork_rng(devices), evaluating(rnp):
         torch.manual_seed(seed)
         for start in range(0, len(data), batch_size):
             for name, values in _scores(rnp, data[start : start + batch_size]).items():
@@ -66,7 +68,7 @@ def evaluate(
 
 
 @contextmanager
-def _evaluating(rnp: RNP) -> Iterator[None]:
+def evaluating(rnp: RNP) -> Iterator[None]:
     """Evaluation mode, for a while."""
     training = rnp.training
     rnp.eval()
@@ -95,7 +97,9 @@ def _scores(rnp: RNP, batch: ImageSet) -> dict[str, Tensor]:
     if batch.segments is not None:
         for depth, name in ((1, "ari_parts"), (2, "ari_subparts")):
             if depth <= rnp.config.depth:
-                scores[name] = adjusted_rand(at_mean, batch.segments[:, depth - 1], depth)
+                truth = batch.segments[:, depth - 1].cpu()
+                scores[name] = adjusted_rand(segment(at_mean, depth), truth)
+                scores[f"{name}_floor"] = adjusted_rand(by_position(truth), truth)
     return scores
 
 
@@ -119,12 +123,12 @@ def importance_weighted(
         at_once: samples that are run together.
     """
     bounds = []
-    with _evaluating(rnp):
+    with evaluating(rnp):
         for image in images.split(max(1, at_once // particles)):
             x, done, total = image.to(rnp.device), 0, None
             while done < particles:
                 k = min(particles - done, max(1, at_once // len(x)))
-                weights = _log_weights(rnp, x.repeat(k, 1, 1, 1)).view(k, len(x))
+                weights = log_weights(rnp, x.repeat(k, 1, 1, 1))[1].view(k, len(x))
                 more = weights.logsumexp(0)
                 total = more if total is None else torch.logaddexp(total, more)
                 done += k
@@ -133,14 +137,14 @@ def importance_weighted(
     return torch.cat(bounds)
 
 
-def _log_weights(rnp: RNP, images: Tensor) -> Tensor:
-    """Log p(x, z) - log q(z | x) at one sample z for each image, (N,)."""
+def log_weights(rnp: RNP, images: Tensor) -> tuple[Any, Tensor]:
+    """A trace of the guide, and log p(x, z) - log q(z | x) of what it drew, (N,), in nats."""
     guide, model = _traces(rnp, images)
     weights = model.nodes["x"]["fn"].log_prob(images)
     for name, site in latent(guide).items():
         p = model.nodes[name]["fn"].log_prob(site["value"])
         weights = weights + p - site["fn"].log_prob(site["value"])
-    return weights
+    return guide, weights
 
 
 def segment(tree: ParseTree, depth: int) -> Int[Tensor, "n h w"]:
@@ -148,14 +152,27 @@ def segment(tree: ParseTree, depth: int) -> Int[Tensor, "n h w"]:
     return tree.contributions(depth).sum(2).argmax(1)
 
 
-def adjusted_rand(tree: ParseTree, truth: Int[Tensor, "n h w"], depth: int) -> Float[Tensor, "n"]:
-    """Adjusted Rand index of a parse against the true segments, over the pixels that have one.
+def adjusted_rand(found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> Float[Tensor, "n"]:
+    """Adjusted Rand index of segments against the true ones, over the pixels that have one.
 
     1 is the same partition, 0 what chance gives. Pixels with truth -1 do not count.
     """
-    found = segment(tree, depth).cpu()
     scores = [
         adjusted_rand_score(t[t >= 0].numpy(), f[t >= 0].numpy())
-        for t, f in zip(truth.cpu(), found, strict=True)
+        for t, f in zip(truth.cpu(), found.cpu(), strict=True)
     ]
     return torch.tensor(scores)
+
+
+def by_position(truth: Int[Tensor, "n h w"], seed: int = 0) -> Int[Tensor, "n h w"]:
+    """Segments by the pixels' positions alone: k-means, told how many segments there are.
+
+    A floor for segmentations. Pixels with truth -1 stay -1.
+    """
+    found = torch.full_like(truth, -1)
+    for segments, true in zip(found, truth, strict=True):
+        ink = true >= 0
+        if count := len(true[ink].unique()):
+            means = KMeans(count, n_init=1, random_state=seed).fit(ink.nonzero().numpy())
+            segments[ink] = torch.from_numpy(means.labels_).to(segments)
+    return found

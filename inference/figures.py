@@ -10,12 +10,13 @@ from typing import Any
 import matplotlib
 import matplotlib.colors
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from inference.answer import Answer
+from inference.dictionary import Dictionary, Parts
 from pyro_rnp import ParseTree
 from pyro_rnp.files import write
 
@@ -112,19 +113,90 @@ def answer_figure(
             chances = answer.parts(depth)[:, :-1].unsqueeze(2).cpu()
             name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
             rows.append((name, coloured(chances, len(answer.tree.nodes(depth - 1)[0]))))
-    n, trusted = len(mean), answer.trusted.tolist()
+    trusted = answer.trusted.tolist()
+    note = "framed in red: not to be trusted (too few effective samples, or chains disagree)"
+    edges = ["0.85" if good else "red" for good in trusted]
+    _grid(rows, path, edges, "" if all(trusted) else note)
+
+
+def dictionary_figure(found: Dictionary, parts: Parts, path: str | Path, members: int = 10) -> None:
+    """Draw a dictionary: a row a primitive, its mean, then the parts that are most typical of it.
+
+    All in the parts' own frames; a row's name is the share of parts that the primitive stands for.
+    """
+    rows = []
+    for mean, usage, indices in zip(found.canvases, found.usage, found.members, strict=True):
+        shown = torch.zeros(members + 1, *mean.shape)
+        shown[0] = mean
+        typical = parts.canvases[indices[:members]]
+        shown[1 : 1 + len(typical)] = typical
+        rows.append((f"{100 * usage:.1f} %", grey(shown)))
+    _grid(rows, path)
+
+
+def exemplar_figure(
+    images: Float[Tensor, "n c h w"], made: Float[Tensor, "n k c h w"], path: str | Path
+) -> None:
+    """Draw images, a row each, and beside each what else was made of its class."""
+    rows = torch.cat([images.unsqueeze(1), made.cpu()], 1)
+    grid_figure([("given, others", row) for row in rows], path)
+
+
+def space_figure(
+    plane: Float[Tensor, "m 2"],
+    colours: Int[Tensor, "m"],
+    names: Sequence[str],
+    shown: Sequence[tuple[int, Float[Tensor, "c s s"]]],
+    path: str | Path,
+) -> None:
+    """Draw programs on a plane, a dot each, coloured by kind, and what some of them draw.
+
+    Args:
+        colours: the kind of each, a number of `names`.
+        shown: programs by number, with their images.
+    """
+    figure, axis = plt.subplots(figsize=(7, 7), layout="constrained")
+    for kind, name in enumerate(names):
+        at = plane[colours == kind]
+        x, y = at.mT.numpy()
+        axis.scatter(x, y, s=4, alpha=0.5, label=name, color=f"C{kind}")
+    span = plane.amax(0) - plane.amin(0)
+    for i, image in shown:
+        left, low = plane[i].tolist()
+        inset = axis.inset_axes(
+            (left, low, float(span[0]) / 14, float(span[1]) / 14), transform=axis.transData
+        )
+        inset.imshow(grey(image.unsqueeze(0))[0].numpy(), interpolation="nearest")
+        inset.set(xticks=[], yticks=[])
+    axis.set(xticks=[], yticks=[])
+    axis.legend(markerscale=4, fontsize=8)
+    _save(figure, path)
+
+
+def grid_figure(rows: Sequence[tuple[str, Float[Tensor, "n c h w"]]], path: str | Path) -> None:
+    """Draw rows of images, each with its name."""
+    _grid([(name, grey(images)) for name, images in rows], path)
+
+
+def _grid(
+    rows: Sequence[tuple[str, Float[Tensor, "n h w 3"]]],
+    path: str | Path,
+    edges: Sequence[str] | None = None,
+    note: str = "",
+) -> None:
+    """Rows of pictures with their names, columns framed in their colours."""
+    n = len(rows[0][1])
     figure, axes = plt.subplots(
         len(rows), n, figsize=(max(n, 4), len(rows) + 0.4), squeeze=False, layout="constrained"
     )
     for (name, pictures), row in zip(rows, axes, strict=True):
         row[0].set_ylabel(name, fontsize=9)
-        for axis, picture, good in zip(row, pictures, trusted, strict=True):
+        for i, (axis, picture) in enumerate(zip(row, pictures, strict=True)):
             axis.imshow(picture.numpy(), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             for spine in axis.spines.values():
-                spine.set_color("0.85" if good else "red")
-    if not all(trusted):
-        note = "framed in red: not to be trusted (too few effective samples, or chains disagree)"
+                spine.set_color("0.85" if edges is None else edges[i])
+    if note:
         figure.suptitle(note, fontsize=8, color="red")
     _save(figure, path)
 

@@ -134,7 +134,8 @@ def what_is_known(
     else:
         if mask is not None:
             raise ValueError("A mask needs images to hide.")
-        n = num_images or max([len(v) for v in values.values() if v.ndim == 2], default=1)
+        n = max([len(v) for v in values.values() if v.ndim == 2], default=1)
+        n = n if num_images is None else num_images
         if n < 1:
             raise ValueError(f"num_images must be at least 1, got {n}.")
     for name, value in values.items():
@@ -164,11 +165,12 @@ def what_is_known(
 
 
 def _range(config: RNPConfig, name: str, device: torch.device) -> Tensor:
-    """The width of what a determined site's numbers may be."""
+    """The width of what a determined site's numbers may be; 1 of one that has no choice."""
     if name[0] == "z":
         return torch.full((config.program_size,), 2.0, device=device)
     box: Any = codomain(config, device)
-    return box.upper_bound - box.lower_bound
+    width = box.upper_bound - box.lower_bound
+    return torch.where(width > 0, width, 1.0)
 
 
 def site_value(config: RNPConfig, name: str, value: Any, bounds: bool = True) -> Tensor:
@@ -198,6 +200,8 @@ def site_value(config: RNPConfig, name: str, value: Any, bounds: bool = True) ->
         )
     if not value.isfinite().all():
         raise ValueError(f"{name} must be finite, got NaN or infinity.")
+    if kind == "a" and float(value[..., :2].min()) <= 0:
+        raise ValueError(f"{name}: scales must be positive, got {float(value[..., :2].min()):.3g}.")
     if not bounds:
         return value
     if kind == "a":

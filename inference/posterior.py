@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import get_args
 
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
-from inference.answer import ENOUGH, HEAVY, Answer, Method, mixing, tail, weighted
+from inference.answer import Answer, Method, mixing, weighted
 from inference.engines import fit, nuts
 from inference.given import TOLERANCE, what_is_known
 from inference.target import Target, at_rest
@@ -70,10 +69,8 @@ def query(
     if method == "nuts" and num_samples < 4 * chains:
         raise ValueError(f"nuts needs 4 samples a chain: num_samples of {4 * chains} or more.")
     known = what_is_known(rnp, images, dict(given or {}), mask, num_images, tolerance)
-    devices = [rnp.device] if rnp.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), at_rest(rnp), pyro.validation_enabled(False):
-        torch.manual_seed(seed)
-        target = Target(rnp, known)
+    with at_rest(rnp, seed), pyro.validation_enabled(False):
+        target = Target(rnp, known, progress)
         notes = known.notes(rnp.config)
         r_hat: dict[str, Tensor] = {}
         if method in ("guide", "importance") and _is_point(rnp):
@@ -81,65 +78,60 @@ def query(
                 "A guide that is a point, as map, has no density to weigh samples with; use svi or "
                 "nuts, or rnp.parse for the point itself."
             )
-        if not target.size:
-            u, log_q = torch.zeros(1, len(known.images), 0, device=rnp.device), None
-        elif method == "guide" and known.soft:
+        if method == "guide" and target.size and known.soft:
             raise ValueError(
                 f"The guide cannot hold {', '.join(known.soft)}, which this model determines; use "
                 "importance, svi or nuts."
             )
+        if not target.size:
+            log_weights, tree = target.visit(
+                torch.zeros(1, len(known.images), 0, device=rnp.device)
+            )
         elif method in ("guide", "importance"):
-            u, log_q = target.propose(num_samples)
+            _, log_q, log_p, tree = target.propose(num_samples)
+            log_weights = log_p - log_q
         else:
-            fitted = fit(target, steps, progress)
+            fitted = fit(target, steps)
             u, log_q = fitted.draw(num_samples)
-        log_p, tree = target.visit(u)
-        log_weights = None if log_q is None else log_p - log_q
-        weights, evidence, error, enough = weighted(log_p if log_weights is None else log_weights)
-        if method == "guide" and log_weights is not None:
+            log_p, tree = target.visit(u)
+            log_weights = log_p - log_q
+        found = weighted(log_weights, exact=not target.size)
+        poor = found.poor()
+        if method == "guide" and target.size:
             if known.hard:
                 notes.append(
                     f"The guide has not looked at {', '.join(known.hard)}; only what it draws "
                     "after them can follow."
                 )
-            weights = torch.full_like(weights, 1 / len(weights))
+            weights = torch.full_like(found.weights, 1 / len(found.weights))
+            found = found._replace(weights=weights)
         elif method == "nuts" and target.size:
-            u, diverged = nuts(target, fitted, num_samples, warmup, chains, progress)
+            if poor:
+                notes.append(f"The log evidence, from the fit before the chains: {poor}")
+            u, diverged = nuts(target, fitted, num_samples, warmup, chains)
             _, tree = target.visit(u.flatten(0, 1))
-            weights = tree.program.new_full((u.shape[0] * u.shape[1], u.shape[2]), 1.0)
-            weights = weights / len(weights)
-            enough = effective_sample_size(u, 0, 1).amin(-1)
             r_hat = {
                 name: split_gelman_rubin(values, 0, 1).amax(-1)
                 for name, values in target.apart(u).items()
             }
-            notes += mixing(r_hat, diverged, u.shape[0] * u.shape[1])
-    tails = torch.zeros_like(enough)
-    if log_weights is None:
-        enough = torch.full_like(enough, math.inf)
-    elif method in ("guide", "importance"):
-        tails = torch.tensor([tail(row) for row in log_weights.T.cpu()]).to(enough)
-    poor = int((~((enough >= ENOUGH) & (tails <= HEAVY))).sum())
+            notes += mixing(r_hat, diverged, u.shape[1])
+            size = u.shape[0] * u.shape[1]
+            found = found._replace(
+                weights=torch.full((size, u.shape[2]), 1 / size, device=u.device),
+                effective_samples=effective_sample_size(u, 0, 1).amin(-1),
+                pareto_k=torch.zeros_like(found.pareto_k),
+            )
+            poor = found.poor()
     if poor:
-        notes.append(
-            f"{poor} of {len(enough)} answers are not to be trusted: fewer than {ENOUGH:g} "
-            f"effective samples of {len(weights)} (the least has {float(enough.min()):.1f}), or "
-            f"weights with a tail of Pareto k above {HEAVY} (the worst has "
-            f"{float(tails.max()):.2f})."
-        )
-    chains = chains if method == "nuts" and target.size else 1
+        notes.append(poor)
     return Answer(
-        method,
-        tree,
-        weights,
-        log_weights,
-        evidence,
-        error,
-        enough,
-        tails,
-        r_hat,
-        chains,
-        tuple(notes),
+        method=method,
+        tree=tree,
+        log_weights=log_weights if target.size else None,
+        r_hat=r_hat,
+        chains=chains if r_hat else 1,
+        notes=tuple(notes),
+        **found._asdict(),
     )
 
 

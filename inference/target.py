@@ -7,7 +7,7 @@ anything is known, as far as priors are normal.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,12 +20,14 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import (
     Independent,
+    MixtureSameFamily,
     Normal,
     Transform,
     TransformedDistribution,
     biject_to,
     constraints,
 )
+from tqdm import tqdm
 
 from inference.given import Known
 from inference.objectives import latent
@@ -36,12 +38,19 @@ AT_ONCE = 1000
 
 
 @contextmanager
-def at_rest(rnp: RNP) -> Iterator[None]:
-    """Evaluation mode, parameters that take no gradients, and Pyro's store as it was."""
+def at_rest(rnp: RNP, seed: int | None = None) -> Iterator[None]:
+    """Evaluation mode, parameters that take no gradients, and Pyro's store as it was.
+
+    Args:
+        seed: of what is drawn; the caller's random state stays as it was.
+    """
     training, learning = rnp.training, [p for p in rnp.parameters() if p.requires_grad]
+    devices = [rnp.device] if rnp.device.type == "cuda" else []
     rnp.eval().requires_grad_(False)
     try:
-        with pyro.get_param_store().scope():
+        with torch.random.fork_rng(devices), pyro.get_param_store().scope():
+            if seed is not None:
+                torch.manual_seed(seed)
             yield
     finally:
         rnp.train(training)
@@ -75,7 +84,7 @@ class Drawn(Reparam):
 
     def apply(self, msg: Any) -> Any:
         fn, value = msg["fn"], self.u
-        normal, transforms = _standard(fn)
+        normal, transforms = standard(fn)
         if normal is None:
             (transform,) = transforms
             value = transform(self.u)
@@ -88,22 +97,24 @@ class Drawn(Reparam):
         return {"fn": dist.Delta(value, density, 1), "value": value, "is_observed": True}
 
 
-def _standard(fn: Any) -> tuple[Any, list[Transform]]:
+def standard(fn: Any) -> tuple[Any, list[Transform]]:
     """A normal and what transforms it to `fn`; or None and what makes `fn` of unbounded numbers."""
     found: Any = fn
     transforms: list[Transform] = []
     while not isinstance(found, Normal):
         if isinstance(found, TransformedDistribution):
             transforms = [*found.transforms, *transforms]
+        elif isinstance(found, MixtureSameFamily):  # which of unbounded numbers has them all
+            return None, [biject_to(constraints.real_vector)]
         elif not isinstance(found, Independent):
             return None, [biject_to(fn.support)]
         found = found.base_dist
     return found, transforms
 
 
-def _place(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+def place(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:
     """The u of a value, and log |d value / d u|: what undoes `Drawn`."""
-    normal, transforms = _standard(fn)
+    normal, transforms = standard(fn)
     u = value
     for transform in reversed(transforms):
         u = transform.inv(u)
@@ -116,8 +127,8 @@ def _place(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:
 class Target:
     """The model, conditioned on what is known, as a density of u."""
 
-    def __init__(self, rnp: RNP, known: Known) -> None:
-        self.rnp, self.known = rnp, known
+    def __init__(self, rnp: RNP, known: Known, progress: bool = False) -> None:
+        self.rnp, self.known, self.progress = rnp, known, progress
         drawn = latent(poutine.trace(self._model(1)).get_trace())
         self.sizes = {name: site["value"].shape[-1] for name, site in drawn.items()}
         self.size = sum(self.sizes.values())
@@ -162,37 +173,46 @@ class Target:
         n = len(next(iter(values.values())))
         model = poutine.condition(self._model(n // len(self.known.images)), data=dict(values))
         trace: Any = poutine.trace(model).get_trace()
-        places = [_place(trace.nodes[name]["fn"], values[name]) for name in self.sizes]
+        places = [place(trace.nodes[name]["fn"], values[name]) for name in self.sizes]
         log_det = torch.stack([log_det for _, log_det in places]).sum(0)
         tree = trace.nodes["_RETURN"]["value"]
         return torch.cat([u for u, _ in places], -1), log_det, _total(trace, n), tree
 
     def visit(self, u: Tensor) -> tuple[Tensor, ParseTree]:
         """`log_joint` of samples, (S, N, D), a few at a time: (S, N), and S * N trees."""
-        pieces = [self.log_joint(some.flatten(0, 1)) for some in u.split(self._at_once())]
+        some = self._few(u, "weighing")
+        pieces = [self.log_joint(few.flatten(0, 1)) for few in some]
         log_p = torch.cat([value for value, _ in pieces]).unflatten(0, u.shape[:2])
         return log_p, ParseTree.join([tree for _, tree in pieces])
 
-    def _at_once(self) -> int:
-        return max(1, AT_ONCE // len(self.known.images))
+    def _few(self, samples: Tensor, what: str) -> Iterable[Tensor]:
+        """Samples a few at a time, with a bar where that takes long."""
+        few = samples.split(max(1, AT_ONCE // len(self.known.images)))
+        return tqdm(few, what, disable=not self.progress, delay=5)
 
-    def propose(self, num: int) -> tuple[Tensor, Tensor]:
-        """Samples of the guide, or, where no pixel is seen, of the prior, and log q of each."""
+    def propose(self, num: int) -> tuple[Tensor, Tensor, Tensor, ParseTree]:
+        """Samples of the guide, or, where no pixel is seen, of the prior.
+
+        Returns:
+            u, (num, N, D), log q(u) and log p(u, what is known), (num, N), and num * N trees.
+        """
         blind = not self.known.seen.any()
         images = self.known.images if blind else self.filled()
-        drawn, densities = [], []
-        for k in torch.arange(num).split(self._at_once()):
+        drawn, densities, fits, trees = [], [], [], []
+        for k in self._few(torch.arange(num), "proposing"):
             if blind:
                 trace = poutine.trace(self._model(len(k))).get_trace()
             else:
                 guide = poutine.condition(self.rnp.guide, data=self.known.repeat(len(k)).hard)
                 trace = poutine.trace(guide).get_trace(images.repeat(len(k), 1, 1, 1))
             values = {name: trace.nodes[name]["value"] for name in self.sizes}
-            u, log_det, _, _ = self.at(values)
+            u, log_det, log_values, tree = self.at(values)
             log_q = sum(trace.nodes[name]["fn"].log_prob(values[name]) for name in self.sizes)
             drawn.append(u.view(len(k), -1, self.size))
             densities.append((log_q + log_det).view(len(k), -1))
-        return torch.cat(drawn), torch.cat(densities)
+            fits.append((log_values + log_det).view(len(k), -1))
+            trees.append(tree)
+        return torch.cat(drawn), torch.cat(densities), torch.cat(fits), ParseTree.join(trees)
 
     def filled(self, rounds: int = 20) -> Tensor:
         """Images whose hidden pixels are what the model expects there.

@@ -7,11 +7,10 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from inference.cli import add_data_root, parser, run
 from inference.completion import completion
-from inference.data import DataName, load_data
+from inference.data import DataName, data_of
 from inference.evaluation import evaluate
 from inference.given import Side, hiding
 from pyro_rnp import load
-from pyro_rnp.checkpoint import load_config
 
 
 def main() -> None:
@@ -40,10 +39,7 @@ def main() -> None:
     )
     add_data_root(arguments)
     args = arguments.parse_args()
-    trained_on = load_config(args.run)[1].get("training", {})
-    root = args.data_root or trained_on.get("data_root")
-    name, binarize = trained_on.get("data", "digits"), trained_on.get("binarize", False)
-    splits, rnp = load_data(args.data or name, root, binarize), load(args.run)
+    splits, rnp = data_of(args.run, args.data, args.data_root), load(args.run)
     images = getattr(splits, args.split)[: args.num]
     scores = evaluate(rnp, images, seed=args.seed, particles=args.particles)
     found: dict = {f"{args.split}_{k}": v for k, v in scores.items()}

@@ -6,7 +6,7 @@ import torch
 
 from inference.cli import parser, run
 from inference.figures import parse_figure
-from inference.images import read_image
+from inference.images import add_reading, read_images
 from inference.outputs import new_folder, write_json
 from pyro_rnp import load
 from pyro_rnp.affine import UNITS
@@ -20,24 +20,14 @@ def main() -> None:
     arguments.add_argument("run", type=str, help="run folder of a trained model")
     arguments.add_argument("images", type=str, nargs="+", help="image files")
     arguments.add_argument("--out", type=str, default="parses", help="folder to make")
-    arguments.add_argument(
-        "--resize", type=bool, default=False, help="scale images to the size that the model reads"
-    )
-    arguments.add_argument(
-        "--invert", type=bool, default=False, help="for dark ink on light paper: swap the two"
-    )
-    arguments.add_argument(
-        "--binarize", type=bool, default=False, help="make pixels 0 or 1, from one half on"
-    )
+    add_reading(arguments)
     args = arguments.parse_args()
     rnp = load(args.run)
     files = [Path(name) for name in args.images]
-    images = [read_image(file, rnp.config, args.resize, args.invert) for file in files]
+    images = read_images(args.images, args, rnp.config)
     distinct = len({file.stem for file in files}) == len(files)
-    if args.binarize:
-        images = [(image >= 0.5).to(image) for image in images]
     with torch.no_grad():
-        tree = rnp.parse(torch.stack(images))
+        tree = rnp.parse(images)
     out = new_folder(args.out)
     for i, (file, image) in enumerate(zip(files, images, strict=True)):
         name = file.stem if distinct else f"{i}-{file.stem}"

@@ -2,19 +2,16 @@
 
 from pathlib import Path
 
-import torch
 from jsonargparse.typing import PositiveInt
 
 from inference.answer import Method
-from inference.cli import add_data_root, parser, run
-from inference.data import DataName, load_data
+from inference.cli import parser, run
 from inference.figures import answer_figure
 from inference.given import Side, hiding, read_sites
-from inference.images import read_image
+from inference.images import add_images, chosen_images, read_image
 from inference.outputs import new_folder, unused, write_json
 from inference.posterior import query
 from pyro_rnp import load
-from pyro_rnp.checkpoint import load_config
 
 
 def main() -> None:
@@ -27,13 +24,11 @@ def main() -> None:
         'then query.py RUN --given given.json with {"a/0": [six numbers of the parse]}.',
     )
     arguments.add_argument("run", type=str, help="run folder of a trained model")
-    arguments.add_argument("--images", type=str, nargs="*", default=[], help="image files")
-    arguments.add_argument("--data", type=DataName | None, help="a data set to ask about instead")
+    add_images(arguments)
     arguments.add_argument(
-        "--num", type=PositiveInt, default=8, help="how many of its test images; or, without "
-        "images, how many answers"
+        "--answers", type=PositiveInt | None, help="how many, without images; by default 8, or "
+        "one for each of several values of a part that is given"
     )  # fmt: skip
-    add_data_root(arguments)
     arguments.add_argument("--hide", type=Side | None, help="half that is not seen")
     arguments.add_argument("--mask", type=str | None, help="image file: white where it is seen")
     arguments.add_argument("--given", type=str | None, help="JSON file: sites to lists of numbers")
@@ -49,21 +44,17 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     arguments.add_argument("--out", type=str, default="answers", help="folder to make")
     args = arguments.parse_args()
-    if (args.images and args.data is not None) or (args.mask is not None and args.hide is not None):
-        raise ValueError("Give --images or --data, and --mask or --hide, not both.")
+    if args.mask is not None and args.hide is not None:
+        raise ValueError("Give --mask or --hide, not both.")
     unused(args.out)
-    rnp, images, mask = load(args.run), None, None
-    if args.images:
-        images = torch.stack([read_image(Path(name), rnp.config) for name in args.images])
-    elif args.data is not None:
-        trained_on = load_config(args.run)[1].get("training", {})
-        root, binarize = trained_on.get("data_root"), trained_on.get("binarize", False)
-        images = load_data(args.data, args.data_root or root, binarize).test[: args.num].images
+    rnp, mask = load(args.run), None
+    images = chosen_images(args, rnp.config)
     if args.mask is not None:
         mask = read_image(Path(args.mask), rnp.config).mean(0) >= 0.5
     elif args.hide is not None:
         mask = hiding(args.hide, rnp.config.image_size)
     given = {} if args.given is None else read_sites(Path(args.given))
+    several = images is not None or any(value.ndim == 2 for value in given.values())
     answer = query(
         rnp,
         images,
@@ -71,7 +62,7 @@ def main() -> None:
         mask=mask,
         method=args.method,
         num_samples=args.num_samples,
-        num_images=None if images is not None else args.num,
+        num_images=args.answers or (None if several else 8),
         steps=args.steps,
         seed=args.seed,
     )

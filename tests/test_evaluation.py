@@ -7,7 +7,7 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from inference.data import ImageSet
-from inference.evaluation import adjusted_rand, evaluate, segment
+from inference.evaluation import adjusted_rand, by_position, evaluate, segment
 from pyro_rnp import ParseTree
 
 
@@ -75,7 +75,7 @@ def test_adjusted_rand_against_known_partitions():
     truth = torch.full((2, 8, 8), -1)
     truth[0, :, :4], truth[0, :, 4:] = 7, 3  # the same halves under other names
     truth[1, :2], truth[1, 2:4] = 0, 1  # across them; the lower half does not count
-    scores = adjusted_rand(halves(), truth, 1)
+    scores = adjusted_rand(segment(halves(), 1), truth)
     assert scores[0] == 1
     assert scores[1].abs() < 0.1
 
@@ -85,8 +85,23 @@ def test_known_segments_are_scored_at_every_level(rnp, images):
     scores = evaluate(rnp, ImageSet(images, torch.zeros(4, dtype=torch.long), truth))
     tree = rnp.parse(images)
     for depth, name in ((1, "ari_parts"), (2, "ari_subparts")):
-        wanted = adjusted_rand(tree, truth[:, depth - 1], depth).mean().item()
+        wanted = adjusted_rand(segment(tree, depth), truth[:, depth - 1]).mean().item()
         assert scores[name] == pytest.approx(wanted)
+        floor = by_position(truth[:, depth - 1])
+        wanted = adjusted_rand(floor, truth[:, depth - 1]).mean().item()
+        assert scores[f"{name}_floor"] == pytest.approx(wanted)
+
+
+def test_the_floor_tells_pixels_apart_by_where_they_are():
+    truth = torch.full((3, 8, 8), -1)
+    truth[0, 1:3, 1:3], truth[0, 5:7, 5:7], truth[0, 1, 7] = 4, 2, 9
+    truth[1, ::2], truth[1, 1::2] = 0, 1  # stripes, which positions do not tell
+    found = by_position(truth)
+    assert torch.equal(found < 0, truth < 0)
+    scores = adjusted_rand(found, truth)
+    assert scores[0] == 1
+    assert scores[1] < 0.3
+    assert scores[2] == 1, "nothing to tell apart"
 
 
 def test_images_of_another_size_are_refused(rnp):

@@ -1,12 +1,23 @@
 """Pictures: colours in the paper's order, frames where the parts are."""
 
+from dataclasses import replace
+
 import matplotlib.colors
 import numpy as np
 import pytest
 import torch
 from matplotlib import image as png
 
-from inference.figures import COLOURS, coloured, grey, parse_figure
+from inference.dictionary import collect, primitives
+from inference.figures import (
+    COLOURS,
+    answer_figure,
+    coloured,
+    dictionary_figure,
+    grey,
+    parse_figure,
+)
+from inference.posterior import query
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
@@ -41,3 +52,29 @@ def test_a_row_for_each_level(tmp_path, steps, given, images):
     assert picture.shape[0] / picture.shape[1] == pytest.approx(rows / 4, rel=0.01)
     assert np.ptp(picture[..., :3]) > 0.5
     assert [p.name for p in tmp_path.iterdir()] == ["parse.png"]
+
+
+def test_answers_that_are_not_to_be_trusted_are_framed_in_red(tmp_path, rnp, images):
+    answer = query(rnp, images, method="importance", num_samples=40)
+    few = torch.tensor([1.0, 40.0, 40.0, 40.0])
+    zero = torch.zeros(4)
+    for name, enough in (("bad", few), ("good", few + 40)):
+        answer_figure(
+            replace(answer, effective_samples=enough, pareto_k=zero), tmp_path / f"{name}.png"
+        )
+    red = {}
+    for name in ("bad", "good"):
+        picture = png.imread(tmp_path / f"{name}.png")[..., :3]
+        pure = (picture[..., 0] > 0.95) & (picture[..., 1:] < 0.1).all(-1)
+        red[name] = np.flatnonzero(pure.any(0))
+    assert len(red["good"]) == 0
+    assert len(red["bad"]) > 0
+
+
+def test_a_dictionary_has_a_row_for_each_primitive(tmp_path, rnp, images):
+    parts = collect(rnp, images)
+    found = primitives(parts, 3)
+    dictionary_figure(found, parts, tmp_path / "d.png", members=5)
+    picture = png.imread(tmp_path / "d.png")
+    assert picture.shape[1] > picture.shape[0]
+    assert np.ptp(picture[..., :3]) > 0.5

@@ -11,6 +11,9 @@ README = (ROOT / "README.md").read_text()
 def test_its_python_runs():
     space: dict = {}
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    questions = README.split("**What is hidden here?**")[1].split("| method")[0]
+    for code in re.findall(r"```python\n(.*?)```", questions, re.S):
+        assert len(code.splitlines()) <= 5, "five lines a question"
     for code in blocks:  # one after the other, as one would type them
         exec(code, space)
     assert space["tree"].canvas.shape == (16, 1, 28, 28)
@@ -19,7 +22,11 @@ def test_its_python_runs():
     assert space["mine_loss"] < 1e6
     assert space["half"].mean("canvas").shape == (4, 1, 28, 28)
     assert space["half"].parts(depth=1).shape == (4, 5, 28, 28)
+    assert space["half"].samples["z/1"].shape == (200, 4, 32)
     assert space["held"].samples["a/1"].shape == (200, 4, 6)
+    assert space["both"].canvas.shape == (200, 4, 1, 28, 28)
+    assert space["segments"].shape == (4, 28, 28)
+    assert space["finer"].shape == (4, 17, 28, 28)
     for piece in ("class LaplacePrior", "class LinearGuide"):
         text = blocks[1][blocks[1].index(piece) :].split("\n@")[0].split("\n\n\n")[0]
         lines = [line for line in text.splitlines() if line.strip()]

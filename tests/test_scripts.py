@@ -4,16 +4,19 @@ import json
 import runpy
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import inference.benchmark
 from inference.benchmark import sweeps
 from inference.data import load_data
-from pyro_rnp import load
+from inference.images import read_image
+from pyro_rnp import RNPConfig, load
 from pyro_rnp.affine import FIELDS
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -57,7 +60,7 @@ def run_folder(tmp_path_factory):
 def test_no_script_is_forgotten():
     covered = {
         *("train.py", "evaluate.py", "parse.py", "sample.py", "benchmark.py", "compare.py"),
-        "query.py",
+        *("query.py", "edit.py", "oneshot.py", "dictionary.py", "figures.py", "transfer.py"),
     }
     assert {p.name for p in SCRIPTS.glob("*.py")} == covered
     for path in SCRIPTS.glob("*.py"):
@@ -215,7 +218,7 @@ def test_query(monkeypatch, capsys, run_folder, tmp_path):
     given = tmp_path / "given.json"
     action = found["images"][0]["sites"]["a/0"]["mean"]
     given.write_text(json.dumps({"a/0": action}))
-    call(monkeypatch, "query.py", run_folder, "--given", given, "--num=2", *fast,
+    call(monkeypatch, "query.py", run_folder, "--given", given, "--answers=2", *fast,
          "--out", tmp_path / "part")  # fmt: skip
     assert "within a tolerance" in capsys.readouterr().out
 
@@ -240,3 +243,126 @@ def test_query_says_what_is_wrong(monkeypatch, capsys, run_folder, tmp_path):
         monkeypatch, capsys, "query.py", run_folder, "--out", tmp_path
     )
     assert not (tmp_path / "x").exists()
+
+
+def test_edit(monkeypatch, capsys, run_folder, digits, tmp_path):
+    first, second = (str(d) for d in digits[:2])
+    out = tmp_path / "out"
+    call(monkeypatch, "edit.py", run_folder, "--images", first, "--move", "1:0.2,-0.1", "--remove",
+         "0/1", "--put", f"0:{second}:1", "--react=true", "--out", out)  # fmt: skip
+    with Image.open(out / "edit.png") as picture:
+        assert picture.size[0] < picture.size[1], "two columns, five rows"
+    found = json.loads((out / "edit.json").read_text())
+    assert {"a/1", "a/0/1", "a/0", "z/0"} <= set(found["changed"])
+    before, other = (load(run_folder).parse(_read(f)) for f in (first, second))
+    parts = found["trees"][0]["parts"]
+    x = before[1].action[0, 4].item() + 0.2
+    assert parts[1]["action"]["x"] == pytest.approx(x, abs=1e-5)
+    assert parts[0]["program"] == pytest.approx(other[1].program[0].tolist())
+    assert abs(parts[0]["parts"][1]["action"]["x"]) > 1.25, "removed after it was put there"
+
+    def no(*args):
+        return refused(
+            monkeypatch, capsys, "edit.py", run_folder, "--images", first, *args, "--out",
+            tmp_path / "x",
+        )  # fmt: skip
+
+    assert "--move takes PART:X,Y" in no("--move", "1:0.2")
+    assert "no part 7" in no("--remove", "7")
+    assert "written as 1, a sub-part as 1/3, not 'a'" in no("--turn", "a:1")
+    assert "Nothing is changed; give one of --move, --turn" in no()
+    assert "does not exist" in no("--put", "0:no.png:1")
+    assert "give --images or --data" in refused(monkeypatch, capsys, "edit.py", run_folder)
+    assert not (tmp_path / "x").exists()
+
+
+def _read(file):
+    return read_image(file, RNPConfig()).unsqueeze(0)
+
+
+def test_dictionary(monkeypatch, capsys, run_folder, tmp_path):
+    out = tmp_path / "out"
+    call(monkeypatch, "dictionary.py", run_folder, "--data=digits", "--num=20", "--count=3",
+         "--nearest=2:1/0", "--out", out)  # fmt: skip
+    found = json.loads((out / "dictionary.json").read_text())
+    assert found["parts"] == 20 * 4
+    assert sum(found["usage"]) == pytest.approx(1)
+    assert len(found["nearest"]) == 8
+    with Image.open(out / "dictionary.png") as picture:
+        assert picture.size[0] > picture.size[1], "three rows of eleven"
+    wrong = refused(
+        monkeypatch, capsys, "dictionary.py", run_folder, "--data=digits", "--num=3", "--count=2",
+        "--nearest=9:1/0", "--out", tmp_path / "x",
+    )  # fmt: skip
+    assert "no part 1/0 of image 9" in wrong
+    assert "--nearest takes IMAGE:PART" in refused(
+        monkeypatch, capsys, "dictionary.py", run_folder, "--data=digits", "--num=3", "--count=2",
+        "--nearest=1/0", "--out", tmp_path / "x",
+    )  # fmt: skip
+    assert not (tmp_path / "x").exists()
+
+
+def test_oneshot(monkeypatch, capsys, run_folder, tmp_path):
+    assert "--prior types" in refused(monkeypatch, capsys, "oneshot.py", run_folder)
+    folder = tmp_path / "types"
+    classes = ("--prior=types", "--drawings=2", "--elbo=Trace_ELBO")
+    call(monkeypatch, "train.py", *classes, "--epochs=1", "--batch_size=600", *SMALL,
+         "--out", folder)  # fmt: skip
+    start = torch.zeros(4)
+    share = load(folder).model.prior.logit
+    assert not torch.equal(share, start), "what classes share is learned"
+    capsys.readouterr()
+    image = Image.fromarray(np.full((105, 105), 255, np.uint8)).convert("1")
+    with zipfile.ZipFile(tmp_path / "all_runs.zip", "w") as archive:
+        labels = "run01/test/item01.png run01/training/class01.png\n"
+        archive.writestr("run01/class_labels.txt", labels)
+        for name in labels.split():
+            with archive.open(name, "w") as file:
+                image.save(file, "png")
+    call(monkeypatch, "oneshot.py", folder, "--runs", tmp_path / "all_runs.zip")
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 1
+    picture = tmp_path / "more.png"
+    call(monkeypatch, "oneshot.py", folder, "--data=digits", "--num=2", "--out", picture)
+    with Image.open(picture) as opened:
+        assert opened.size[0] > 2 * opened.size[1], "two rows of ten"
+    assert "give --runs" in refused(monkeypatch, capsys, "oneshot.py", folder)
+    assert "does not exist" in refused(
+        monkeypatch, capsys, "oneshot.py", folder, "--runs", tmp_path / "no.zip"
+    )
+
+
+@pytest.mark.parametrize("program", ["recursive", "flat"])
+def test_figures(monkeypatch, capsys, run_folder, tmp_path, program):
+    folder = run_folder
+    if program == "flat":
+        folder = tmp_path / "flat"
+        call(monkeypatch, "train.py", "--program=flat:units=8", "--epochs=1", "--batch_size=600",
+             *SMALL, "--out", folder)  # fmt: skip
+    out = tmp_path / "out"
+    call(monkeypatch, "figures.py", folder, "--num=60", "--clusters=3", "--out", out)
+    found = json.loads((out / "figures.json").read_text())
+    assert found.keys() == {"3", "4", "5"}
+    assert 0 <= found["4"]["class_probe"] <= 1
+    assert found["5"]["frechet"] > 0
+    names = {"figure-3.png", "figure-4a.png", "figure-5.png", "figures.json"}
+    levels = (2, 1) if program == "recursive" else (0,)
+    names |= {f"figure-4{x}-z{k}.png" for x in "bc" for k in levels}
+    assert {p.name for p in out.iterdir()} == names
+    if program == "recursive":
+        assert len(found["3"]["explained_by_step"]) == 2
+        assert "level_probe" in found["4"]
+
+
+def test_transfer(monkeypatch, capsys, tmp_path):
+    short = " ".join(["--epochs=1", "--batch_size=300", *SMALL])
+    args = ("--data=digits", "--unseen=[7]", f"--flags={short}", "--across=[strokes]",
+            "--tune_flags=--epochs=1 --batch_size=50", "--out", tmp_path / "out")  # fmt: skip
+    call(monkeypatch, "transfer.py", *args)
+    rows = json.loads((tmp_path / "out" / "transfer.json").read_text())
+    names = [f"{p}-{m}" for p in ("recursive", "flat") for m in ("without", "tuned", "all")]
+    assert [row["model"] for row in rows] == names
+    assert all(row["unseen"] > 0 and row["strokes"] > 0 for row in rows)
+    assert load(tmp_path / "out" / "flat-tuned").config.program == "flat"
+    notes = json.loads((tmp_path / "out" / "recursive-without" / "config.json").read_text())
+    assert notes["training"]["classes"] == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    assert "--unseen or --new" in refused(monkeypatch, capsys, "transfer.py", "--data=digits")

@@ -1,0 +1,60 @@
+"""Look at what parts a model knows, how often it uses each, and which are alike."""
+
+from typing import Literal, get_args
+
+from jsonargparse.typing import PositiveInt
+
+from inference.cli import parser, run
+from inference.dictionary import By, Place, collect, primitives
+from inference.edits import read_path
+from inference.figures import dictionary_figure
+from inference.images import add_images, chosen_images
+from inference.outputs import new_folder, unused, write_json
+from pyro_rnp import load
+
+
+def main() -> None:
+    arguments = parser(
+        "Parse images, and sort their parts into a dictionary of primitives.",
+        "The folder holds dictionary.png, a row a primitive, the most used first: the share of "
+        "parts that it stands for, its mean, and its most typical parts; and dictionary.json with "
+        "the same in numbers. With --nearest also the parts that are most like one.",
+    )
+    arguments.add_argument("run", type=str, help="run folder of a trained model")
+    add_images(arguments, num=1000)
+    arguments.add_argument("--count", type=PositiveInt, default=16, help="primitives")
+    arguments.add_argument("--depth", type=PositiveInt, default=2, help="1: parts, 2: sub-parts")
+    arguments.add_argument(
+        "--by", type=Literal[get_args(By)], default="canvas", help="canvas: parts are alike that "
+        "draw alike in their own frames; program: that have like programs"
+    )  # fmt: skip
+    arguments.add_argument(
+        "--nearest", type=str | None, help="IMAGE:PART, as 0:1/3: list the parts most like it"
+    )
+    arguments.add_argument("--seed", type=int, default=0, help="of k-means")
+    arguments.add_argument("--out", type=str, default="dictionary", help="folder to make")
+    args = arguments.parse_args()
+    unused(args.out)
+    rnp = load(args.run)
+    images = chosen_images(args, rnp.config)
+    if images is None:
+        raise ValueError("There are no parts to look at; give --images or --data.")
+    parts = collect(rnp, images, args.depth)
+    answer: dict = {"parts": len(parts)}
+    if args.nearest is not None:
+        image, _, name = args.nearest.partition(":")
+        if not image.isdigit():
+            raise ValueError(f"--nearest takes IMAGE:PART, as 0:1/3; got {args.nearest!r}.")
+        near = parts.nearest(Place(int(image), read_path(name)), by=args.by)
+        answer["nearest"] = [{"place": place, "distance": distance} for place, distance in near]
+    found = primitives(parts, args.count, args.by, args.seed)
+    answer["usage"] = found.usage.tolist()
+    answer["typical"] = [[parts.place(int(i)) for i in row[:10]] for row in found.members]
+    out = new_folder(args.out)
+    dictionary_figure(found, parts, out / "dictionary.png")
+    write_json(out / "dictionary.json", answer)
+    print(f"{out / 'dictionary.png'}, {out / 'dictionary.json'}")
+
+
+if __name__ == "__main__":
+    run(main)
