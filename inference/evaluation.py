@@ -128,7 +128,7 @@ def importance_weighted(
             x, done, total = image.to(rnp.device), 0, None
             while done < particles:
                 k = min(particles - done, max(1, at_once // len(x)))
-                weights = log_weights(rnp, x.repeat(k, 1, 1, 1))[1].view(k, len(x))
+                weights = _log_weights(rnp, x.repeat(k, 1, 1, 1)).view(k, len(x))
                 more = weights.logsumexp(0)
                 total = more if total is None else torch.logaddexp(total, more)
                 done += k
@@ -137,14 +137,14 @@ def importance_weighted(
     return torch.cat(bounds)
 
 
-def log_weights(rnp: RNP, images: Tensor) -> tuple[Any, Tensor]:
-    """A trace of the guide, and log p(x, z) - log q(z | x) of what it drew, (N,), in nats."""
+def _log_weights(rnp: RNP, images: Tensor) -> Tensor:
+    """Log p(x, z) - log q(z | x) at one sample z for each image, (N,), in nats."""
     guide, model = _traces(rnp, images)
     weights = model.nodes["x"]["fn"].log_prob(images)
     for name, site in latent(guide).items():
         p = model.nodes[name]["fn"].log_prob(site["value"])
         weights = weights + p - site["fn"].log_prob(site["value"])
-    return guide, weights
+    return weights
 
 
 def segment(tree: ParseTree, depth: int) -> Int[Tensor, "n h w"]:

@@ -21,14 +21,9 @@ from torch import Tensor
 
 from inference.classes import types
 from inference.data import shrink
-from inference.evaluation import log_weights
-from inference.objectives import latent
 from inference.target import at_rest
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.priors import Types
-
-AT_ONCE = 2000
-"""Images that are run together."""
 
 
 @torch.no_grad()
@@ -39,10 +34,10 @@ def log_given(
     num_samples: int = 100,
     seed: int = 0,
 ) -> Float[Tensor, "t e"]:
-    """Log p(x_test | x_example, they are of one class), in nats, of each test and example.
+    """Log p(x_test | x_example, they are of one class) - log p(x_test), in nats, of each pair.
 
-    p(x_test | x_example) = E[p(x_test | z) p(z | z_example) / q(z | x_test)], over z of the guide
-    of the test and z_example of that of the example, which stands for its posterior.
+    By how much the example makes the test more probable: log E[p(z | z') / p(z)] over programs z
+    of the test and z' of the example, each from its posterior, for which the guide stands.
 
     Args:
         num_samples: of either.
@@ -55,11 +50,11 @@ def log_given(
     rnp.check(tests)
     rnp.check(examples)
     with at_rest(rnp, seed):
-        known = _programs(rnp, examples, num_samples)[0]  # (S, E, |z|)
-        z, weights = _programs(rnp, tests, num_samples)  # (S, T, |z|), (S, T)
-        weights = weights - rnp.model.prior().log_prob(z)
-        given = torch.stack([_mean_density(prior, z, one) for one in known.unbind(1)], -1)
-    return (weights.unsqueeze(-1) + given).logsumexp(0) - math.log(num_samples)
+        z = rnp.guide.posterior(tests.to(rnp.device)).sample((num_samples,))  # (S, T, |z|)
+        known = rnp.guide.posterior(examples.to(rnp.device)).sample((num_samples,))
+        mean = torch.stack([_mean_density(prior, z, one) for one in known.unbind(1)], -1)
+        ratio = mean - prior().log_prob(z).unsqueeze(-1)  # (S, T, E)
+    return ratio.logsumexp(0) - math.log(num_samples)
 
 
 def classify(
@@ -73,23 +68,13 @@ def classify(
     return log_given(rnp, tests, examples, num_samples, seed).argmax(1)
 
 
-def _programs(rnp: RNP, images: Tensor, num: int) -> tuple[Tensor, Tensor]:
-    """Programs of the guide, (num, N, |z|), and log p(x, all) - log q(all | x) of each."""
-    drawn, weights = [], []
-    for k in torch.arange(num).split(max(1, AT_ONCE // len(images))):
-        guide, values = log_weights(rnp, images.to(rnp.device).repeat(len(k), 1, 1, 1))
-        drawn.append(latent(guide)["z"]["value"].unflatten(0, (len(k), -1)))
-        weights.append(values.unflatten(0, (len(k), -1)))
-    return torch.cat(drawn), torch.cat(weights)
-
-
 def _mean_density(prior: Types, z: Tensor, known: Tensor) -> Tensor:
     """The log of the mean of p(z | known) over the known programs, (S, |z|): (S, T)."""
-    like = prior.like(known)
-    base: Any = like.base_dist  # type: ignore[attr-defined]
-    scaled = (z / base.scale[0]).flatten(0, -2), base.loc / base.scale[0]
-    far = torch.cdist(*scaled).square() / 2
-    constant = base.scale[0].log().sum() + z.shape[-1] * math.log(2 * math.pi) / 2
+    like: Any = prior.like(known)
+    tril = like.scale_tril[0]  # the same for all
+    places = [torch.linalg.solve_triangular(tril, x.mT, upper=False).mT for x in (z, like.loc)]
+    far = torch.cdist(places[0].flatten(0, -2), places[1]).square() / 2
+    constant = tril.diagonal().log().sum() + z.shape[-1] * math.log(2 * math.pi) / 2
     return ((-far).logsumexp(1) - math.log(len(known)) - constant).view(z.shape[:-1])
 
 

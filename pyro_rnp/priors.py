@@ -56,39 +56,55 @@ class StudentT(StandardNormal):
 class Types(StandardNormal):
     """z^K ~ Normal(0, I), and images of one class are alike: z = type + token.
 
-    In each number a share of the variance, learned, is the type's, which all images of a class
-    have in common; the rest is each image's own. Of single images this is the standard normal:
-    the shares are learned where training is told which images are of one class (`--drawings`).
+    Along each of |z| axes, which are learned too, a share of the variance, learned, is the type's,
+    which all images of a class have in common; the rest is each image's own. Of single images
+    this is the standard normal: shares and axes are learned where training is told which images
+    are of one class (`--drawings`).
     """
 
     def __init__(self, config: RNPConfig) -> None:
         super().__init__(config)
         self.logit = nn.Parameter(torch.zeros(config.program_size))
+        self.turn = nn.Parameter(torch.zeros(config.program_size, config.program_size))
 
     @property
     def share(self) -> Tensor:
-        """The type's share of the variance, (|z|,), each between 0 and 1."""
+        """The type's share of the variance along each axis, (|z|,), between 0 and 1."""
         return self.logit.sigmoid()
 
+    @property
+    def token(self) -> Tensor:
+        """The rest."""
+        return (-self.logit).sigmoid()
+
+    @property
+    def axes(self) -> Tensor:
+        """The axes, orthonormal, a row each: (|z|, |z|)."""
+        return torch.linalg.matrix_exp(self.turn - self.turn.mT)
+
     def types(self) -> Distribution:
-        """p(type), before anything is known."""
+        """p(type), before anything is known; types are in coordinates along the axes."""
         return dist.Normal(self.loc, self.share.sqrt()).to_event(1)
 
     def of_type(self, type: Tensor) -> Distribution:
         """p(z | type) of an image, for types (..., |z|)."""
-        return dist.Normal(type, (-self.logit).sigmoid().sqrt()).to_event(1)
+        return self._along(type, self.token)
 
     def type_given(self, z: Tensor) -> Distribution:
         """p(type | z) for the programs of several images of each class, (..., images, |z|)."""
-        token = (-self.logit).sigmoid()
-        total = z.shape[-2] * self.share + token
-        loc = self.share / total * z.sum(-2)
-        return dist.Normal(loc, (self.share * token / total).sqrt()).to_event(1)
+        total = z.shape[-2] * self.share + self.token
+        loc = self.share / total * (z @ self.axes.mT).sum(-2)
+        return dist.Normal(loc, (self.share * self.token / total).sqrt()).to_event(1)
 
     def like(self, z: Tensor) -> Distribution:
         """p(z' | z) of another image of the same class, for programs (..., |z|)."""
-        token = (-self.logit).sigmoid()
-        return dist.Normal(self.share * z, (token * (1 + self.share)).sqrt()).to_event(1)
+        return self._along(self.share * (z @ self.axes.mT), self.token * (1 + self.share))
+
+    def _along(self, loc: Tensor, variance: Tensor) -> Distribution:
+        """A normal of z from its mean and variances along the axes."""
+        axes = self.axes
+        tril = torch.linalg.cholesky(axes.mT @ (variance.unsqueeze(-1) * axes))
+        return dist.MultivariateNormal(loc @ axes, scale_tril=tril)
 
 
 class Mixture(dist.MixtureSameFamily):

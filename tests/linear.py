@@ -52,3 +52,12 @@ def evidence(rnp, images, weight=None):
     covariance = w @ w.T + SIGMA**2 * torch.eye(PIXELS, dtype=w.dtype)
     zero = torch.zeros(PIXELS, dtype=w.dtype)
     return dist.MultivariateNormal(zero, covariance).log_prob(images.flatten(1))
+
+
+def with_types():
+    """The same with the prior `types`, of which the types' axes are askew."""
+    rnp = exact(prior="types").eval()
+    with torch.no_grad():
+        rnp.model.prior.logit.copy_(torch.tensor([-1.0, 0.5, 2.0]))
+        rnp.model.prior.turn.copy_(torch.tensor([[0, 0.5, -0.3], [0, 0, 0.7], [0, 0, 0]]))
+    return rnp

@@ -13,7 +13,7 @@ from inference.classes import SameClass, types
 from inference.objectives import OBJECTIVES, check, loss
 from pyro_rnp import RNP
 from tests.conftest import tiny
-from tests.linear import PIXELS, SIGMA, Z, exact
+from tests.linear import PIXELS, SIGMA, Z, with_types
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +25,13 @@ def _double():
 
 @pytest.fixture
 def toy():
-    rnp = exact(prior="types").eval()
-    with torch.no_grad():
-        rnp.model.prior.logit.copy_(torch.tensor([-1.0, 0.5, 2.0]))
-    return rnp.requires_grad_(False)
+    return with_types().requires_grad_(False)
 
 
-def programs(share, each):
+def programs(prior, each):
     """The covariance of a class's programs, all numbers of the first image first."""
-    return torch.eye(each * Z) + (torch.ones(each, each) - torch.eye(each)).kron(share.diag())
+    shared = prior.axes.T @ prior.share.diag() @ prior.axes
+    return torch.eye(each * Z) + (torch.ones(each, each) - torch.eye(each)).kron(shared)
 
 
 def test_types_and_tokens_make_the_programs(toy):
@@ -41,9 +39,9 @@ def test_types_and_tokens_make_the_programs(toy):
     z, type = torch.randn(5, 4, Z), torch.randn(5, Z)
     together = prior.types().log_prob(type) + prior.of_type(type.unsqueeze(1)).log_prob(z).sum(1)
     found = together - prior.type_given(z).log_prob(type)
-    wanted = dist.MultivariateNormal(torch.zeros(4 * Z), programs(prior.share, 4))
+    wanted = dist.MultivariateNormal(torch.zeros(4 * Z), programs(prior, 4))
     torch.testing.assert_close(found, wanted.log_prob(z.flatten(1)))
-    pair = dist.MultivariateNormal(torch.zeros(2 * Z), programs(prior.share, 2))
+    pair = dist.MultivariateNormal(torch.zeros(2 * Z), programs(prior, 2))
     found = prior().log_prob(z[:, 0]) + prior.like(z[:, 0]).log_prob(z[:, 1])
     torch.testing.assert_close(found, pair.log_prob(z[:, :2].flatten(1)))
 
@@ -65,7 +63,7 @@ def test_its_weights_are_those_of_the_evidence_of_all_images_of_a_class(toy):
 
     weights = total(model) - total(guide)
     wide = torch.eye(each).kron(w)
-    covariance = wide @ programs(toy.model.prior.share, each) @ wide.T
+    covariance = wide @ programs(toy.model.prior, each) @ wide.T
     covariance = covariance + SIGMA**2 * torch.eye(each * PIXELS)
     wanted = dist.MultivariateNormal(torch.zeros(each * PIXELS), covariance)
     wanted = wanted.log_prob(images.flatten())
@@ -82,6 +80,7 @@ def test_it_learns_in_which_numbers_a_class_is_alike(toy):
     toy.model.prior.requires_grad_(True)
     with torch.no_grad():
         toy.model.prior.logit.zero_()
+        toy.model.prior.turn.zero_()
     z = torch.randn(200, 4, Z)
     z[..., 0] = z[:, :1, 0]
     images = toy.model.likelihood(toy.model.recursion(z.flatten(0, 1)).canvas).sample()
@@ -89,9 +88,10 @@ def test_it_learns_in_which_numbers_a_class_is_alike(toy):
     svi = SVI(same.model, same.guide, Adam({"lr": 0.1}), Trace_ELBO())
     for _ in range(60):
         svi.step(images)
-    share = types(toy).share
-    assert share[0] > 0.6
-    assert share[1:].max() < 0.4
+    prior = types(toy)
+    shared = prior.axes.T @ prior.share.diag() @ prior.axes
+    assert shared[0, 0] > 0.6
+    assert shared[1:, 1:].diagonal().max() < 0.4
 
 
 def test_images_that_follow_each_other_make_a_class():
@@ -99,10 +99,8 @@ def test_images_that_follow_each_other_make_a_class():
     images = torch.rand(6, 1, 8, 8)
     tree = SameClass(rnp, 3).model(images)
     assert tree.canvas.shape == images.shape
-    trace = poutine.trace(SameClass(rnp, 3).model).get_trace(images)
-    torch.testing.assert_close(
-        trace.nodes["z"]["fn"].base_dist.loc, trace.nodes["type"]["value"].repeat_interleave(3, 0)
-    )
+    nodes = poutine.trace(SameClass(rnp, 3).model).get_trace(images).nodes
+    torch.testing.assert_close(nodes["z"]["fn"].loc, nodes["type"]["value"].repeat_interleave(3, 0))
 
 
 def test_what_does_not_go_together_is_refused(images):

@@ -13,7 +13,7 @@ from PIL import Image
 from inference.oneshot import classify, exemplars, log_given, read_runs
 from pyro_rnp import RNP
 from tests.conftest import DATA, tiny
-from tests.linear import PIXELS, SIGMA, Z, exact
+from tests.linear import PIXELS, SIGMA, Z, with_types
 
 
 @pytest.fixture
@@ -27,14 +27,14 @@ def drawn(rnp, z):
     return rnp.model.likelihood(rnp.model.recursion(z).canvas).sample().clamp(0, 1)
 
 
-def test_it_is_the_evidence_of_a_test_given_an_example(double):
-    rnp = exact(prior="types").eval()
+def test_it_is_what_the_evidence_of_a_test_gains_by_an_example(double):
+    rnp = with_types()
+    prior = rnp.model.prior
     with torch.no_grad():
-        rnp.model.prior.logit.copy_(torch.tensor([-1.0, 0.5, 2.0]))
-        w, share = rnp.model.recursion.weight, rnp.model.prior.share
+        w = rnp.model.recursion.weight
         tests, examples = drawn(rnp, torch.randn(3, Z)), drawn(rnp, torch.randn(2, Z))
     own = w @ w.T + SIGMA**2 * torch.eye(PIXELS)
-    between = w @ share.diag() @ w.T
+    between = w @ prior.axes.T @ prior.share.diag() @ prior.axes @ w.T
     covariance = torch.cat([torch.cat([own, between], 1), torch.cat([between, own], 1)])
     pair = dist.MultivariateNormal(torch.zeros(2 * PIXELS), covariance)
     alone = dist.MultivariateNormal(torch.zeros(PIXELS), own)
@@ -42,22 +42,24 @@ def test_it_is_the_evidence_of_a_test_given_an_example(double):
     found = found.exp()
     for t, test in enumerate(tests.flatten(1)):
         for e, example in enumerate(examples.flatten(1)):
-            wanted = pair.log_prob(torch.cat([test, example])) - alone.log_prob(example)
+            wanted = pair.log_prob(torch.cat([test, example]))
+            wanted = (wanted - alone.log_prob(example) - alone.log_prob(test)).exp()
             error = found[:, t, e].std() / math.sqrt(60)
-            assert (found[:, t, e].mean() - wanted.exp()).abs() < 4 * error
-            assert error < 0.1 * wanted.exp()
+            assert (found[:, t, e].mean() - wanted).abs() < 4 * error
+            assert error < 0.1 * wanted
 
 
 def test_exemplars_are_like_the_example_where_classes_are_alike(double):
-    rnp = exact(prior="types").eval()
+    rnp = with_types()
+    prior = rnp.model.prior
     with torch.no_grad():
-        rnp.model.prior.logit.copy_(torch.tensor([8.0, -8.0, 0.0]))
+        prior.logit.copy_(torch.tensor([8.0, -8.0, 0.0]))
         example = drawn(rnp, torch.randn(1, Z))
         posterior = rnp.guide.posterior(example)
-    made = exemplars(rnp, example, 20_000).program
-    share = rnp.model.prior.share
-    mean = share * posterior.mean[0]
-    variance = 1 - share**2 + share**2 * posterior.variance[0]
+        made = exemplars(rnp, example, 20_000).program @ prior.axes.T
+    mean = prior.share * (prior.axes @ posterior.mean[0])
+    spread = (prior.axes @ posterior.covariance_matrix[0] @ prior.axes.T).diagonal()
+    variance = 1 - prior.share**2 + prior.share**2 * spread
     assert ((made.mean(0) - mean).abs() < 5 * (variance / 20_000).sqrt()).all()
     assert ((made.var(0) / variance - 1).abs() < 5 * math.sqrt(2 / 20_000)).all()
 
@@ -66,7 +68,10 @@ def test_each_test_gets_the_example_that_makes_it_most_probable():
     rnp = RNP(tiny(prior="types")).eval()
     with torch.no_grad():
         rnp.model.prior.logit.fill_(6.0)
-        rnp.guide.top.encoder[-1].weight.mul_(30)
+        last = rnp.guide.top.encoder[-1]  # to the mean, then to the scale, of three numbers
+        last.weight[:3].mul_(30)
+        last.weight[3:].zero_()
+        last.bias[3:].fill_(-5)
     examples = torch.rand(4, 1, 8, 8)
     order = torch.tensor([2, 0, 3, 1])
     assert torch.equal(classify(rnp, examples[order], examples), order)
