@@ -78,7 +78,7 @@ class Parts:
 def collect(
     rnp: RNP,
     images: Float[Tensor, "n c h w"],
-    depth: int = 2,
+    depth: int = 1,
     batch_size: int = 500,
     progress: bool = True,
 ) -> Parts:

@@ -47,13 +47,19 @@ def grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w 3"]:
 
 
 def parse_figure(
-    tree: ParseTree, path: str | Path, images: Float[Tensor, "n c h w"] | None = None
+    tree: ParseTree,
+    path: str | Path,
+    images: Float[Tensor, "n c h w"] | None = None,
+    titles: Sequence[str] = (),
 ) -> None:
     """Draw a tree: a column for each image; its rows are the image (where given), the canvas, and
     for each level the shares of the nodes in their colours, outlined by their frames.
 
     Steps are blue, red, green, orange in the order in which a program runs them; at the level of
     sub-parts the order is that within the part. Written whole or not at all.
+
+    Args:
+        titles: of the columns.
     """
     with torch.no_grad():
         tree = tree.map(lambda t: t.detach().cpu())
@@ -70,6 +76,8 @@ def parse_figure(
     figure, axes = plt.subplots(
         len(rows), n, figsize=(n, len(rows)), squeeze=False, layout="constrained"
     )
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.set_title(title, fontsize=9)
     for (name, shown, frames), row in zip(rows, axes, strict=True):
         row[0].set_ylabel(name, fontsize=9)
         for i, axis in enumerate(row):

@@ -23,13 +23,15 @@ def main() -> None:
     arguments.add_argument("run", type=str, help="run folder of a trained model")
     add_images(arguments, num=1000)
     arguments.add_argument("--count", type=PositiveInt, default=16, help="primitives")
-    arguments.add_argument("--depth", type=PositiveInt, default=2, help="1: parts, 2: sub-parts")
+    arguments.add_argument("--depth", type=PositiveInt, default=1, help="1: parts, 2: sub-parts")
     arguments.add_argument(
         "--by", type=Literal[get_args(By)], default="canvas", help="canvas: parts are alike that "
         "draw alike in their own frames; program: that have like programs"
     )  # fmt: skip
     arguments.add_argument(
-        "--nearest", type=str | None, help="IMAGE:PART, as 0:1/3: list the parts most like it"
+        "--nearest",
+        type=str | None,
+        help="IMAGE:PART, as 0:1 or, with --depth 2, 0:1/3: list the parts most like it",
     )
     arguments.add_argument("--seed", type=int, default=0, help="of k-means")
     arguments.add_argument("--out", type=str, default="dictionary", help="folder to make")
@@ -44,7 +46,7 @@ def main() -> None:
     if args.nearest is not None:
         image, _, name = args.nearest.partition(":")
         if not image.isdigit():
-            raise ValueError(f"--nearest takes IMAGE:PART, as 0:1/3; got {args.nearest!r}.")
+            raise ValueError(f"--nearest takes IMAGE:PART, as 0:1; got {args.nearest!r}.")
         near = parts.nearest(Place(int(image), read_path(name)), by=args.by)
         answer["nearest"] = [{"place": place, "distance": distance} for place, distance in near]
     found = primitives(parts, args.count, args.by, args.seed)

@@ -53,7 +53,9 @@ def main() -> None:
             raise ValueError(f"Nothing is changed; give one of --{', --'.join(EDITS)} or --put.")
         after = what_if(rnp, tree, edits, react=args.react)
         out = new_folder(args.out)
-        parse_figure(ParseTree.join([tree, after]), out / "edit.png", images.repeat(2, 1, 1, 1))
+        both = ParseTree.join([tree, after])
+        titles = [word for word in ("before", "after") for _ in images]
+        parse_figure(both, out / "edit.png", images.repeat(2, 1, 1, 1), titles)
     trees = [after.to_dict(i) for i in range(len(images))]
     write_json(out / "edit.json", {"changed": list(edits), "units": UNITS, "trees": trees})
     print(f"{out / 'edit.png'}, {out / 'edit.json'}")

@@ -72,7 +72,7 @@ def test_answers_that_are_not_to_be_trusted_are_framed_in_red(tmp_path, rnp, ima
 
 
 def test_a_dictionary_has_a_row_for_each_primitive(tmp_path, rnp, images):
-    parts = collect(rnp, images)
+    parts = collect(rnp, images, depth=2)
     found = primitives(parts, 3)
     dictionary_figure(found, parts, tmp_path / "d.png", members=5)
     picture = png.imread(tmp_path / "d.png")
