@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from inference.answer import Method
 from inference.cli import parser, run
 from inference.figures import answer_figure
-from inference.given import Side, hiding, read_sites
+from inference.given import TOLERANCE, Side, hiding, read_sites
 from inference.images import add_images, chosen_images, read_image
 from inference.outputs import new_folder, unused, write_json
 from inference.posterior import query
@@ -41,6 +41,10 @@ def main() -> None:
     )
     arguments.add_argument("--num_samples", type=PositiveInt, default=200, help="of each image")
     arguments.add_argument("--steps", type=PositiveInt, default=200, help="of svi")
+    arguments.add_argument(
+        "--tolerance", type=PositiveFloat, default=TOLERANCE, help="how far a part that the model "
+        "determines may lie from what is given: a share of the range of its numbers"
+    )  # fmt: skip
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     arguments.add_argument("--out", type=str, default="answers", help="folder to make")
     args = arguments.parse_args()
@@ -64,6 +68,7 @@ def main() -> None:
         num_samples=args.num_samples,
         num_images=args.answers or (None if several else 8),
         steps=args.steps,
+        tolerance=args.tolerance,
         seed=args.seed,
     )
     out = new_folder(args.out)
