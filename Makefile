@@ -19,7 +19,7 @@ train: setup
 	$(BIN)/python scripts/train.py
 
 test: setup lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
