@@ -91,8 +91,11 @@ def add_images(arguments: ArgumentParser, num: int = 8) -> None:
     add_data_root(arguments)
 
 
-def chosen_images(args: Any, config: RNPConfig) -> Tensor | None:
+def chosen_images(args: Any, config: RNPConfig, needed: bool = False) -> Any:
     """The images that the flags of `add_images` ask for, (N, C, H, W); None if they ask for none.
+
+    Args:
+        needed: raise instead of None.
 
     Raises:
         FileNotFoundError, ValueError: in one sentence, if they are not to be had.
@@ -101,6 +104,8 @@ def chosen_images(args: Any, config: RNPConfig) -> Tensor | None:
         raise ValueError("Give --images or --data, not both.")
     if args.images:
         return read_images(args.images, args, config)
+    if args.data is None and needed:
+        raise ValueError("There are no images to look at; give --images or --data.")
     if args.data is None:
         return None
     return data_of(args.run, args.data, args.data_root).test[: args.num].images

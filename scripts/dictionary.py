@@ -38,9 +38,7 @@ def main() -> None:
     args = arguments.parse_args()
     unused(args.out)
     rnp = load(args.run)
-    images = chosen_images(args, rnp.config)
-    if images is None:
-        raise ValueError("There are no parts to look at; give --images or --data.")
+    images = chosen_images(args, rnp.config, needed=True)
     parts = collect(rnp, images, args.depth)
     answer: dict = {"parts": len(parts)}
     if args.nearest is not None:

@@ -36,9 +36,7 @@ def main() -> None:
     args = arguments.parse_args()
     unused(args.out)
     rnp = load(args.run)
-    images = chosen_images(args, rnp.config)
-    if images is None:
-        raise ValueError("There is nothing to edit; give --images or --data.")
+    images = chosen_images(args, rnp.config, needed=True)
     with torch.no_grad():
         tree, edits = rnp.parse(images), {}
         for text in args.put:

@@ -57,6 +57,11 @@ def transferred(program: str, args) -> list[dict]:
         runs = {without: base, out / f"{program}-tuned": [*tune, f"--data={args.new}"]}
     else:
         labels = load_data(args.data, args.data_root).test.labels.unique().tolist()
+        if not set(args.unseen) < set(labels):
+            raise ValueError(
+                f"--unseen takes some of the classes {min(labels)} to {max(labels)}, not all; got "
+                f"{args.unseen}."
+            )
         seen = [label for label in labels if label not in args.unseen]
         runs = {
             without: [*base, f"--classes={seen}"],

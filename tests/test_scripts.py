@@ -365,4 +365,7 @@ def test_transfer(monkeypatch, capsys, tmp_path):
     assert load(tmp_path / "out" / "flat-tuned").config.program == "flat"
     notes = json.loads((tmp_path / "out" / "recursive-without" / "config.json").read_text())
     assert notes["training"]["classes"] == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    wrong = ("--data=digits", "--unseen=[77]", "--out", tmp_path / "x")
+    assert "classes 0 to 9" in refused(monkeypatch, capsys, "transfer.py", *wrong)
+    assert not (tmp_path / "x").exists()
     assert "--unseen or --new" in refused(monkeypatch, capsys, "transfer.py", "--data=digits")
