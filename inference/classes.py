@@ -1,7 +1,8 @@
 """Images of which one knows that they are of one class: a model above an RNP.
 
 With the prior `types`, for C classes: type_c ~ p(type), and for each image i of class c the
-program z_i ~ p(z | type_c), which the RNP runs.
+program z_i ~ p(z | type_c), which the RNP runs. Where the prior asks for contrast, training has one
+more factor, `class_term`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
+import torch
 from jaxtyping import Float
 from pyro import poutine
 from pyro.infer.reparam.reparam import Reparam
@@ -47,11 +49,17 @@ class SameClass:
 
     def model(self, images: Float[Tensor, "n c h w"]) -> ParseTree:
         """The classes' types, then the RNP's model of each image."""
-        with pyro.plate("classes", len(images) // self.each, dim=-1):
+        classes = pyro.plate("classes", len(images) // self.each, dim=-1)
+        with classes:
             type = pyro.sample("type", self.prior.types())  # type: ignore[arg-type]
         tokens = self.prior.of_type(type.repeat_interleave(self.each, 0))
         with poutine.reparam(config={"z": _Drawn(tokens)}):
-            return self.rnp.model(images)
+            tree = self.rnp.model(images)
+        if self.rnp.training and self.prior.contrast:
+            term = class_term(self.prior, tree.program, self.each).unflatten(0, (-1, self.each))
+            with classes:
+                pyro.factor("class_term", self.prior.contrast * term.sum(1))
+        return tree
 
     def guide(self, images: Float[Tensor, "n c h w"]) -> Tensor:
         """The RNP's guide of each image, then the types."""
@@ -59,6 +67,23 @@ class SameClass:
         with pyro.plate("classes", len(images) // self.each, dim=-1):
             pyro.sample("type", self.prior.type_given(z.unflatten(0, (-1, self.each))))  # type: ignore[arg-type]
         return z
+
+
+def class_term(prior: Types, z: Float[Tensor, "n z"], each: int) -> Float[Tensor, "n"]:
+    """Log-probability, for each program, that one of its class is what it is like.
+
+    Of all other programs of the batch one is taken, each as probable, and the program drawn from
+    p(z' | z) as an image of the same class; how probable is it that the one that was taken is of
+    its class? Programs follow each other by class, `each` of one. This is how one-shot
+    classification uses the prior, and no part of the generative model: a discriminative term, as
+    neighbourhood components analysis has it (Goldberger et al., 2005).
+    """
+    like = prior.log_like(z, z)
+    label = torch.arange(len(z), device=z.device) // each
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    like = like.masked_fill(itself, -torch.inf)
+    others = like.masked_fill(label.unsqueeze(1) != label, -torch.inf)
+    return others.logsumexp(1) - like.logsumexp(1)
 
 
 def types(rnp: RNP) -> Types:

@@ -18,7 +18,7 @@ from inference.interrupt import Interrupted
 from inference.objectives import OBJECTIVES
 from inference.settings import TrainConfig
 from pyro_rnp import RNPConfig, __version__
-from pyro_rnp.checkpoint import load_config
+from pyro_rnp.checkpoint import find, load_config
 from pyro_rnp.config import PIECES
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -120,7 +120,7 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     given = arguments.parse_args(args)
     model, defaults = RNPConfig.preset(given.preset), {}
     if given.start is not None:
-        model, _ = load_config(given.start)
+        model, _ = load_config(find(given.start))
     if given.resume is not None:
         model, notes = load_config(given.resume)
         defaults = notes.get("training", {})
@@ -148,6 +148,13 @@ def _short(args: Sequence[str]) -> list[str]:
         f"--model.{arg[2:]}" if arg[:2] == "--" and arg[2:].partition("=")[0] in own else arg
         for arg in args
     ]
+
+
+def add_run(arguments: ArgumentParser) -> None:
+    """`run`, the model that a command asks."""
+    arguments.add_argument(
+        "run", type=str, help="run folder of a trained model, or the name of one that comes along"
+    )
 
 
 def add_data_root(arguments: ArgumentParser) -> None:

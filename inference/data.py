@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inference.strokes import strokes
-from pyro_rnp.checkpoint import load_config
+from pyro_rnp.checkpoint import find, load_config
 
 SIZE = 28
 DataName = Literal["digits", "mnist", "fashion", "omniglot", "omniglot-new", "strokes"]
@@ -106,7 +106,7 @@ def load_data(name: str, root: str | Path | None = None, binarize: bool = False)
 
 
 def data_of(run: str | Path, name: str | None = None, root: str | None = None) -> Splits:
-    """The data set that a run folder's model was trained on, binarized if it was there.
+    """The data set that a run's model was trained on, binarized if it was there.
 
     It has all classes, whether the model was trained on them or not.
 
@@ -117,7 +117,7 @@ def data_of(run: str | Path, name: str | None = None, root: str | None = None) -
     Raises:
         FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config` and `load_data`.
     """
-    notes = load_config(run)[1].get("training", {})
+    notes = load_config(find(run))[1].get("training", {})
     return load_data(
         name or notes.get("data", "digits"),
         root or notes.get("data_root"),

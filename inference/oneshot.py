@@ -11,7 +11,6 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from inference.classes import types
 from inference.data import shrink
 from inference.target import at_rest
 from pyro_rnp import RNP, ParseTree
-from pyro_rnp.priors import Types
 
 
 @torch.no_grad()
@@ -52,30 +50,9 @@ def log_given(
     with at_rest(rnp, seed):
         z = rnp.guide.posterior(tests.to(rnp.device)).sample((num_samples,))  # (S, T, |z|)
         known = rnp.guide.posterior(examples.to(rnp.device)).sample((num_samples,))
-        mean = torch.stack([_mean_density(prior, z, one) for one in known.unbind(1)], -1)
-        ratio = mean - prior().log_prob(z).unsqueeze(-1)  # (S, T, E)
-    return ratio.logsumexp(0) - math.log(num_samples)
-
-
-def classify(
-    rnp: RNP,
-    tests: Float[Tensor, "t c h w"],
-    examples: Float[Tensor, "e c h w"],
-    num_samples: int = 100,
-    seed: int = 0,
-) -> Int[Tensor, "t"]:
-    """The example of whose class each test most probably is; see `log_given`."""
-    return log_given(rnp, tests, examples, num_samples, seed).argmax(1)
-
-
-def _mean_density(prior: Types, z: Tensor, known: Tensor) -> Tensor:
-    """The log of the mean of p(z | known) over the known programs, (S, |z|): (S, T)."""
-    like: Any = prior.like(known)
-    tril = like.scale_tril[0]  # the same for all
-    places = [torch.linalg.solve_triangular(tril, x.mT, upper=False).mT for x in (z, like.loc)]
-    far = torch.cdist(places[0].flatten(0, -2), places[1]).square() / 2
-    constant = tril.diagonal().log().sum() + z.shape[-1] * math.log(2 * math.pi) / 2
-    return ((-far).logsumexp(1) - math.log(len(known)) - constant).view(z.shape[:-1])
+        each = [prior.log_like(z, one).logsumexp(-1) for one in known.unbind(1)]
+        ratio = torch.stack(each, -1) - prior().log_prob(z).unsqueeze(-1)  # (S, T, E)
+    return ratio.logsumexp(0) - 2 * math.log(num_samples)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,9 @@ def unused(path: str | Path, hint: str = "") -> Path:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
     write(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

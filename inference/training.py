@@ -40,7 +40,7 @@ from inference.resume import CHECKPOINT, PREVIOUS, Checkpoints, Damaged, newest,
 from inference.settings import TrainConfig
 from inference.watch import Watch
 from pyro_rnp import RNP, save
-from pyro_rnp.checkpoint import WEIGHTS, load_config, load_weights, save_config
+from pyro_rnp.checkpoint import WEIGHTS, find, load_config, load_weights, save_config
 
 LOG = "log.txt"
 NOT_KEPT = ("model", "out", "resume")
@@ -370,7 +370,7 @@ def train(config: TrainConfig) -> Path | None:
     with listening() as stop:
         rnp = RNP(config.model)
         if config.start is not None and config.resume is None:
-            load_weights(rnp, Path(config.start) / WEIGHTS)
+            load_weights(rnp, find(config.start) / WEIGHTS)
         rnp.model.requires_grad_(config.learn == "all")
         rnp.check(splits.train.images)
         some = splits.train.images[: 2 * config.drawings]
@@ -514,11 +514,18 @@ def _report(module: Training, test: ImageSet, folder: Path) -> None:
         "images_per_second": module.images_seen / seconds,
         "skipped_steps": module.skips.total,
         "parameters": sum(p.numel() for p in rnp.parameters()),
+        "hardware": _hardware(rnp.device),
     }
     write_json(folder / "metrics.json", metrics)
     images = test.images[:12]
     with torch.no_grad():
         parse_figure(rnp.parse(images.to(rnp.device)), folder / "parse.png", images)
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU cores"
 
 
 def _folder(config: TrainConfig) -> Path:

@@ -17,6 +17,8 @@ from pyro_rnp.files import write
 from pyro_rnp.model import RNP
 
 CONFIG, WEIGHTS, PREVIOUS = "config.json", "model.safetensors", "previous.safetensors"
+SHIPPED = Path(__file__).with_name("weights")
+"""Trained models that come with the project, a folder each."""
 
 
 def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> None:
@@ -61,14 +63,25 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load(folder: str | Path) -> RNP:
-    """The model of a run folder, in evaluation mode, on the CPU.
+def shipped() -> list[str]:
+    """The names of the trained models that come with the project."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))
+
+
+def find(run: str | Path) -> Path:
+    """A run folder, or, where there is none of that name, the shipped model that has it."""
+    here = Path(run)
+    return SHIPPED / here if not (here / CONFIG).exists() and str(run) in shipped() else here
+
+
+def load(run: str | Path) -> RNP:
+    """The model of a run folder, or shipped weights by name; in evaluation mode, on the CPU.
 
     Raises:
         FileNotFoundError: if the folder or one of its two files is not there.
         ValueError: if a file is damaged, or the weights are of another architecture.
     """
-    folder = Path(folder)
+    folder = find(run)
     rnp = RNP(load_config(folder)[0])
     load_weights(rnp, folder / WEIGHTS)
     return rnp.eval()
@@ -83,8 +96,9 @@ def load_config(folder: str | Path) -> tuple[RNPConfig, dict[str, Any]]:
     """
     path = Path(folder) / CONFIG
     if not path.is_file():
+        by_name = f" Weights that come along: {', '.join(shipped())}." if shipped() else ""
         raise FileNotFoundError(
-            f"{path} does not exist; a run folder holds {CONFIG} and {WEIGHTS}."
+            f"{path} does not exist; a run folder holds {CONFIG} and {WEIGHTS}.{by_name}"
         )
     try:
         notes = json.loads(path.read_text())

@@ -7,6 +7,7 @@ with a method `attach(rnp)` is shown the whole model once it is made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,10 +61,16 @@ class Types(StandardNormal):
     which all images of a class have in common; the rest is each image's own. Of single images
     this is the standard normal: shares and axes are learned where training is told which images
     are of one class (`--drawings`).
+
+    Args:
+        contrast: weight of an auxiliary factor of training, see `inference.classes.class_term`;
+            0 is the evidence lower bound alone.
     """
 
-    def __init__(self, config: RNPConfig) -> None:
+    def __init__(self, config: RNPConfig, *, contrast: float = 0.0) -> None:
         super().__init__(config)
+        within(0, 1e6, contrast=contrast)
+        self.contrast = contrast
         self.logit = nn.Parameter(torch.zeros(config.program_size))
         self.turn = nn.Parameter(torch.zeros(config.program_size, config.program_size))
 
@@ -99,6 +106,14 @@ class Types(StandardNormal):
     def like(self, z: Tensor) -> Distribution:
         """p(z' | z) of another image of the same class, for programs (..., |z|)."""
         return self._along(self.share * (z @ self.axes.mT), self.token * (1 + self.share))
+
+    def log_like(self, z: Tensor, known: Tensor) -> Tensor:
+        """Log p(z' | z) of each of the programs (..., T, |z|) given each of (..., E, |z|): TxE."""
+        variance, axes = self.token * (1 + self.share), self.axes
+        scale = variance.rsqrt()
+        here, there = scale * (z @ axes.mT), scale * self.share * (known @ axes.mT)
+        far = torch.cdist(here, there).square() / 2
+        return -far - (variance.log().sum() + z.shape[-1] * math.log(2 * math.pi)) / 2
 
     def _along(self, loc: Tensor, variance: Tensor) -> Distribution:
         """A normal of z from its mean and variances along the axes."""

@@ -10,7 +10,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from inference.cli import parser, run, train_config
 from inference.data import load_data
 from inference.evaluation import evaluate
-from inference.outputs import write_json
+from inference.outputs import markdown, write_json
 from inference.runs import trained
 from pyro_rnp import RNP, load
 
@@ -73,8 +73,7 @@ def row(line: str, args) -> dict:
 
 def table(rows: list[dict]) -> str:
     """The rows as Markdown; what a variant does not have is left empty."""
-    head = ["variant", *COLUMNS.values()]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for found in rows:
         cells = [f"`{found['variant']}`" if found["variant"] else "as it is"]
         for column in COLUMNS:
@@ -83,7 +82,7 @@ def table(rows: list[dict]) -> str:
             cell = "" if value is None else format(value, digits)
             cells.append(cell + (f" ± {error:.1f}" if error is not None else ""))
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(["variant", *COLUMNS.values()], lines)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from jsonargparse.typing import PositiveInt
 
-from inference.cli import parser, run
+from inference.cli import add_run, parser, run
 from inference.dictionary import By, Place, collect, primitives
 from inference.edits import read_path
 from inference.figures import dictionary_figure
@@ -20,7 +20,7 @@ def main() -> None:
         "parts that it stands for, its mean, and its most typical parts; and dictionary.json with "
         "the same in numbers. With --nearest also the parts that are most like one.",
     )
-    arguments.add_argument("run", type=str, help="run folder of a trained model")
+    add_run(arguments)
     add_images(arguments, num=1000)
     arguments.add_argument("--count", type=PositiveInt, default=16, help="primitives")
     arguments.add_argument("--depth", type=PositiveInt, default=1, help="1: parts, 2: sub-parts")

@@ -2,7 +2,7 @@
 
 import torch
 
-from inference.cli import parser, run
+from inference.cli import add_run, parser, run
 from inference.edits import EDITS, grafted, read_edit, read_path, what_if
 from inference.figures import parse_figure
 from inference.images import add_images, chosen_images, read_images
@@ -21,7 +21,7 @@ def main() -> None:
         "--put 0:b.png:3 moves part 1 to the right, takes part 2 away, and puts part 3 of b.png "
         "where part 0 of a.png was.",
     )
-    arguments.add_argument("run", type=str, help="run folder of a trained model")
+    add_run(arguments)
     add_images(arguments)
     for kind, (_, _, form) in EDITS.items():
         arguments.add_argument(f"--{kind}", type=str, nargs="*", default=[], help=form)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from inference.cli import add_data_root, parser, run
+from inference.cli import add_data_root, add_run, parser, run
 from inference.completion import completion
 from inference.data import DataName, data_of
 from inference.evaluation import evaluate
@@ -15,7 +15,7 @@ from pyro_rnp import load
 
 def main() -> None:
     arguments = parser("Score a trained model: means over images, as JSON.", evaluate.__doc__ or "")
-    arguments.add_argument("run", type=str, help="run folder")
+    add_run(arguments)
     arguments.add_argument("--data", type=DataName | None, help="data set; by default the run's")
     arguments.add_argument(
         "--split", type=Literal["train", "validation", "test"], default="test", help="which images"

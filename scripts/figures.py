@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from jsonargparse.typing import PositiveInt
 
-from inference.cli import add_data_root, parser, run
+from inference.cli import add_data_root, add_run, parser, run
 from inference.data import DataName, data_of
 from inference.fidelity import fidelity, train_classifier
 from inference.figures import grid_figure, parse_figure, space_figure
@@ -65,7 +65,7 @@ def main() -> None:
         "figure-4b-*.png (samples of clusters), figure-4c-*.png (paths between them), "
         "figure-5.png (samples of the prior), and figures.json with the numbers of each.",
     )
-    arguments.add_argument("run", type=str, help="run folder of a trained model")
+    add_run(arguments)
     arguments.add_argument("--data", type=DataName | None, help="data set; by default the run's")
     add_data_root(arguments)
     arguments.add_argument("--only", type=Figure | None, help="make this figure alone")

@@ -8,10 +8,10 @@ from jsonargparse.typing import PositiveInt
 from tqdm import tqdm
 
 from inference.classes import types
-from inference.cli import parser, run
+from inference.cli import add_run, parser, run
 from inference.figures import exemplar_figure
 from inference.images import add_images, chosen_images
-from inference.oneshot import classify, exemplars, read_runs
+from inference.oneshot import exemplars, log_given, read_runs
 from inference.outputs import new_file
 from pyro_rnp import load
 
@@ -24,7 +24,7 @@ def main() -> None:
         "accuracy as JSON. With --images or --data, a picture: each drawing, and beside it new "
         "ones of its character.",
     )
-    arguments.add_argument("run", type=str, help="run folder of a trained model")
+    add_run(arguments)
     arguments.add_argument("--runs", type=str | None, help="Omniglot's all_runs.zip")
     add_images(arguments)
     arguments.add_argument(
@@ -42,8 +42,8 @@ def main() -> None:
     if args.runs is not None:
         right = []
         for task in tqdm(read_runs(Path(args.runs)), "runs", delay=5):
-            found = classify(rnp, task.tests, task.examples, args.num_samples, args.seed)
-            right.append(float((found.cpu() == task.truth).float().mean()))
+            gain = log_given(rnp, task.tests, task.examples, args.num_samples, args.seed)
+            right.append(float((gain.argmax(1).cpu() == task.truth).float().mean()))
         runs = torch.tensor(right)
         error = float(runs.std() / len(runs) ** 0.5) if len(runs) > 1 else None
         print(json.dumps({"accuracy": float(runs.mean()), "error": error, "runs": right}, indent=2))

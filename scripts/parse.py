@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from inference.cli import parser, run
+from inference.cli import add_run, parser, run
 from inference.figures import parse_figure
 from inference.images import add_reading, read_images
 from inference.outputs import new_folder, write_json
@@ -17,7 +17,7 @@ def main() -> None:
         "Take image files apart: for each a picture of its parse, and a JSON file of its tree "
         "with every action in its units."
     )
-    arguments.add_argument("run", type=str, help="run folder of a trained model")
+    add_run(arguments)
     arguments.add_argument("images", type=str, nargs="+", help="image files")
     arguments.add_argument("--out", type=str, default="parses", help="folder to make")
     add_reading(arguments)

@@ -5,7 +5,7 @@ from pathlib import Path
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from inference.answer import Method
-from inference.cli import parser, run
+from inference.cli import add_run, parser, run
 from inference.figures import answer_figure
 from inference.given import TOLERANCE, Side, hiding, read_sites
 from inference.images import add_images, chosen_images, read_image
@@ -23,7 +23,7 @@ def main() -> None:
         "--hide right; draw digits whose first part is where that of a.png is: parse.py RUN a.png, "
         'then query.py RUN --given given.json with {"a/0": [six numbers of the parse]}.',
     )
-    arguments.add_argument("run", type=str, help="run folder of a trained model")
+    add_run(arguments)
     add_images(arguments)
     arguments.add_argument(
         "--answers", type=PositiveInt | None, help="how many, without images; by default 8, or "

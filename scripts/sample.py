@@ -3,7 +3,7 @@
 import torch
 from jsonargparse.typing import PositiveInt
 
-from inference.cli import parser, run
+from inference.cli import add_run, parser, run
 from inference.figures import parse_figure
 from inference.outputs import new_file
 from pyro_rnp import load
@@ -11,7 +11,7 @@ from pyro_rnp import load
 
 def main() -> None:
     arguments = parser("Draw programs from the prior, run them, and look at the images.")
-    arguments.add_argument("run", type=str, help="run folder of a trained model")
+    add_run(arguments)
     arguments.add_argument("--num", type=PositiveInt, default=12, help="images to draw")
     arguments.add_argument("--seed", type=int, default=0, help="seed of the prior's samples")
     arguments.add_argument("--out", type=str, default="samples.png", help="picture to make")

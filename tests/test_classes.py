@@ -9,7 +9,7 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import Adam
 
-from inference.classes import SameClass, types
+from inference.classes import SameClass, class_term, types
 from inference.objectives import OBJECTIVES, check, loss
 from pyro_rnp import RNP
 from tests.conftest import tiny
@@ -92,6 +92,51 @@ def test_it_learns_in_which_numbers_a_class_is_alike(toy):
     shared = prior.axes.T @ prior.share.diag() @ prior.axes
     assert shared[0, 0] > 0.6
     assert shared[1:, 1:].diagonal().max() < 0.4
+
+
+def test_the_class_term_is_how_probably_one_is_like_its_own(toy):
+    prior, z = toy.model.prior, torch.randn(6, Z)
+    found = class_term(prior, z, each=3)
+    chance = torch.stack([prior.like(known).log_prob(z) for known in z], 1).exp()
+    for i in range(6):
+        own = [j for j in range(6) if j // 3 == i // 3 and j != i]
+        others = [j for j in range(6) if j != i]
+        wanted = (chance[i, own].sum() / chance[i, others].sum()).log()
+        torch.testing.assert_close(found[i], wanted)
+
+
+def test_the_class_term_is_a_factor_of_training_alone(toy):
+    rnp = RNP(tiny(prior="types:contrast=7.0", part_weight=0.0)).double()
+    images = torch.rand(4, 1, 8, 8)
+
+    def traced():
+        return poutine.trace(SameClass(rnp, 2).model).get_trace(images).nodes
+
+    nodes = traced()
+    wanted = 7 * class_term(rnp.model.prior, nodes["z"]["value"], 2).view(2, 2).sum(1)
+    torch.testing.assert_close(nodes["class_term"]["fn"].log_factor, wanted)
+    rnp.eval()
+    assert "class_term" not in traced()
+    assert "class_term" not in poutine.trace(SameClass(toy.train(), 2).model).get_trace(
+        torch.rand(4, 1, 4, 4)
+    )
+
+
+def test_contrast_tells_classes_apart(toy):
+    torch.manual_seed(1)
+    images = torch.rand(8, 1, 8, 8).repeat_interleave(4, 0)
+    images = (images + 0.3 * torch.randn_like(images)).clamp(0, 1)
+    found = []
+    for contrast in (0.0, 30.0):
+        torch.manual_seed(0)
+        rnp = RNP(tiny(prior=f"types:contrast={contrast}")).double()
+        same = SameClass(rnp, 4)
+        svi = SVI(same.model, same.guide, Adam({"lr": 0.01}), Trace_ELBO())
+        for _ in range(40):
+            svi.step(images)
+        z = rnp.eval().guide.posterior(images).mean
+        found.append(class_term(rnp.model.prior, z, 4).mean())
+    assert found[1] > found[0] + 0.5
 
 
 def test_images_that_follow_each_other_make_a_class():

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -61,6 +62,7 @@ def test_no_script_is_forgotten():
     covered = {
         *("train.py", "evaluate.py", "parse.py", "sample.py", "benchmark.py", "compare.py"),
         *("query.py", "edit.py", "oneshot.py", "dictionary.py", "figures.py", "transfer.py"),
+        *("ship.py", "reproduce.py"),
     }
     assert {p.name for p in SCRIPTS.glob("*.py")} == covered
     for path in SCRIPTS.glob("*.py"):
@@ -351,6 +353,39 @@ def test_figures(monkeypatch, capsys, run_folder, tmp_path, program):
     if program == "recursive":
         assert len(found["3"]["explained_by_step"]) == 2
         assert "level_probe" in found["4"]
+
+
+def test_ship(monkeypatch, capsys, run_folder, tmp_path):
+    call(monkeypatch, "ship.py", run_folder, "--name=small", "--to", tmp_path)
+    assert capsys.readouterr().out == f"{tmp_path / 'small'}\n"
+    assert load(tmp_path / "small").config == load(run_folder).config
+    wrong = (run_folder, "--name=small", "--to", tmp_path)
+    assert "exists already" in refused(monkeypatch, capsys, "ship.py", *wrong)
+
+
+def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
+    out, lines = tmp_path / "out", tmp_path / "runs.txt"
+    shutil.copytree(run_folder, out / "mnist")
+    small = " ".join(["--epochs=1", "--batch_size=600", *SMALL])
+    lines.write_text(
+        f"# two\nmnist: {small}\nmnist-binary: {small} --likelihood=bernoulli --binarize=true\n"
+    )
+    page = tmp_path / "PAGE.md"
+    how = ("--runs", lines, "--out", out, "--page", page, "--particles=3", "--num=20")
+    call(monkeypatch, "reproduce.py", *how)
+    text = page.read_text()
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    assert f"| mnist | 1 | {metrics['test_sse']:.2f} |" in text
+    for name in ("3", "4a", "5"):
+        picture = f"docs/reproduction/mnist-figure-{name}.png"
+        assert f"]({picture})" in text
+        assert (tmp_path / picture).exists()
+    assert "| mnist-binary |" in text[text.index("-IW bound") :]
+    page.unlink()
+    call(monkeypatch, "reproduce.py", *how, "--only_page=true")
+    assert page.read_text() == text
+    lines.write_text("mnist: --epochs=0\n")
+    assert "epochs" in refused(monkeypatch, capsys, "reproduce.py", *how)
 
 
 def test_transfer(monkeypatch, capsys, tmp_path):

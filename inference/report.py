@@ -1,0 +1,160 @@
+"""The paper's figures and tables as one page, from what runs and commands left.
+
+Every number is read from their JSON files; what is not there yet has no row.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from inference.outputs import markdown
+from inference.recipe import curve, flags, training_of
+from pyro_rnp.files import write
+
+SETS = {"mnist": "MNIST", "omniglot": "Omniglot", "fashion": "Fashion-MNIST"}
+"""Names of runs, those with `-flat` behind are of the flat VAE, and what they learned from."""
+AUTHORS = {1: 47.9, 2: 24.3, 3: 16.2, 5: 12.4, 10: 9.4, 20: 7.3, 28: 7.2}
+"""Squared error of an image on MNIST after so many epochs, in the authors' published logs."""
+PUBLISHED = {
+    "mnist-binary": {"VAE, one layer": 88.7, "IWAE, k = 50": 87.1},
+    "omniglot-binary": {"VAE": 106.3, "IWAE": 103.4, "DRAW, at most": 96.5},
+}
+"""Published negative log-likelihoods of 28x28 images, in nats."""
+FIGURES = {
+    "3": "Figure 3: images taken apart",
+    "4a": "Figure 4a: the space of programs",
+    "4b-z2": "Figure 4b: samples of clusters of image programs",
+    "4c-z2": "Figure 4c: from one cluster of image programs to another",
+    "5": "Figure 5: samples of the prior",
+}
+
+
+def report(runs: Path, page: Path, pictures: Path, remarks: str) -> None:
+    """Write the page, and the pictures beside it.
+
+    Args:
+        runs: folder with a run folder for each name, `NAME-figures` of `scripts/figures.py` and
+            `transfer-*` of `scripts/transfer.py`.
+        pictures: folder for them, below that of the page.
+        remarks: what is to be said at the end.
+    """
+    parts = [
+        "# Reproduction",
+        "What is in the paper (Fisher and Rao, arXiv 2206.08462), made again by commands, with "
+        "numbers. Every number on this page is read from what the runs left. Squared error is "
+        "summed over an image's pixels, of one posterior sample unless said; KL and bounds are in "
+        "nats.",
+        "## Runs",
+        trainings(runs),
+        "## The authors' curve",
+        "Squared error on MNIST after each epoch: theirs of test images, 16 numbers a program, "
+        "4 by 4 parts, squared error plus 0.2 KL; ours of validation images.",
+        curves(runs),
+    ]
+    pictures.mkdir(parents=True, exist_ok=True)
+    for figure, title in FIGURES.items():
+        parts.append(f"## {title}")
+        for name, data in SETS.items():
+            picture = runs / f"{name}-figures" / f"figure-{figure}.png"
+            if picture.exists():
+                copy = pictures / f"{name}-{picture.name}"
+                shutil.copyfile(picture, copy)
+                parts.append(f"![{data}]({copy.relative_to(page.parent).as_posix()})")
+        numbers = figure_numbers(runs, figure)
+        if numbers:
+            parts.append(numbers)
+    parts += ["## Figure 6: images unlike those learned from", transfers(runs)]
+    parts += ["## Likelihood of binarised images", bounds(runs)]
+    parts += ["## Where this differs from the paper, and why", remarks.strip()]
+    write(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _ended(runs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in sorted(runs.glob("*/metrics.json")):
+        yield file.parent.name, _read(file)
+
+
+def trainings(runs: Path) -> str:
+    """A row for each run: what made it, and what came out."""
+    head = ["run", "epochs", "`test_sse`", "at the mean", "KL", "ELBO", "minutes", "on", "skipped"]
+    rows, commands = [], []
+    for name, found in _ended(runs):
+        config, points = training_of(runs / name), curve(runs / name)
+        epochs = len(points) if config.epochs is None else config.epochs
+        names = ("test_sse", "test_sse_mean", "test_kl", "test_elbo")
+        scores = [f"{found[n]:.2f}" if n in found else "" for n in names]
+        minutes, steps = f"{found['seconds'] / 60:.0f}", str(found["skipped_steps"])
+        rows.append([name, str(epochs), *scores, minutes, found.get("hardware", ""), steps])
+        commands.append(f"- {name}: `scripts/train.py {' '.join(flags(config))} --data-root DIR`")
+    return markdown(head, rows) + "\n\n" + "\n".join(commands)
+
+
+def curves(runs: Path) -> str:
+    """The squared error of each run on MNIST under the authors' settings, beside theirs."""
+    head = ["after epoch", *map(str, AUTHORS)]
+    rows = [["authors, test", *(f"{value:.1f}" for value in AUTHORS.values())]]
+    for name, _ in _ended(runs):
+        config = training_of(runs / name)
+        if config.data != "mnist" or config.model.likelihood != "normal":
+            continue
+        points = {row["epoch"]: row["val_sse"] for row in curve(runs / name)}
+        cells = [f"{points[e]:.1f}" if e in points else "" for e in AUTHORS]
+        rows.append([f"{name}, validation", *cells])
+    return markdown(head, rows)
+
+
+def figure_numbers(runs: Path, figure: str) -> str:
+    """The numbers that belong to a figure, a row a run, the flat VAE's below."""
+    columns = {
+        "3": ("sse_level_0", "sse_level_1", "sse_level_2", "explained_by_step", "overlap"),
+        "4a": ("silhouette_of_levels", "level_probe", "class_probe"),
+        "4c-z2": ("largest_over_mean_change_z2", "largest_over_mean_change_z1"),
+        "5": ("frechet", "precision", "recall"),
+    }.get(figure, ())
+    rows = []
+    for name in (f"{name}{flat}" for name in SETS for flat in ("", "-flat")):
+        found = (_read(runs / f"{name}-figures" / "figures.json") or {}).get(figure[0], {})
+        if any(column in found for column in columns):
+            rows.append([name, *(_cell(found.get(column)) for column in columns)])
+    return markdown(["run", *(f"`{column}`" for column in columns)], rows) if rows else ""
+
+
+def _cell(value: float | Sequence[float] | None) -> str:
+    if value is None:
+        return ""
+    values = value if isinstance(value, Sequence) else [value]
+    return ", ".join(f"{v:.3g}" for v in values)
+
+
+def transfers(runs: Path) -> str:
+    """Squared error of unseen images, a table for each that `scripts/transfer.py` left."""
+    tables = []
+    for file in sorted(runs.glob("transfer-*/transfer.json")):
+        rows = _read(file)
+        names = list(dict.fromkeys(key for row in rows for key in row if key != "model"))
+        body = [[row["model"], *(_cell(row.get(name)) for name in names)] for row in rows]
+        tables.append(f"**{file.parent.name}**\n\n{markdown(['model', *names], body)}")
+    return "\n\n".join(tables)
+
+
+def bounds(runs: Path) -> str:
+    """Negative log-likelihoods by the importance-weighted bound, beside published ones."""
+    rows = []
+    for name, published in PUBLISHED.items():
+        for run in (name, f"{name}-flat"):
+            found = _read(runs / run / "bound.json")
+            if found is not None:
+                ends = [f"{-found[f'test_{k}']:.1f} ± {found[f'test_{k}_error']:.1f}" for k in
+                        ("elbo", "iw_bound")]  # fmt: skip
+                rows.append([run, *ends])
+        if any(row[0].startswith(name) for row in rows):
+            rows += [[f"{what} (published)", "", f"{nats:.1f}"] for what, nats in published.items()]
+    return markdown(["model", "-ELBO", "-IW bound, k = 5000"], rows) if rows else ""

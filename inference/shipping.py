@@ -1,0 +1,96 @@
+"""Trained models that come with the project: weights, and a card that says what they are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from inference.outputs import write_json
+from inference.recipe import curve, flags, portable, training_of
+from pyro_rnp import load
+from pyro_rnp.checkpoint import CONFIG, SHIPPED, WEIGHTS
+from pyro_rnp.config import RNPConfig
+from pyro_rnp.files import write
+
+LARGEST = 10_000_000
+"""Bytes of a file of weights that comes along."""
+SOURCES = {
+    "digits": "scikit-learn's handwritten digits, 1,797 of 8x8 pixels, brought to 28x28",
+    "mnist": "MNIST (LeCun, Cortes and Burges), 55,000 of its training images",
+    "fashion": "Fashion-MNIST (Zalando SE, MIT licence), 55,000 of its training images",
+    "omniglot": "Omniglot (Lake, MIT licence) at 28x28, 18 drawings each of the 964 characters of "
+    "its background set",
+    "omniglot-new": "Omniglot (Lake, MIT licence) at 28x28, 15 drawings each of the 659 characters "
+    "of its evaluation set",
+    "strokes": "made characters of a known grammar",
+}
+LIMITS = (
+    "It reads light ink on a dark ground, one channel, at the size of its training images; "
+    "`--resize` and `--invert` of the commands bring others to that.",
+    "The parse is what one encoder says at once: images unlike those it learned from are taken "
+    "apart badly, without a warning. `query` with `svi` or `importance` says how far to trust it.",
+    "The parts are whatever explained pixels best. They have no names, and are no pen strokes.",
+    "What is shown here are means over one test split, from one seed.",
+)
+
+
+def ship(run: str | Path, name: str, to: Path = SHIPPED) -> Path:
+    """Put a run's model among those that come along, under a name.
+
+    The folder holds `config.json` and `model.safetensors`, `metrics.json` and `curve.json` of the
+    run, and the model's card as `README.md`.
+
+    Raises:
+        FileNotFoundError: if the run did not end.
+        FileExistsError: if there is a model of that name.
+        ValueError: if its weights are more than `LARGEST` bytes, or damaged.
+    """
+    run, folder = Path(run), to / name
+    rnp, config = load(run), training_of(run)
+    if not (run / "metrics.json").exists():
+        raise FileNotFoundError(f"{run} has no metrics.json; let the run end first.")
+    size = (run / WEIGHTS).stat().st_size
+    if size > LARGEST:
+        raise ValueError(f"{run / WEIGHTS} has {size:,} bytes; at most {LARGEST:,} come along.")
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; choose another --name.")
+    metrics = json.loads((run / "metrics.json").read_text())
+    points = curve(run)
+    folder.mkdir(parents=True)
+    shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
+    write_json(folder / CONFIG, {"model": rnp.config.to_dict(), **portable(run)})
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "curve.json", points)
+    text = card(name, rnp.config, config.data, " ".join(flags(config)), config.seed, metrics)
+    write(folder / "README.md", text.encode())
+    return folder
+
+
+def card(name: str, model: RNPConfig, data: str, command: str, seed: int, metrics: dict) -> str:
+    """A model's card, as Markdown."""
+    parts = " by ".join(map(str, model.steps))
+    kind = f"A recursive neural program, {model.depth} levels of {parts} parts"
+    if not model.depth:
+        kind = "A flat VAE, to compare with"
+    hours, minutes = divmod(round(metrics["seconds"] / 60), 60)
+    took = f"{hours} h {minutes} min" if hours else f"{minutes} minutes"
+    rows = {k: v for k, v in metrics.items() if k.startswith("test_")}
+    lines = [
+        f"# {name}",
+        f"{kind}, |z| = {model.program_size}, {metrics['parameters']:,} parameters, as "
+        f'`pyro_rnp.load("{name}")`.',
+        f"- Data: {SOURCES.get(data, data)}.",
+        f"- Made by: `scripts/train.py {command} --data-root DIR`, seed {seed}.",
+        f"- Training: {metrics['images_seen']:,} images in {took} on "
+        f"{metrics.get('hardware', 'a CPU')}; {metrics['skipped_steps']} steps skipped. "
+        "`curve.json` has what validation gave after each epoch.",
+        "## On the test split",
+        "| figure | value |\n|---|---|\n"
+        + "\n".join(f"| `{k}` | {v:.4g} |" for k, v in rows.items()),
+        "Squared error is summed over an image's pixels, of one posterior sample (`test_sse`) or "
+        "at the posterior's centre (`test_sse_mean`); KL and ELBO are in nats.",
+        "## Limits",
+        "\n".join(f"- {line}" for line in LIMITS),
+    ]
+    return "\n\n".join(lines) + "\n"

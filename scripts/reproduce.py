@@ -1,0 +1,82 @@
+"""Make the paper's figures and tables again: train, draw, measure, and write one page of it."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from jsonargparse.typing import PositiveInt
+
+from inference.cli import add_data_root, parser, run, train_config
+from inference.outputs import write_json
+from inference.recipe import training_of
+from inference.report import report
+from inference.runs import trained
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    arguments = parser(
+        "Make the paper's figures and tables again: train, draw, measure, and write one page.",
+        "What is there is not made again, so an interrupted reproduction goes on where it stopped; "
+        "all of it takes many hours. --only_page writes the page from what there is.",
+    )
+    arguments.add_argument(
+        "--runs",
+        type=str,
+        default=str(HERE / "configs" / "reproduction.txt"),
+        help="text file of what to run, one a line: NAME: flags of scripts/train.py, or of "
+        "scripts/transfer.py where NAME begins with transfer-; # begins a comment",
+    )
+    add_data_root(arguments)
+    arguments.add_argument("--out", type=str, default="runs/reproduction", help="folder for runs")
+    arguments.add_argument("--page", type=str, default="REPRODUCTION.md", help="page to write")
+    arguments.add_argument("--only_page", type=bool, default=False, help="make nothing else")
+    arguments.add_argument("--particles", type=PositiveInt, default=5000, help="of the IW bound")
+    arguments.add_argument("--num", type=PositiveInt, default=1000, help="test images for it")
+    args = arguments.parse_args()
+    lines = [line.partition("#")[0] for line in Path(args.runs).read_text().splitlines()]
+    wanted = dict(line.split(":", 1) for line in lines if ":" in line)
+    for name, flags in wanted.items():  # a mistake in the last line is told before the first run
+        if not name.startswith("transfer-"):
+            train_config(shlex.split(flags))
+    for name, flags in {} if args.only_page else wanted.items():
+        make(Path(args.out) / name, shlex.split(flags), args)
+    page, remarks = Path(args.page), HERE.parent / "docs" / "differences.md"
+    text = remarks.read_text() if remarks.exists() else ""
+    report(Path(args.out), page, page.parent / "docs" / "reproduction", text)
+    print(page)
+
+
+def make(folder: Path, flags: list[str], args) -> None:
+    """One line of the file: a run with its figures or its bound, or a comparison of transfer."""
+    root = [] if args.data_root is None else ["--data-root", args.data_root]
+    if folder.name.startswith("transfer-"):
+        if not (folder / "transfer.json").exists():
+            script("transfer.py", *flags, *root, "--out", folder)
+        return
+    trained(folder, [*flags, *root], HERE / "train.py")
+    if not training_of(folder).binarize:
+        figures = folder.with_name(f"{folder.name}-figures")
+        if not figures.exists():
+            script("figures.py", folder, *root, "--out", figures)
+    elif not (folder / "bound.json").exists():
+        how = ("--particles", args.particles, "--num", args.num)
+        write_json(folder / "bound.json", json.loads(script("evaluate.py", folder, *root, *how)))
+
+
+def script(name: str, *arguments: object) -> str:
+    """What another script prints; its mistakes are this one's."""
+    ran = subprocess.run(
+        [sys.executable, str(HERE / name), *map(str, arguments)],
+        stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    if ran.returncode:
+        raise ValueError(f"{name} ended with {ran.returncode}; what it said is above.")
+    return ran.stdout
+
+
+if __name__ == "__main__":
+    run(main)

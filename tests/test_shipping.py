@@ -1,0 +1,95 @@
+"""Models that come along: found by name, with a card that says what made them."""
+
+import json
+import re
+import shlex
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from inference import shipping
+from inference.cli import train_config
+from inference.data import data_of
+from inference.settings import TrainConfig
+from inference.shipping import ship
+from pyro_rnp import RNP, checkpoint, load, save
+from tests.conftest import tiny
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = TrainConfig(data="digits", data_root="/there", epochs=3, seed=7, model=tiny())
+    notes = asdict(config)
+    del notes["model"]
+    folder = tmp_path / "run"
+    save(RNP(config.model), folder, {"training": notes})
+    metrics = {"test_sse": 12.3456, "images_seen": 1500, "seconds": 4000.0, "skipped_steps": 0}
+    metrics |= {"parameters": 99, "hardware": "2 CPU cores"}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "curves").mkdir()
+    line = "epoch,images_seen,val_sse\n0,500.0,20.0\n"
+    (folder / "curves" / "metrics.csv").write_text(line)
+    return folder
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    folder = tmp_path / "weights"
+    monkeypatch.setattr(checkpoint, "SHIPPED", folder)
+    return folder
+
+
+def test_what_is_shipped_is_found_by_its_name(run, weights, images):
+    folder = ship(run, "small", weights)
+    assert {p.name for p in folder.iterdir()} == {
+        "config.json", "model.safetensors", "metrics.json", "curve.json", "README.md",
+    }  # fmt: skip
+    wanted = load(run).parse(images).canvas
+    assert torch.equal(load("small").parse(images).canvas, wanted)
+    assert len(data_of("small").test) == 360
+    for path in folder.iterdir():
+        assert b"/there" not in path.read_bytes()
+    assert json.loads((folder / "curve.json").read_text())[0]["val_sse"] == 20.0
+
+
+def test_a_run_folder_goes_before_a_name(run, weights, monkeypatch):
+    ship(run, "run", weights)
+    (weights / "run" / "model.safetensors").write_bytes(b"")
+    monkeypatch.chdir(run.parent)
+    load("run")
+    monkeypatch.chdir(run)
+    with pytest.raises(ValueError, match="damaged"):
+        load("run")
+
+
+def test_the_card_has_the_command_that_made_it(run, weights):
+    text = (ship(run, "small", weights) / "README.md").read_text()
+    command = re.search(r"`scripts/train.py (.*) --data-root DIR`", text)[1]
+    config = train_config(shlex.split(command))
+    assert (config.model, config.epochs, config.seed) == (tiny(), 3, 7)
+    assert "1 h 7 min on 2 CPU cores" in text
+    assert "| `test_sse` | 12.35 |" in text
+
+
+def test_a_name_that_there_is_not_gets_those_that_are(run, weights):
+    ship(run, "small", weights)
+    with pytest.raises(FileNotFoundError, match="come along: small"):
+        load("smal")
+
+
+def test_what_cannot_be_shipped_is_refused_and_leaves_nothing(run, weights, monkeypatch):
+    monkeypatch.setattr(shipping, "LARGEST", 10)
+    with pytest.raises(ValueError, match="at most 10 come along"):
+        ship(run, "small", weights)
+    monkeypatch.undo()
+    (run / "metrics.json").unlink()
+    with pytest.raises(FileNotFoundError, match="let the run end"):
+        ship(run, "small", weights)
+    assert not weights.exists()
+
+
+def test_names_are_not_used_twice(run, weights):
+    ship(run, "small", weights)
+    with pytest.raises(FileExistsError, match="small exists already"):
+        ship(run, "small", weights)
