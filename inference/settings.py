@@ -51,6 +51,11 @@ class TrainConfig:
     drawings: int = 1
     """Images of a class that a batch holds side by side, so that --prior types learns what they
     share; batch_size must be a multiple. The objective is then Trace_ELBO."""
+    jitter: float = 0.0
+    """Move each training image a little, in another way every time: standard deviation of scale
+    (logarithm), rotation (radians), shear, and translation (half-widths)."""
+    turned: bool = False
+    """Learn from each image turned by quarters too, as images of other classes."""
     binarize: bool = False
     """Make each pixel 0 or 1, once for all, 1 with the pixel's intensity as probability: what
     --likelihood bernoulli needs."""
@@ -104,6 +109,11 @@ class TrainConfig:
             raise ValueError(
                 f"drawings must be at least 1 and divide batch_size ({self.batch_size}), got "
                 f"{self.drawings}."
+            )
+        if not (0 <= self.jitter < 1) or (self.jitter and self.binarize):
+            raise ValueError(
+                f"jitter must be in [0, 1), and 0 with binarize, since it makes pixels grey; got "
+                f"{self.jitter}."
             )
         OBJECTIVES.make(self.elbo)
         for name in ("kl_warmup", "depth_growth"):

@@ -8,7 +8,7 @@ import math
 import signal
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from inference.allocator import keep_large_blocks, out_of_memory
+from inference.augment import jittered, turned
 from inference.batches import loader
 from inference.data import ImageSet, Splits, load_data
 from inference.evaluation import evaluate
@@ -111,6 +112,8 @@ class Training(lightning.LightningModule):
         return loader(self.splits.validation[:1000], 500, shuffle=False)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        if self.config.jitter:
+            batch = jittered(batch, self.config.jitter)
         # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
         with pyro.validation_enabled(False):
             found = loss(self.objective, self.rnp, batch, self.kl_weight, self.config.drawings)
@@ -363,6 +366,8 @@ def train(config: TrainConfig) -> Path | None:
     splits = load_data(config.data, config.data_root, config.binarize)
     if config.classes is not None:
         splits = splits.of(config.classes)
+    if config.turned:
+        splits = replace(splits, train=turned(splits.train))
     folder = _folder(config)
     checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
     lightning.seed_everything(config.seed, workers=True, verbose=False)

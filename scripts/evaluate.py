@@ -5,6 +5,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
+from inference.answer import Method
 from inference.cli import add_data_root, add_run, parser, run
 from inference.completion import completion
 from inference.data import DataName, data_of
@@ -33,9 +34,15 @@ def main() -> None:
     arguments.add_argument(
         "--hide",
         type=Side | None,
-        help="hide this half and add the squared error of its pixels (completion), as the guide, "
-        "importance and svi fill it in, and of the nearest training image; takes half a second "
-        "an image, so choose --num",
+        help="hide this half and add the squared error of its pixels (completion), as --methods "
+        "fill it in, and of the nearest training image; svi takes half a second an image, so "
+        "choose --num",
+    )
+    arguments.add_argument(
+        "--methods",
+        type=list[Method],
+        default=["guide", "importance", "svi"],
+        help="how to fill in what is hidden, of guide, importance, svi and nuts",
     )
     add_data_root(arguments)
     args = arguments.parse_args()
@@ -45,7 +52,9 @@ def main() -> None:
     found: dict = {f"{args.split}_{k}": v for k, v in scores.items()}
     if args.hide is not None:
         seen, train = hiding(args.hide, rnp.config.image_size), splits.train.images
-        found["completion"] = completion(rnp, images.images, seen, train, seed=args.seed)
+        found["completion"] = completion(
+            rnp, images.images, seen, train, args.methods, seed=args.seed
+        )
     print(json.dumps(found, indent=2))
 
 
