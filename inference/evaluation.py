@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pyro
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pyro import poutine
 from pyro.distributions import Delta
-from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from inference.data import ImageSet
 from inference.objectives import latent, site_kl
-from pyro_rnp import RNP, ParseTree
+from inference.segmentation import adjusted_rand, by_position, segment
+from pyro_rnp import RNP
 from pyro_rnp.checks import check_images
 
 
@@ -103,10 +103,18 @@ def _scores(rnp: RNP, batch: ImageSet) -> dict[str, Tensor]:
     return scores
 
 
-def _traces(rnp: RNP, images: Tensor) -> tuple[Any, Any]:
+def _traces(rnp: RNP, images: Tensor, particles: int | None = None) -> tuple[Any, Any]:
+    """Traces of guide and model, of several particles side by side where a number is given."""
+
+    def run(program: Any) -> Any:
+        if particles is None:
+            return program(images)
+        with pyro.plate("particles", particles, dim=-2):
+            return program(images)
+
     with rnp.model.one_run():
-        guide = poutine.trace(rnp.guide).get_trace(images)
-        return guide, poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
+        guide = poutine.trace(run).get_trace(rnp.guide)
+        return guide, poutine.trace(poutine.replay(run, trace=guide)).get_trace(rnp.model)
 
 
 @torch.no_grad()
@@ -128,8 +136,7 @@ def importance_weighted(
             x, done, total = image.to(rnp.device), 0, None
             while done < particles:
                 k = min(particles - done, max(1, at_once // len(x)))
-                weights = _log_weights(rnp, x.repeat(k, 1, 1, 1)).view(k, len(x))
-                more = weights.logsumexp(0)
+                more = _log_weights(rnp, x, k).logsumexp(0)
                 total = more if total is None else torch.logaddexp(total, more)
                 done += k
             assert total is not None
@@ -137,42 +144,11 @@ def importance_weighted(
     return torch.cat(bounds)
 
 
-def _log_weights(rnp: RNP, images: Tensor) -> Tensor:
-    """Log p(x, z) - log q(z | x) at one sample z for each image, (N,), in nats."""
-    guide, model = _traces(rnp, images)
+def _log_weights(rnp: RNP, images: Tensor, particles: int) -> Tensor:
+    """Log p(x, z) - log q(z | x) at samples z for each image, (particles, N), in nats."""
+    guide, model = _traces(rnp, images, particles)
     weights = model.nodes["x"]["fn"].log_prob(images)
     for name, site in latent(guide).items():
         p = model.nodes[name]["fn"].log_prob(site["value"])
         weights = weights + p - site["fn"].log_prob(site["value"])
     return weights
-
-
-def segment(tree: ParseTree, depth: int) -> Int[Tensor, "n h w"]:
-    """Each pixel's strongest part (depth 1) or sub-part (depth 2, numbered through all parts)."""
-    return tree.contributions(depth).sum(2).argmax(1)
-
-
-def adjusted_rand(found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> Float[Tensor, "n"]:
-    """Adjusted Rand index of segments against the true ones, over the pixels that have one.
-
-    1 is the same partition, 0 what chance gives. Pixels with truth -1 do not count.
-    """
-    scores = [
-        adjusted_rand_score(t[t >= 0].numpy(), f[t >= 0].numpy())
-        for t, f in zip(truth.cpu(), found.cpu(), strict=True)
-    ]
-    return torch.tensor(scores)
-
-
-def by_position(truth: Int[Tensor, "n h w"], seed: int = 0) -> Int[Tensor, "n h w"]:
-    """Segments by the pixels' positions alone: k-means, told how many segments there are.
-
-    A floor for segmentations. Pixels with truth -1 stay -1.
-    """
-    found = torch.full_like(truth, -1)
-    for segments, true in zip(found, truth, strict=True):
-        ink = true >= 0
-        if count := len(true[ink].unique()):
-            means = KMeans(count, n_init=1, random_state=seed).fit(ink.nonzero().numpy())
-            segments[ink] = torch.from_numpy(means.labels_).to(segments)
-    return found

@@ -96,7 +96,7 @@ class RenyiELBO(Trace_ELBO):
     """The Rényi bound (Li and Turner, 2016) over `num_particles` samples of each image.
 
     alpha = 0 is the importance-weighted bound; alpha near 1 the evidence lower bound. Pyro's class
-    of this name takes its gradient itself; this one leaves that to who trains.
+    of this name has no differentiable loss; this one has.
 
     Raises:
         ValueError: if alpha is 1, or there is one particle only.
@@ -111,6 +111,11 @@ class RenyiELBO(Trace_ELBO):
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return float(loss)
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
         ((model_trace, guide_trace),) = self._get_traces(model, guide, args, kwargs)

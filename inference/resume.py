@@ -95,3 +95,32 @@ def newest(folder: Path) -> tuple[Path, str]:
     except (FileNotFoundError, Damaged):
         raise Damaged(f"{problem}, and no older checkpoint works.") from None
     return previous, f"{problem}; going on from the older {previous}, step {step}, which works."
+
+
+def at_the_end_of_batch(batches: int, epoch: int, loop: dict[str, Any]) -> None:
+    """Set the counts of Lightning's loop to where it saves at the end of a batch.
+
+    Where else it was saved (after validation, after the last epoch) they differ, and not every
+    such place is one to go on from.
+
+    Args:
+        batches: how many have been seen.
+        epoch: batches in an epoch.
+        loop: what a checkpoint holds of the fit loop, changed in place.
+    """
+    epochs, here = divmod(batches - 1, epoch)
+
+    def counts(begun: int, ended: int, processed: int) -> dict[str, int]:
+        return {"ready": begun, "started": begun, "processed": processed, "completed": ended}
+
+    loop["epoch_progress"] |= {
+        kind: counts(epochs + 1, epochs, epochs) for kind in ("total", "current")
+    }
+    loop["epoch_loop.batch_progress"] |= {
+        "total": counts(batches, batches - 1, batches),
+        "current": counts(here + 1, here, here + 1),
+        "is_last_batch": here + 1 == epoch,
+    }
+    loop["epoch_loop.val_loop.batch_progress"] |= {
+        kind: counts(0, 0, 0) for kind in ("total", "current")
+    }

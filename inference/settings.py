@@ -119,6 +119,10 @@ class TrainConfig:
         for name in ("kl_warmup", "depth_growth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
+        if self.learn == "guide" and self.model.prior.partition(":")[0] == "vamp":
+            raise ValueError(
+                "learn must be all with the prior vamp, which is made of what the guide says."
+            )
         if self.classes is not None and not self.classes:
             raise ValueError("classes must name one or more classes.")
         if self.out is not None and self.resume is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import signal
 import time
 import warnings
@@ -24,7 +23,6 @@ from lightning.pytorch.utilities.exceptions import (
     MisconfigurationException,
     SIGTERMException,
 )
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -33,15 +31,15 @@ from inference.augment import jittered, turned
 from inference.batches import loader
 from inference.data import ImageSet, Splits, load_data
 from inference.evaluation import evaluate
-from inference.figures import parse_figure
+from inference.folder import leave, restore, run_folder
 from inference.interrupt import Interrupted, StopSignal, listening
 from inference.objectives import OBJECTIVES, check, loss
-from inference.outputs import unused, write_json
-from inference.resume import CHECKPOINT, PREVIOUS, Checkpoints, Damaged, newest, read
+from inference.resume import CHECKPOINT, Checkpoints, at_the_end_of_batch, newest
 from inference.settings import TrainConfig
+from inference.steps import Skips, grown, schedule
 from inference.watch import Watch
 from pyro_rnp import RNP, save
-from pyro_rnp.checkpoint import WEIGHTS, find, load_config, load_weights, save_config
+from pyro_rnp.checkpoint import WEIGHTS, find, load_weights, save_config
 
 LOG = "log.txt"
 NOT_KEPT = ("model", "out", "resume")
@@ -261,76 +259,7 @@ class Training(lightning.LightningModule):
                 "give more --epochs to go on."
             )
         if self.batches_seen:
-            _at_the_end_of_batch(self.batches_seen, epoch, checkpoint["loops"]["fit_loop"])
-
-
-def _at_the_end_of_batch(batches: int, epoch: int, loop: dict[str, Any]) -> None:
-    """Set the counts of Lightning's loop to where it saves at the end of a batch.
-
-    Where else it was saved (after validation, after the last epoch) they differ, and not every
-    such place is one to go on from.
-
-    Args:
-        batches: how many have been seen.
-        epoch: batches in an epoch.
-        loop: what a checkpoint holds of the fit loop, changed in place.
-    """
-    epochs, here = divmod(batches - 1, epoch)
-
-    def counts(begun: int, ended: int, processed: int) -> dict[str, int]:
-        return {"ready": begun, "started": begun, "processed": processed, "completed": ended}
-
-    loop["epoch_progress"] |= {
-        kind: counts(epochs + 1, epochs, epochs) for kind in ("total", "current")
-    }
-    loop["epoch_loop.batch_progress"] |= {
-        "total": counts(batches, batches - 1, batches),
-        "current": counts(here + 1, here, here + 1),
-        "is_last_batch": here + 1 == epoch,
-    }
-    loop["epoch_loop.val_loop.batch_progress"] |= {
-        kind: counts(0, 0, 0) for kind in ("total", "current")
-    }
-
-
-class Skips:
-    """Steps that were not applied, counted on the device."""
-
-    def __init__(self, counts: Tensor | None = None) -> None:
-        self.counts = torch.zeros(3, dtype=torch.long) if counts is None else counts
-        self.read()
-
-    def to(self, device: torch.device) -> None:
-        self.counts = self.counts.to(device)
-
-    def count(self, bad: Tensor, step: int) -> None:
-        """Note whether a step was skipped, without waiting for the device."""
-        total, in_a_row, began = self.counts.unbind()
-        began = torch.where(bad & (in_a_row == 0), step, began)
-        self.counts = torch.stack([total + bad, (in_a_row + 1) * bad, began])
-
-    def read(self) -> None:
-        """Wait for the device: how many, how many at last in a row, and the first of the last."""
-        self.total, self.in_a_row, self.began = self.counts.tolist()
-
-
-def schedule(step: int, warmup: int, progress: float) -> float:
-    """Factor on the learning rate: a linear rise over `warmup` steps, then a half cosine to 0.
-
-    >>> schedule(0, 100, 0.0), schedule(1000, 100, 0.5)
-    (0.01, 0.5)
-    """
-    rise = min(1.0, (step + 1) / max(1, warmup))
-    return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def grown(progress: float, share: float) -> float:
-    """From 0 to 1 over a share of training, then 1; near but never at 0.
-
-    >>> grown(0.1, 0.2), grown(0.5, 0.2), grown(0.5, 0.0)
-    (0.5, 1.0, 1.0)
-    """
-    return min(1.0, max(progress, 1e-6) / share) if share else 1.0
+            at_the_end_of_batch(self.batches_seen, epoch, checkpoint["loops"]["fit_loop"])
 
 
 def _stopped(folder: Path) -> str:
@@ -368,7 +297,7 @@ def train(config: TrainConfig) -> Path | None:
         splits = splits.of(config.classes)
     if config.turned:
         splits = replace(splits, train=turned(splits.train))
-    folder = _folder(config)
+    folder = run_folder(config)
     checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     notes = {"training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}}
@@ -376,10 +305,10 @@ def train(config: TrainConfig) -> Path | None:
         rnp = RNP(config.model)
         if config.start is not None and config.resume is None:
             load_weights(rnp, find(config.start) / WEIGHTS)
-        rnp.model.requires_grad_(config.learn == "all")
         rnp.check(splits.train.images)
         some = splits.train.images[: 2 * config.drawings]
         check(OBJECTIVES.make(config.elbo), rnp, some, config.drawings)
+        rnp.model.requires_grad_(config.learn == "all")
         module = Training(rnp, config, splits, Timer(config.duration), folder, stop, notes)
         module.sentence = sentence
         try:
@@ -400,7 +329,7 @@ def train(config: TrainConfig) -> Path | None:
     if not trainer.is_global_zero:
         return None
     if failed:
-        _restore(module, folder)
+        restore(module.rnp, folder, module.skips.began)
     save(module.rnp, folder, notes)
     if failed:
         raise TrainingFailed(
@@ -409,7 +338,14 @@ def train(config: TrainConfig) -> Path | None:
             "--learning_rate may help."
         )
     module.rnp.to(trainer.strategy.root_device)
-    _report(module, splits.test, folder)
+    seconds = module.timer.time_elapsed()
+    counts = {
+        "images_seen": module.images_seen,
+        "seconds": seconds,
+        "images_per_second": module.images_seen / seconds,
+        "skipped_steps": module.skips.total,
+    }
+    leave(module.rnp, splits.test, folder, counts)
     return folder
 
 
@@ -487,67 +423,6 @@ def _fatal(error: Exception, module: Training) -> str | None:
             f"Another of the {module.trainer.world_size} processes was lost ({_sentence(error)})."
         )
     return None
-
-
-def _restore(module: Training, folder: Path) -> None:
-    """Go back to the last checkpoint whose weights gave a finite loss and gradient."""
-    for name in (CHECKPOINT, PREVIOUS):
-        try:
-            checkpoint = read(folder / name)
-        except (FileNotFoundError, Damaged):
-            continue
-        if checkpoint["batches_seen"] < module.skips.began:
-            break
-        if name == CHECKPOINT and (folder / PREVIOUS).exists():
-            (folder / name).unlink()  # its weights are those that failed
-    prefix = "rnp."
-    weights = {
-        key.removeprefix(prefix): value
-        for key, value in checkpoint["state_dict"].items()
-        if key.startswith(prefix)
-    }
-    module.rnp.load_state_dict(weights)
-
-
-def _report(module: Training, test: ImageSet, folder: Path) -> None:
-    """Write `metrics.json` and `parse.png`."""
-    rnp, seconds = module.rnp, module.timer.time_elapsed()
-    rnp.model.recursion.levels = rnp.config.depth
-    metrics = {f"test_{k}": v for k, v in evaluate(rnp, test).items()} | {
-        "images_seen": module.images_seen,
-        "seconds": seconds,
-        "images_per_second": module.images_seen / seconds,
-        "skipped_steps": module.skips.total,
-        "parameters": sum(p.numel() for p in rnp.parameters()),
-        "hardware": _hardware(rnp.device),
-    }
-    write_json(folder / "metrics.json", metrics)
-    images = test.images[:12]
-    with torch.no_grad():
-        parse_figure(rnp.parse(images.to(rnp.device)), folder / "parse.png", images)
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU cores"
-
-
-def _folder(config: TrainConfig) -> Path:
-    """Where the new run folder will be, or the one to resume after a look at what it holds."""
-    if config.resume is not None:
-        folder = Path(config.resume)
-        if load_config(folder)[0] != config.model:
-            raise ValueError(
-                f"{folder} is of another architecture than the one asked for; "
-                "resume it without --model."
-            )
-        return folder
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = config.out or f"runs/{config.data}-{config.preset}-{stamp}"
-    if getattr(rank_zero_only, "rank", 0) > 0:  # another process makes it
-        return Path(name)
-    return unused(name, hint=f", or go on with --resume {name}")
 
 
 def _sentence(error: Exception) -> str:

@@ -112,6 +112,14 @@ class FullNormal(nn.Module):
         return dist.MultivariateNormal(loc, scale_tril=lower)
 
 
+class ConditionalDense(ConditionalDenseNN):
+    """Pyro's, in full precision, since densities hang on it."""
+
+    def forward(self, x: Tensor, context: Tensor) -> Any:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(full_precision(x), full_precision(context))
+
+
 @GUIDES.add("flow")
 class FlowGuide(DiagonalNormal):
     """The diagonal normal through affine coupling layers that see the image too.
@@ -132,7 +140,7 @@ class FlowGuide(DiagonalNormal):
         self.sizes = [z, z, seen]
         made = []
         for _ in range(layers):
-            network = ConditionalDenseNN(z // 2, seen, [units], [z - z // 2] * 2)
+            network = ConditionalDense(z // 2, seen, [units], [z - z // 2] * 2)
             start_as_identity(network.layers[-1])
             made.append(transforms.ConditionalAffineCoupling(z // 2, network))
         self.couplings = nn.ModuleList(made)
@@ -170,7 +178,7 @@ class Refined(DiagonalNormal):
     times the variance, of the bound at one sample; the noise of each step's sample is drawn once
     for all images, so that an image has one posterior. What is random below the top stays where
     it is predicted. The encoder learns as if the refinement were a constant that is added to
-    what it says.
+    what it says. The steps follow the bound itself, whatever weight training gives to the KL.
 
     Args:
         steps: gradient steps for each image.

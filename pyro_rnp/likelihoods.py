@@ -78,11 +78,22 @@ class BernoulliLikelihood(_Chance):
     family = dist.Bernoulli
 
 
+class ContinuousBernoulli(dist.ContinuousBernoulli):
+    """Pyro's, whose normaliser goes on where a float can no longer tell a probability from 1."""
+
+    def _cont_bern_log_norm(self) -> Tensor:
+        """Log of 2 (l / 2) / tanh(l / 2) for the logit l."""
+        half = self.logits / 2
+        near = half.abs() < 1e-2  # where l / tanh(l) is 0 / 0, or nearly
+        away = torch.where(near, torch.ones_like(half), half)
+        return math.log(2) + torch.where(near, half.square() / 3, (away / away.tanh()).log())
+
+
 @LIKELIHOODS.add("continuous_bernoulli")
 class ContinuousBernoulliLikelihood(_Chance):
     """x ~ ContinuousBernoulli with `logit(canvas)` in [0, 1] (Loaiza-Ganem, Cunningham, 2019)."""
 
-    family = dist.ContinuousBernoulli
+    family = ContinuousBernoulli
 
 
 FLOOR, KNEE = 1e-4, 0.9

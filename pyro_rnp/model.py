@@ -111,7 +111,11 @@ class Model(nn.Module):
 
 def _plates() -> torch.Size:
     """The batch shape of the plates that are open; a value given from outside may have less."""
-    sizes = {p.dim: p.size for p in _PYRO_STACK if isinstance(p, IndepMessenger) and p.dim}
+    sizes = {
+        p.dim: getattr(p, "subsample_size", p.size)
+        for p in _PYRO_STACK
+        if isinstance(p, IndepMessenger) and p.dim
+    }
     return torch.Size([sizes.get(dim, 1) for dim in range(min(sizes), 0)])
 
 
@@ -150,7 +154,7 @@ class RNP(nn.Module):
         self.model = Model(self.config)
         self.guide = Guide(self.config)
         self.guide.attach(self.model)
-        for piece in (self.model.prior, self.guide.top, self.model.likelihood):
+        for piece in (self.guide.top, self.model.prior, self.model.likelihood):
             if hasattr(piece, "attach"):
                 piece.attach(self)
 

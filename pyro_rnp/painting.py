@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -118,38 +117,57 @@ class Continuous(Bilinear):
 
 
 @COMPOSITIONS.add("sum")
-def sums(
-    placed: Float[Tensor, "parts n c s s"], covers: Float[Tensor, "parts n 1 s s"] | None
-) -> None:
+class Sum:
     """Patches add up (Algorithm 1).
 
-    The contract of a composition: from patches where they land, in order, and where each covers
-    the canvas at all (if it has an attribute `opaque` that is true), the share of each that is
-    seen, a factor for each of its pixels; None stands for ones. What is seen adds up to the
-    canvas.
+    The contract of a composition: from patches where they land, in order, and, if it is `opaque`,
+    where each covers the canvas at all, the share of each that is seen, a factor for each of its
+    pixels; None stands for ones. What is seen adds up to the canvas.
     """
+
+    opaque = False
+
+    def __init__(self, config: RNPConfig) -> None:
+        pass
+
+    def __call__(
+        self,
+        placed: Float[Tensor, "parts n c s s"],
+        covers: Float[Tensor, "parts n 1 s s"] | None,
+    ) -> Float[Tensor, "parts n _ s s"] | None:
+        """The share of each patch that is seen."""
+        return None
 
 
 @COMPOSITIONS.add("noisy_or")
-def noisy_or(
-    placed: Float[Tensor, "parts n c s s"], covers: Float[Tensor, "parts n 1 s s"] | None
-) -> Float[Tensor, "parts n c s s"]:
+class NoisyOr(Sum):
     """A pixel has no ink where no patch puts any: 1 - prod (1 - p). The first comes first."""
-    left = (1 - placed).cumprod(0)
-    return torch.cat([torch.ones_like(left[:1]), left[:-1]])
+
+    def __call__(
+        self,
+        placed: Float[Tensor, "parts n c s s"],
+        covers: Float[Tensor, "parts n 1 s s"] | None,
+    ) -> Float[Tensor, "parts n _ s s"]:
+        """The share of each patch that is seen."""
+        left = (1 - placed).cumprod(0)
+        return torch.cat([torch.ones_like(left[:1]), left[:-1]])
 
 
 @COMPOSITIONS.add("over")
-def over(
-    placed: Float[Tensor, "parts n c s s"], covers: Float[Tensor, "parts n 1 s s"] | None
-) -> Float[Tensor, "parts n 1 s s"]:
+class Over(Sum):
     """Patches are opaque, blank or not, and later ones lie over earlier ones."""
-    assert covers is not None
-    left = (1 - covers.flip(0)).cumprod(0).flip(0)  # what this patch and all later ones leave
-    return torch.cat([left[1:], torch.ones_like(left[:1])])
 
+    opaque = True
 
-over.opaque = True  # type: ignore[attr-defined]
+    def __call__(
+        self,
+        placed: Float[Tensor, "parts n c s s"],
+        covers: Float[Tensor, "parts n 1 s s"] | None,
+    ) -> Float[Tensor, "parts n _ s s"]:
+        """The share of each patch that is seen."""
+        assert covers is not None
+        left = (1 - covers.flip(0)).cumprod(0).flip(0)  # what this patch and all later ones leave
+        return torch.cat([left[1:], torch.ones_like(left[:1])])
 
 
 class Painter(nn.Module):
@@ -159,9 +177,7 @@ class Painter(nn.Module):
         super().__init__()
         self.composed = config.composed
         self.placement = PLACEMENTS.make(config.placement, config)
-        name, options = COMPOSITIONS.parse(config.composition)
-        self.seen = partial(COMPOSITIONS.pieces[name], **options)
-        self.opaque = getattr(COMPOSITIONS.pieces[name], "opaque", False)
+        self.seen = COMPOSITIONS.make(config.composition, config)
 
     def sheets(self, parts: Sequence[ParseTree]) -> list[tuple[ParseTree, Tensor]]:
         """What is painted for these parts: nodes, and maps (N, 2, 3) from the parent's frame.
@@ -196,7 +212,7 @@ class Painter(nn.Module):
             placed = self.placement.canvas(pixels, maps, size)
         placed = placed.unflatten(0, (len(sheets), -1))
         covers = None
-        if self.opaque:
+        if self.seen.opaque:
             covers = self.placement.cover(maps, size).unflatten(0, (len(sheets), -1))
         return placed, self.seen(placed, covers)
 

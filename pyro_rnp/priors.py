@@ -18,6 +18,7 @@ from pyro.nn import DenseNN
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from pyro_rnp.affine import full_precision
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.registry import PRIORS, within
 
@@ -122,6 +123,14 @@ class Types(StandardNormal):
         return dist.MultivariateNormal(loc @ axes, scale_tril=tril)
 
 
+class Dense(DenseNN):
+    """Pyro's, in full precision, since densities hang on it."""
+
+    def forward(self, x: Tensor) -> Any:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(full_precision(x))
+
+
 class Mixture(dist.MixtureSameFamily):
     """Pyro's, for components that do not broadcast what they score by themselves."""
 
@@ -199,7 +208,7 @@ class Flow(StandardNormal):
         if z < 2:
             raise ValueError("A flow prior needs program_size of at least 2.")
         self.networks = nn.ModuleList(
-            DenseNN(z // 2, [units], [z - z // 2] * 2) for _ in range(layers)
+            Dense(z // 2, [units], [z - z // 2] * 2) for _ in range(layers)
         )
         for network in self.networks:
             start_as_identity(network.layers[-1])  # type: ignore[index, arg-type]

@@ -16,8 +16,8 @@ from pyro_rnp import RNP, load
 
 COLUMNS = {
     "test_elbo": "ELBO",
-    "iw_bound": "IW bound of the first",
-    "elbo": "their ELBO",
+    "iw_bound": "IW bound, some",
+    "elbo": "ELBO, the same",
     "test_sse": "`test_sse`",
     "test_kl": "KL",
     "ms_per_step": "ms a step",
@@ -28,8 +28,10 @@ COLUMNS = {
 def main() -> None:
     arguments = parser(
         "Train variants of a model one after the other, for equal time, and put them in a table.",
-        "A variant that has been trained is not trained again, so an interrupted comparison goes "
-        "on where it stopped. Nothing else should run beside it.",
+        "Its columns: ELBO, test_sse and KL of all test images; the importance-weighted bound of "
+        "the first --num, and the ELBO of the same. A variant that has been trained is not "
+        "trained again, so an interrupted comparison goes on where it stopped. Nothing else "
+        "should run beside it.",
     )
     arguments.add_argument(
         "variants",

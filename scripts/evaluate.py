@@ -11,6 +11,7 @@ from inference.completion import completion
 from inference.data import DataName, data_of
 from inference.evaluation import evaluate
 from inference.given import Side, hiding
+from inference.segmentation import posterior_segmentation
 from pyro_rnp import load
 
 
@@ -44,6 +45,12 @@ def main() -> None:
         default=["guide", "importance", "svi"],
         help="how to fill in what is hidden, of guide, importance, svi and nuts",
     )
+    arguments.add_argument(
+        "--segment",
+        type=Method | None,
+        help="add how well the parts that most probably made each pixel agree with the true ones "
+        "(segmentation), by this method of query; for --data strokes",
+    )
     add_data_root(arguments)
     args = arguments.parse_args()
     splits, rnp = data_of(args.run, args.data, args.data_root), load(args.run)
@@ -55,6 +62,8 @@ def main() -> None:
         found["completion"] = completion(
             rnp, images.images, seen, train, args.methods, seed=args.seed
         )
+    if args.segment is not None:
+        found["segmentation"] = posterior_segmentation(rnp, images, args.segment, seed=args.seed)
     print(json.dumps(found, indent=2))
 
 

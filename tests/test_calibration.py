@@ -53,7 +53,7 @@ def departure(truth, draws):
     return [chisquare(c.numpy()).pvalue for c in counts], counts
 
 
-def test_nuts_is_calibrated_and_the_guide_s_departure_is_measured(world):
+def test_nuts_is_calibrated_and_the_guide_s_departure_is_measured(world, capsys):
     rnp, truth, images = world
     kernel = NUTS(rnp.model, max_tree_depth=4)
     mcmc = MCMC(kernel, num_samples=2 * DRAWS, warmup_steps=60, disable_progbar=True)
@@ -63,8 +63,10 @@ def test_nuts_is_calibrated_and_the_guide_s_departure_is_measured(world):
     with torch.no_grad():
         amortised = rnp.guide.posterior(images).sample((DRAWS,))
     nuts, guide = departure(truth, exact), departure(truth, amortised)
-    for name, (p, counts) in {"NUTS": nuts, "guide": guide}.items():
-        print(f"{name}: p of uniform ranks {p}, counts {[c.tolist() for c in counts]}")
+    with capsys.disabled():
+        for name, (p, counts) in {"NUTS": nuts, "guide": guide}.items():
+            print(f"\n{name}: p of uniform ranks {p}, counts {[c.tolist() for c in counts]}")
     assert min(nuts[0]) > 1e-3
+    assert all(0 <= p <= 1 for p in guide[0])
     wrong = departure(truth, exact.mean(0) + 0.5 * (exact - exact.mean(0)))
     assert min(wrong[0]) < 1e-3, "ranks would show a posterior half as wide"

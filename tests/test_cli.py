@@ -1,5 +1,6 @@
 """Command lines: precedence, presets, files, and one sentence for a mistake."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from jsonargparse import ArgumentError
 from inference.cli import run, train_config
 from inference.settings import TrainConfig
 from pyro_rnp import PRESETS, RNP, RNPConfig, save
-from pyro_rnp.registry import PRIORS
+from pyro_rnp.registry import GUIDES, PRIORS
 
 CONFIGS = Path(__file__).parents[1] / "scripts" / "configs"
 
@@ -94,16 +95,16 @@ def test_a_mistake_ends_with_one_sentence(args, words, capsys):
 
 def test_pieces_of_one_s_own_join_by_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(PRIORS, "pieces", dict(PRIORS.pieces))
+    monkeypatch.setattr(GUIDES, "pieces", dict(GUIDES.pieces))
     file = tmp_path / "mine.py"
-    file.write_text(
-        "from pyro_rnp.priors import StandardNormal\n"
-        "from pyro_rnp.registry import PRIORS\n"
-        'PRIORS.add("mine")(StandardNormal)\n'
+    blocks = re.findall(
+        r"```python\n(.*?)```", (CONFIGS.parents[1] / "README.md").read_text(), re.S
     )
+    file.write_text(next(block for block in blocks if "class LaplacePrior" in block))
     monkeypatch.setenv("PYRO_RNP_PIECES", str(file))
     found = []
-    run(lambda: found.append(train_config(["--prior", "mine"])))
-    assert found[0].model.prior == "mine"
+    run(lambda: found.append(train_config(["--prior=laplace", "--guide=linear"])))
+    assert type(RNP(found[0].model).model.prior).__name__ == "LaplacePrior"
     monkeypatch.setenv("PYRO_RNP_PIECES", str(tmp_path / "no.py"))
     with pytest.raises(SystemExit):
         run(lambda: None)
@@ -134,8 +135,12 @@ def test_help_explains_every_field(capsys):
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda f: f.name)
 def test_the_recipes_can_be_read(file):
     config = train_config(["--config", str(file)])
-    assert config.model == RNPConfig.preset(config.preset)
-    assert config.learning_rate == 4e-5
+    assert config.data == file.stem.partition("-")[0]
+    if file.stem.endswith("-paper"):
+        assert config.model == RNPConfig.preset(config.data)
+        assert config.learning_rate == 4e-5
+    else:
+        assert (config.preset, config.minutes) == ("fast", None)
 
 
 def test_starting_from_a_run_takes_its_model_alone(tmp_path):
@@ -144,5 +149,7 @@ def test_starting_from_a_run_takes_its_model_alone(tmp_path):
     config = train_config(["--start", str(tmp_path), "--learn=guide", "--classes=[1,2]"])
     assert (config.model, config.data, config.seed) == (model, "digits", 0)
     assert (config.learn, config.classes) == ("guide", [1, 2])
+    with pytest.raises(ValueError, match="learn must be all with the prior vamp"):
+        train_config(["--learn=guide", "--prior=vamp"])
     with pytest.raises(ValueError, match="classes must name one or more"):
         train_config(["--classes=[]"])

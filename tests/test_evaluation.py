@@ -7,8 +7,8 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from inference.data import ImageSet
-from inference.evaluation import adjusted_rand, by_position, evaluate, segment
-from pyro_rnp import ParseTree
+from inference.evaluation import evaluate
+from inference.segmentation import adjusted_rand, by_position, segment
 
 
 def test_scores_are_means_over_images(rnp, images):
@@ -53,33 +53,6 @@ def test_blank_images_are_explained_by_no_number(rnp):
     assert math.isnan(evaluate(rnp, blank)["explained"])
 
 
-def halves():
-    """A tree that draws the left half as part 0 and the right half as part 1."""
-    n, z = 2, torch.zeros(2, 3)
-    patch = torch.ones(n, 1, 4, 4)
-
-    def at(x):
-        return torch.tensor([[0.5, 1.0, 0, 0, x, 0]]).expand(n, 6)
-
-    parts = tuple(ParseTree(z, patch, at(x), patch) for x in (-0.5, 0.5))
-    return ParseTree(z, torch.ones(n, 1, 8, 8), None, None, parts)
-
-
-def test_segments_are_the_strongest_parts():
-    found = segment(halves(), 1)
-    assert found[:, :, :4].eq(0).all()
-    assert found[:, :, 4:].eq(1).all()
-
-
-def test_adjusted_rand_against_known_partitions():
-    truth = torch.full((2, 8, 8), -1)
-    truth[0, :, :4], truth[0, :, 4:] = 7, 3  # the same halves under other names
-    truth[1, :2], truth[1, 2:4] = 0, 1  # across them; the lower half does not count
-    scores = adjusted_rand(segment(halves(), 1), truth)
-    assert scores[0] == 1
-    assert scores[1].abs() < 0.1
-
-
 def test_known_segments_are_scored_at_every_level(rnp, images):
     truth = torch.randint(-1, 3, (4, 2, 8, 8))
     scores = evaluate(rnp, ImageSet(images, torch.zeros(4, dtype=torch.long), truth))
@@ -90,18 +63,6 @@ def test_known_segments_are_scored_at_every_level(rnp, images):
         floor = by_position(truth[:, depth - 1])
         wanted = adjusted_rand(floor, truth[:, depth - 1]).mean().item()
         assert scores[f"{name}_floor"] == pytest.approx(wanted)
-
-
-def test_the_floor_tells_pixels_apart_by_where_they_are():
-    truth = torch.full((3, 8, 8), -1)
-    truth[0, 1:3, 1:3], truth[0, 5:7, 5:7], truth[0, 1, 7] = 4, 2, 9
-    truth[1, ::2], truth[1, 1::2] = 0, 1  # stripes, which positions do not tell
-    found = by_position(truth)
-    assert torch.equal(found < 0, truth < 0)
-    scores = adjusted_rand(found, truth)
-    assert scores[0] == 1
-    assert scores[1] < 0.3
-    assert scores[2] == 1, "nothing to tell apart"
 
 
 def test_images_of_another_size_are_refused(rnp):

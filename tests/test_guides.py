@@ -65,12 +65,27 @@ def test_a_flow_starts_as_the_normal_below_and_then_leaves_it(images):
     assert torch.equal(guide.posterior(images).base_dist.mean, q.base_dist.mean)
     for p in guide.couplings.parameters():
         p.data.add_(0.1 * torch.randn_like(p))
-    z = guide.posterior(images).rsample((5000,))
-    fresh = guide.posterior(images)  # no sample of its own is remembered
-    torch.testing.assert_close(fresh.log_prob(z[0]), guide.posterior(images).log_prob(z[0]))
+    drew, fresh = guide.posterior(images), guide.posterior(images)
+    z = drew.rsample()  # which its couplings remember
+    torch.testing.assert_close(drew.log_prob(z), fresh.log_prob(z))
     box = torch.cartesian_prod(*[torch.linspace(-9, 9, 61)] * 3)
     mass = fresh.log_prob(box.unsqueeze(1).expand(-1, 4, -1)).exp().sum(0) * 0.3**3
     torch.testing.assert_close(mass, torch.ones(4), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("piece", [{"guide": "flow"}, {"prior": "flow"}])
+def test_densities_of_a_flow_are_in_full_precision(piece, images):
+    rnp = RNP(tiny(**piece))
+    with torch.no_grad():
+        for p in rnp.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+        q = rnp.guide.posterior(images) if "guide" in piece else rnp.model.prior()
+        z = torch.randn(4, 3)
+        wanted = q.log_prob(z)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = q.log_prob(z + 0)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted)
 
 
 def test_refinement_raises_the_bound_of_each_image_and_more_steps_more():
@@ -104,10 +119,16 @@ def test_a_flow_needs_two_dimensions():
 
 
 @pytest.mark.parametrize(
-    "auto", ["AutoNormal", "AutoDelta", "AutoMultivariateNormal", "AutoLowRankMultivariateNormal"]
+    ("auto", "stochastic"),
+    [
+        ("AutoNormal", "both"),
+        ("AutoDelta", "none"),
+        ("AutoMultivariateNormal", "actions"),
+        ("AutoLowRankMultivariateNormal", "none"),
+    ],
 )
-def test_pyro_s_autoguides_fit_single_images(auto, rnp, images):
-    rnp.requires_grad_(False)
+def test_pyro_s_autoguides_fit_single_images(auto, stochastic, images):
+    rnp = RNP(tiny(stochastic=stochastic)).eval().requires_grad_(False)
     guide = getattr(pyro.infer.autoguide, auto)(rnp.model)
     svi = SVI(rnp.model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
     before = {k: v.clone() for k, v in rnp.state_dict().items()}

@@ -9,7 +9,8 @@ from pyro import poutine
 from pyro.infer import MCMC, NUTS, Predictive
 from torch.distributions import Normal
 
-from inference.objectives import OBJECTIVES, loss
+from inference.evaluation import _traces
+from inference.objectives import OBJECTIVES, latent, loss
 from pyro_rnp import RNP
 from pyro_rnp.affine import bounded
 from pyro_rnp.levels import centre, distribution
@@ -151,11 +152,39 @@ def test_bottom_up_looks_at_the_place_and_not_beyond_it():
     assert not torch.equal(before[0].action, after[0].action)
 
 
+@pytest.mark.parametrize("guide", ["diagonal", "flow", "lowrank", "full"])
 @pytest.mark.parametrize("lower_guide", ["top_down", "bottom_up"])
-def test_vectorised_particles_draw_below_too(lower_guide, images):
-    rnp = stirred(lower_guide)
-    elbo = pyro.infer.Trace_ELBO(num_particles=5, vectorize_particles=True, max_plate_nesting=1)
-    assert math.isfinite(elbo.loss(rnp.model, rnp.guide, images))
+def test_vectorised_particles_draw_below_too(lower_guide, guide, images):
+    """Particles side by side are, in expectation, particles one by one, of each image."""
+    rnp = stirred(lower_guide, guide=guide).eval()
+    images = images * torch.tensor([0.1, 0.4, 0.7, 1.0]).view(4, 1, 1, 1)
+
+    def draw(particles):
+        with torch.no_grad():
+            guided, model = _traces(rnp, images, particles)
+            for trace in (guided, model):
+                trace.compute_log_prob()
+            names = latent(guided)
+            below = sum(model.nodes[n]["log_prob"] - guided.nodes[n]["log_prob"] for n in names)
+            return model.nodes["x"]["log_prob"] + below
+
+    together = draw(400)
+    apart = torch.stack([draw(None) for _ in range(100)])
+    assert together.shape == (400, 4)
+    error = (together.var(0) / 400 + apart.var(0) / 100).sqrt()
+    assert ((together.mean(0) - apart.mean(0)).abs() < 5 * error).all()
+    assert (error < 0.2 * apart.mean(0).std()).all(), "images differ by more than the error"
+
+
+def test_a_model_under_a_plate_of_which_some_are_looked_at(images):
+    rnp = RNP(tiny()).eval()
+
+    def model():
+        with pyro.plate("copies", 10, subsample_size=2, dim=-2):
+            return rnp.model(images)
+
+    nodes = poutine.trace(model).get_trace().nodes
+    assert nodes["canvas"]["value"].shape == (2, 4, 1, 8, 8)
 
 
 def test_parsing_at_a_sample_draws_below_and_parsing_at_the_centre_does_not(images):

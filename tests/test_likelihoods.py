@@ -52,6 +52,15 @@ def test_a_canvas_is_a_probability_where_it_can_be(name):
     torch.testing.assert_close(p[0], wanted, rtol=1e-3, atol=1e-2)
 
 
+def test_continuous_bernoulli_is_a_density_whatever_the_canvas():
+    likelihood = LIKELIHOODS.make("continuous_bernoulli", tiny())
+    canvas = torch.tensor([-1.0, 0.0, 0.3, 0.4999, 0.5, 0.52, 0.95, 1.5, 2.5, 4.0])
+    pixels = (torch.arange(20_000.0) + 0.5) / 20_000
+    p = likelihood(canvas.view(-1, 1, 1, 1)).base_dist
+    mass = p.log_prob(pixels).double().exp().mean((1, 2, 3))
+    torch.testing.assert_close(mass, torch.ones(10).double(), rtol=0, atol=2e-3)
+
+
 def test_logits_rise_without_a_break_and_never_end():
     canvas = torch.linspace(1e-3, 6, 20_001, dtype=torch.float64, requires_grad=True)
     found = logit(canvas)

@@ -7,7 +7,7 @@ import torch
 
 from pyro_rnp import RNP
 from pyro_rnp.affine import compose, inverse_matrix, place, points, warp
-from pyro_rnp.painting import Continuous, noisy_or, over
+from pyro_rnp.painting import Continuous, NoisyOr, Over
 from pyro_rnp.recursion import Recursion
 from tests.conftest import tiny
 
@@ -42,7 +42,7 @@ def test_bicubic_reads_a_smooth_picture_closer_than_bilinear():
 
 def test_noisy_or_is_one_minus_the_product():
     placed = torch.rand(4, 2, 1, 5, 5, dtype=torch.float64)
-    seen = noisy_or(placed, None)
+    seen = NoisyOr(tiny())(placed, None)
     torch.testing.assert_close((placed * seen).sum(0), 1 - (1 - placed).prod(0))
     assert seen[0].eq(1).all()
     found = tree(composition="noisy_or")
@@ -54,7 +54,7 @@ def test_over_shows_the_last_sheet_whole_and_others_where_it_is_not():
     covers = torch.zeros(2, 1, 1, 3, 3, dtype=torch.float64)
     covers[0, ..., :2], covers[1, ..., 1:] = 1, 1
     placed = torch.tensor([0.7, 0.2]).double().view(2, 1, 1, 1, 1) * covers
-    shown = (placed * over(placed, covers)).sum(0)
+    shown = (placed * Over(tiny())(placed, covers)).sum(0)
     torch.testing.assert_close(shown[0, 0, 0], torch.tensor([0.7, 0.2, 0.2]).double())
     found = tree(composition="over", steps=(2,))
     last = place(found[1].canvas, found[1].action, 8)

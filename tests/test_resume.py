@@ -17,7 +17,8 @@ from inference.data import Splits, load_data
 from inference.interrupt import Interrupted
 from inference.resume import Checkpoints, Damaged, newest, read
 from inference.settings import TrainConfig
-from inference.training import Skips, Training, train
+from inference.steps import Skips
+from inference.training import Training, train
 from pyro_rnp import load
 from pyro_rnp.checkpoint import load_config
 from tests.conftest import tiny

@@ -204,6 +204,14 @@ def test_evaluate_completes_a_half(monkeypatch, capsys, run_folder):
     blank = images[..., :14].square().sum().item() / 2
     assert found["blank"]["sse"] == pytest.approx(blank)
     assert found.keys() == {"blank", "nearest", "guide", "importance", "svi"}
+    how = ("--data=strokes", "--num=2", "--segment=guide", "--hide=left", "--methods=[guide]")
+    call(monkeypatch, "evaluate.py", run_folder, *how)
+    found = json.loads(capsys.readouterr().out)
+    assert found["completion"].keys() == {"blank", "nearest", "guide"}
+    assert found["segmentation"].keys() >= {"ari_parts", "ari_subparts_floor", "ari_parts_error"}
+    assert "not known" in refused(
+        monkeypatch, capsys, "evaluate.py", run_folder, "--num=2", "--segment=guide"
+    )
 
 
 def test_query(monkeypatch, capsys, run_folder, tmp_path):

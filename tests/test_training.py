@@ -10,7 +10,8 @@ import torch
 import inference.training
 from inference.data import ImageSet, Splits, load_data
 from inference.settings import TrainConfig
-from inference.training import MAX_SKIPS, Training, TrainingFailed, schedule, train
+from inference.steps import schedule
+from inference.training import MAX_SKIPS, Training, TrainingFailed, train
 from pyro_rnp import RNP, RNPConfig, load
 from tests.conftest import tiny
 

@@ -1,0 +1,84 @@
+"""A run's folder: where it is, what a run leaves there, and the way back to weights that worked."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from inference.data import ImageSet
+from inference.evaluation import evaluate
+from inference.figures import parse_figure
+from inference.outputs import unused, write_json
+from inference.resume import CHECKPOINT, PREVIOUS, Damaged, read
+from inference.settings import TrainConfig
+from pyro_rnp import RNP
+from pyro_rnp.checkpoint import load_config
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """Where the new run folder will be, or the one to resume after a look at what it holds."""
+    if config.resume is not None:
+        folder = Path(config.resume)
+        if load_config(folder)[0] != config.model:
+            raise ValueError(
+                f"{folder} is of another architecture than the one asked for; "
+                "resume it without --model."
+            )
+        return folder
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = config.out or f"runs/{config.data}-{config.preset}-{stamp}"
+    if getattr(rank_zero_only, "rank", 0) > 0:  # another process makes it
+        return Path(name)
+    return unused(name, hint=f", or go on with --resume {name}")
+
+
+def leave(rnp: RNP, test: ImageSet, folder: Path, counts: dict[str, Any]) -> None:
+    """Write `metrics.json` and `parse.png`.
+
+    Args:
+        counts: of training, for `metrics.json` too.
+    """
+    rnp.model.recursion.levels = rnp.config.depth
+    metrics = {f"test_{k}": v for k, v in evaluate(rnp, test).items()} | {
+        **counts,
+        "parameters": sum(p.numel() for p in rnp.parameters()),
+        "hardware": _hardware(rnp.device),
+    }
+    write_json(folder / "metrics.json", metrics)
+    images = test.images[:12]
+    with torch.no_grad():
+        parse_figure(rnp.parse(images.to(rnp.device)), folder / "parse.png", images)
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU cores"
+
+
+def restore(rnp: RNP, folder: Path, began: int) -> None:
+    """Go back to the last checkpoint whose weights gave a finite loss and gradient.
+
+    Args:
+        began: the first step whose weights did not.
+    """
+    for name in (CHECKPOINT, PREVIOUS):
+        try:
+            checkpoint = read(folder / name)
+        except (FileNotFoundError, Damaged):
+            continue
+        if checkpoint["batches_seen"] < began:
+            break
+        if name == CHECKPOINT and (folder / PREVIOUS).exists():
+            (folder / name).unlink()  # its weights are those that failed
+    prefix = "rnp."
+    weights = {
+        key.removeprefix(prefix): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith(prefix)
+    }
+    rnp.load_state_dict(weights)
