@@ -115,7 +115,7 @@ class RenyiELBO(Trace_ELBO):
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
         ((model_trace, guide_trace),) = self._get_traces(model, guide, args, kwargs)

@@ -126,7 +126,7 @@ class Types(StandardNormal):
 class Dense(DenseNN):
     """Pyro's, in full precision, since densities hang on it."""
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor) -> Any:  # type: ignore[override]
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(full_precision(x))
 
