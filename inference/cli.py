@@ -16,7 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from inference.allocator import limit_memory, out_of_memory
 from inference.interrupt import Interrupted
 from inference.objectives import OBJECTIVES
-from inference.settings import TrainConfig
+from inference.settings import RATES, TrainConfig
 from pyro_rnp import RNPConfig, __version__
 from pyro_rnp.checkpoint import find, load_config
 from pyro_rnp.config import PIECES
@@ -118,12 +118,12 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     add_data_root(arguments)
     args = _short(sys.argv[1:] if args is None else args)
     given = arguments.parse_args(args)
-    model, defaults = RNPConfig.preset(given.preset), {}
+    model, defaults = RNPConfig.preset(given.preset), {"learning_rate": RATES[given.preset]}
     if given.start is not None:
         model, _ = load_config(find(given.start))
     if given.resume is not None:
         model, notes = load_config(given.resume)
-        defaults = notes.get("training", {})
+        defaults |= notes.get("training", {})
         unknown = sorted(set(defaults) - {f.name for f in fields(TrainConfig)})
         if unknown:
             raise ValueError(

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from inference.settings import TrainConfig
+from inference.settings import RATES, TrainConfig
 from pyro_rnp import RNPConfig
 from pyro_rnp.checkpoint import load_config
 
@@ -39,7 +39,11 @@ def flags(config: TrainConfig) -> list[str]:
     >>> flags(TrainConfig(data="mnist", epochs=3, model=RNPConfig.preset("fast", program_size=16)))
     ['--data=mnist', '--epochs=3', '--program_size=16']
     """
-    plain = TrainConfig(preset=config.preset, model=RNPConfig.preset(config.preset))
+    plain = TrainConfig(
+        preset=config.preset,
+        learning_rate=RATES[config.preset],
+        model=RNPConfig.preset(config.preset),
+    )
     found = []
     for own, default in ((config, plain), (config.model, plain.model)):
         for f in fields(own):

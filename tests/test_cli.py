@@ -25,6 +25,12 @@ def test_a_preset_and_a_field_of_it(name):
     assert config.model == RNPConfig.preset(name, steps=(2, 3), sigma=0.3)
 
 
+def test_a_preset_has_a_learning_rate_of_its_own():
+    assert train_config(["--preset=mnist"]).learning_rate == 3e-4
+    assert train_config(["--preset=mnist", "--learning_rate=1e-4"]).learning_rate == 1e-4
+    assert train_config(["--preset=fast"]).learning_rate == TrainConfig().learning_rate == 1e-3
+
+
 def test_fields_of_the_model_need_no_prefix():
     short = train_config(["--prior", "flow", "--stochastic=both,none", "--composed", "true"])
     long = train_config(

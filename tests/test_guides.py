@@ -118,6 +118,7 @@ def test_a_flow_needs_two_dimensions():
             RNP(tiny(program_size=1, **{field: "flow"}))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("auto", "stochastic"),
     [
