@@ -11,7 +11,6 @@ from inference.data import DataName
 from inference.objectives import OBJECTIVES
 from pyro_rnp import RNPConfig
 
-
 RATES = {"fast": 1e-3, "mnist": 3e-4, "fashion": 3e-4, "omniglot": 3e-4}
 """Learning rates that commands begin with. At 1e-3 the wider networks of the paper's presets push
 all parts out of the image within 150 steps of MNIST, and do not come back in ten minutes."""
