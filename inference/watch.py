@@ -21,7 +21,8 @@ MIN_SHARE = 0.01
 class Watch:
     """Looks at a few images now and then; speaks once of what has lasted `PATIENCE` looks.
 
-    It sees a KL that collapses to zero, parts that are never used, and parts that are all alike.
+    It sees a KL that collapses to zero, a canvas that goes blank, parts that are never used, and
+    parts that are all alike.
     """
 
     def __init__(self) -> None:
@@ -68,6 +69,12 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
         return found
     shares = rnp.guide.parse(images, sample=False).contributions(1)  # (N, parts, C, H, W)
     ink = shares.sum((-3, -2, -1))
+    if float(ink.sum()) < MIN_SHARE * float(images.sum()):
+        found["blank"] = (
+            f"the canvas is blank, with less than {MIN_SHARE:.0%} of the images' ink: parts have "
+            "left it or faded; start again with a lower --learning_rate"
+        )
+        return found
     used = (ink / ink.sum(1, keepdim=True).clamp(min=1e-12)).amax(0)
     for part, share in enumerate(used.tolist()):
         if share < MIN_SHARE:

@@ -26,8 +26,8 @@ def test_a_preset_and_a_field_of_it(name):
 
 
 def test_a_preset_has_a_learning_rate_of_its_own():
-    assert train_config(["--preset=mnist"]).learning_rate == 3e-4
-    assert train_config(["--preset=mnist", "--learning_rate=1e-4"]).learning_rate == 1e-4
+    assert train_config(["--preset=mnist"]).learning_rate == 1e-4
+    assert train_config(["--preset=mnist", "--learning_rate=2e-4"]).learning_rate == 2e-4
     assert train_config(["--preset=fast"]).learning_rate == TrainConfig().learning_rate == 1e-3
 
 

@@ -9,12 +9,18 @@ from tests.conftest import tiny
 
 
 @pytest.fixture
+def images():
+    """Faint ones, of which a model that has not learned explains more than nothing."""
+    return 0.1 * torch.rand(4, 1, 8, 8)
+
+
+@pytest.fixture
 def well(images):
     """A model whose parts differ and whose programs depend on the image."""
     rnp = RNP(tiny()).eval()
     with torch.no_grad():
         for p in rnp.parameters():
-            p.add_(0.3 * torch.randn_like(p))
+            p.add_(0.1 * torch.randn_like(p))
     assert problems(rnp, images) == {}
     return rnp
 
@@ -31,6 +37,20 @@ def test_a_kl_that_collapsed(well, images):
     found = problems(well, images)
     assert list(found) == ["kl"]
     assert "the KL is below 0.1 nats" in found["kl"]
+
+
+def test_a_canvas_that_is_blank(well, images):
+    hypernet = well.model.recursion
+    run = hypernet.forward
+
+    def faded(*args):
+        tree = run(*args)
+        parts = [_placed(part.map(lambda t: 1e-4 * t), part) for part in tree]
+        return type(tree)(tree.program, tree.canvas, children=tuple(parts))
+
+    hypernet.forward = faded
+    assert list(problems(well, images)) == ["blank"]
+    assert "blank" not in problems(well, 0 * images), "blank images have blank canvases"
 
 
 def test_a_part_that_is_not_used(well, images):
