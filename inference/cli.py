@@ -18,7 +18,7 @@ from inference.interrupt import Interrupted
 from inference.objectives import OBJECTIVES
 from inference.settings import RATES, TrainConfig
 from pyro_rnp import RNPConfig, __version__
-from pyro_rnp.checkpoint import find, load_config
+from pyro_rnp.checkpoint import find, load_config, shipped
 from pyro_rnp.config import PIECES
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -62,7 +62,14 @@ def run(main: Callable[[], Any]) -> None:
 
 def _main(main: Callable[[], Any]) -> None:
     if own := os.environ.get("PYRO_RNP_PIECES"):
-        runpy.run_path(own)
+        try:
+            runpy.run_path(own)
+        except Exception as error:
+            if os.environ.get("PYRO_RNP_TRACEBACK"):
+                raise
+            raise ValueError(
+                f"{own}, which PYRO_RNP_PIECES names, does not run: {type(error).__name__}: {error}"
+            ) from error
     main()
 
 
@@ -118,7 +125,8 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     add_data_root(arguments)
     args = _short(sys.argv[1:] if args is None else args)
     given = arguments.parse_args(args)
-    model, defaults = RNPConfig.preset(given.preset), {"learning_rate": RATES[given.preset]}
+    model = RNPConfig.preset(given.preset)
+    defaults: dict[str, Any] = {"learning_rate": RATES[given.preset]}
     if given.start is not None:
         model, _ = load_config(find(given.start))
     if given.resume is not None:
@@ -152,9 +160,8 @@ def _short(args: Sequence[str]) -> list[str]:
 
 def add_run(arguments: ArgumentParser) -> None:
     """`run`, the model that a command asks."""
-    arguments.add_argument(
-        "run", type=str, help="run folder of a trained model, or the name of one that comes along"
-    )
+    known = f", or one that comes along: {', '.join(shipped())}" if shipped() else ""
+    arguments.add_argument("run", type=str, help=f"run folder of a trained model{known}")
 
 
 def add_data_root(arguments: ArgumentParser) -> None:

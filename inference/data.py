@@ -214,8 +214,8 @@ def _download(source: Callable[..., Any], root: Path, **which: Any) -> Any:
         return source(root=str(root), download=True, **which)
     except (RuntimeError, OSError) as error:
         raise FileNotFoundError(
-            f"{source.__name__} is not in {root} and cannot be downloaded ({error}); "
-            "name the folder that holds it with --data-root."
+            f"{source.__name__} is not in {root}; name the folder that holds it with --data-root, "
+            f"since it cannot be downloaded: {str(error).splitlines()[0]}"
         ) from error
 
 

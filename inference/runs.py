@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from inference import recipe
+from inference.cli import train_config
+from inference.recipe import training_of
+
 
 def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
     """The metrics of a run with these flags, which is made or gone on with if it has not ended.
@@ -17,8 +21,13 @@ def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
         script: `scripts/train.py`.
 
     Raises:
-        ValueError: if it does not end.
+        ValueError: if it does not end, or what is there was made with other flags.
     """
+    if folder.exists() and recipe.flags(training_of(folder)) != recipe.flags(train_config(flags)):
+        raise ValueError(
+            f"{folder} holds a run that was made with other flags "
+            f"({' '.join(recipe.flags(training_of(folder)))}); name another --out or delete it."
+        )
     metrics = folder / "metrics.json"
     if not metrics.exists():
         print(f"{' '.join(flags)}: {folder}", flush=True)

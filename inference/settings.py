@@ -55,7 +55,7 @@ class TrainConfig:
     parts of it. A level that is not run yet is drawn by its parents' own decodings."""
     drawings: int = 1
     """Images of a class that a batch holds side by side, so that --prior types learns what they
-    share; batch_size must be a multiple. The objective is then Trace_ELBO."""
+    share; batch_size must be a multiple. From 2 on, the objective is Trace_ELBO by default."""
     jitter: float = 0.0
     """Move each training image a little, in another way every time: standard deviation of scale
     (logarithm), rotation (radians), shear, and translation (half-widths)."""
@@ -124,6 +124,10 @@ class TrainConfig:
         for name in ("kl_warmup", "depth_growth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
+        if self.learn == "guide" and self.start is None:
+            raise ValueError(
+                "A guide that learns alone needs a model that stays: give --start, a run folder."
+            )
         if self.learn == "guide" and self.model.prior.partition(":")[0] == "vamp":
             raise ValueError(
                 "learn must be all with the prior vamp, which is made of what the guide says."
@@ -134,6 +138,12 @@ class TrainConfig:
             raise ValueError("out and resume exclude each other; a run goes on in its own folder.")
         if self.epochs is not None and self.minutes is not None:
             raise ValueError("epochs and minutes exclude each other; give one.")
+
+    @property
+    def objective(self) -> str:
+        """`elbo`; where a batch holds classes, which have no closed form, Trace_ELBO by default."""
+        default = self.drawings > 1 and self.elbo == "TraceMeanField_ELBO"
+        return "Trace_ELBO" if default else self.elbo
 
     @property
     def duration(self) -> timedelta | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -44,8 +45,10 @@ def ship(run: str | Path, name: str, to: Path = SHIPPED) -> Path:
     Raises:
         FileNotFoundError: if the run did not end.
         FileExistsError: if there is a model of that name.
-        ValueError: if its weights are more than `LARGEST` bytes, or damaged.
+        ValueError: if the name is none, or its weights are more than `LARGEST` bytes, or damaged.
     """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"A name is made of letters, digits, - and _, not {name!r}.")
     run, folder = Path(run), to / name
     rnp, config = load(run), training_of(run)
     if not (run / "metrics.json").exists():
@@ -62,7 +65,14 @@ def ship(run: str | Path, name: str, to: Path = SHIPPED) -> Path:
     write_json(folder / CONFIG, {"model": rnp.config.to_dict(), **portable(run)})
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "curve.json", points)
-    text = card(name, rnp.config, config.data, " ".join(flags(config)), config.seed, metrics)
+    text = card(
+        name if to == SHIPPED else str(folder),
+        rnp.config,
+        config.data,
+        " ".join(flags(config)),
+        config.seed,
+        metrics,
+    )
     write(folder / "README.md", text.encode())
     return folder
 
@@ -74,14 +84,15 @@ def card(name: str, model: RNPConfig, data: str, command: str, seed: int, metric
     if not model.depth:
         kind = "A flat VAE, to compare with"
     hours, minutes = divmod(round(metrics["seconds"] / 60), 60)
-    took = f"{hours} h {minutes} min" if hours else f"{minutes} minutes"
+    took = f"{hours} h {minutes} min" if hours else f"{metrics['seconds'] / 60:.1f} minutes"
+    root = "" if data in ("digits", "strokes") else " --data-root DIR"
     rows = {k: v for k, v in metrics.items() if k.startswith("test_")}
     lines = [
-        f"# {name}",
+        f"# {Path(name).name}",
         f"{kind}, |z| = {model.program_size}, {metrics['parameters']:,} parameters, as "
         f'`pyro_rnp.load("{name}")`.',
         f"- Data: {SOURCES.get(data, data)}.",
-        f"- Made by: `scripts/train.py {command} --data-root DIR`, seed {seed}.",
+        f"- Made by: `scripts/train.py {command}{root}`, seed {seed}.",
         f"- Training: {metrics['images_seen']:,} images in {took} on "
         f"{metrics.get('hardware', 'a CPU')}; {metrics['skipped_steps']} steps skipped. "
         "`curve.json` has what validation gave after each epoch.",

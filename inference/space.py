@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
@@ -121,10 +123,13 @@ def clusters(space: Space, count: int, level: int, seed: int = 0) -> list[Cluste
     if not 1 <= count <= len(here):
         raise ValueError(f"count must lie in [1, {len(here)}], the number of programs.")
     x = space.programs[here]
-    means = KMeans(count, n_init=4, random_state=seed).fit(x.numpy())
+    with warnings.catch_warnings():  # of fewer distinct programs than clusters there are fewer
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        means = KMeans(count, n_init=4, random_state=seed).fit(x.numpy())
     labels = torch.from_numpy(means.labels_).long()
     found = []
-    for i in labels.bincount().argsort(descending=True).tolist():
+    sizes = labels.bincount()
+    for i in [i for i in sizes.argsort(descending=True).tolist() if sizes[i]]:
         own = x[labels == i]
         centre = own.mean(0)
         near = here[labels == i][(own - centre).square().sum(1).argmin()]

@@ -77,7 +77,7 @@ class Training(lightning.LightningModule):
         super().__init__()
         self.rnp, self.config, self.splits = rnp, config, splits
         self.timer, self.folder, self.stop, self.notes = timer, folder, stop, notes
-        self.objective = OBJECTIVES.make(config.elbo)
+        self.objective = OBJECTIVES.make(config.objective)
         rnp.model.recursion.recompute_levels = config.recompute_levels
         self.sentence = ""
         """What to say at the start of a run that goes on, if not the usual."""
@@ -307,7 +307,7 @@ def train(config: TrainConfig) -> Path | None:
             load_weights(rnp, find(config.start) / WEIGHTS)
         rnp.check(splits.train.images)
         some = splits.train.images[: 2 * config.drawings]
-        check(OBJECTIVES.make(config.elbo), rnp, some, config.drawings)
+        check(OBJECTIVES.make(config.objective), rnp, some, config.drawings)
         rnp.model.requires_grad_(config.learn == "all")
         module = Training(rnp, config, splits, Timer(config.duration), folder, stop, notes)
         module.sentence = sentence

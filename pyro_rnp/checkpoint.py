@@ -106,7 +106,11 @@ def load_config(folder: str | Path) -> tuple[RNPConfig, dict[str, Any]]:
             raise ValueError("training is no set of fields")
         return RNPConfig.from_dict(notes.pop("model")), notes
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is not the configuration of a model: {error}.") from error
+        text = str(error).rstrip(".")
+        own = ""
+        if "There is no" in text:
+            own = ". A piece of one's own is there once PYRO_RNP_PIECES names the file that adds it"
+        raise ValueError(f"{path} is not the configuration of a model: {text}{own}.") from error
 
 
 def load_weights(rnp: RNP, path: str | Path) -> None:

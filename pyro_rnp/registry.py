@@ -34,7 +34,13 @@ class Registry(Generic[T]):
         self.pieces: dict[str, Callable[..., T]] = {}
 
     def add(self, name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
-        """A decorator that gives a constructor its name."""
+        """A decorator that gives a constructor its name.
+
+        Raises:
+            ValueError: if a piece that comes with the project has that name.
+        """
+        if getattr(self.pieces.get(name), "__module__", "").startswith(("pyro_rnp.", "inference.")):
+            raise ValueError(f"There is a {self.kind} {name!r} already; choose another name.")
 
         def named(piece: Callable[..., T]) -> Callable[..., T]:
             self.pieces[name] = piece

@@ -49,7 +49,10 @@ def main() -> None:
     written = [line for line in Path(args.variants).read_text().splitlines() if line[:1] != "#"]
     lines = list(dict.fromkeys(line.partition(" #")[0].strip() for line in written))
     for line in lines:  # a mistake in the last line is told before the first is trained
-        RNP(train_config(shlex.split(f"{args.flags} {line}")).model)
+        config = train_config(shlex.split(f"{args.flags} {line}"))
+        if config.out is not None or config.resume is not None:
+            raise ValueError(f"A variant has no --out and no --resume: {line}.")
+        RNP(config.model)
     rows = [row(line, args) for line in lines]
     write_json(Path(args.out) / "table.json", rows)
     print(table(rows))

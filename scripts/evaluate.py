@@ -16,7 +16,17 @@ from pyro_rnp import load
 
 
 def main() -> None:
-    arguments = parser("Score a trained model: means over images, as JSON.", evaluate.__doc__ or "")
+    arguments = parser(
+        "Score a trained model: means over images, as JSON.",
+        "test_sse: squared error summed over an image's pixels, of one posterior sample; "
+        "test_sse_mean: at the posterior's centre; test_kl, test_elbo, test_iw_bound: in nats, "
+        "with _error the standard error over images; test_explained: the share of the images' "
+        "squared intensity; test_ari_parts, test_ari_subparts: how well the parts at the centre "
+        "agree with true ones, with _floor that of k-means on positions. completion: squared "
+        "error of hidden pixels by method, beside no ink (blank) and the nearest training image, "
+        "the share of answers that say they are to be trusted, and seconds an image. "
+        "segmentation: as test_ari, but by the posterior probability of each part.",
+    )
     add_run(arguments)
     arguments.add_argument("--data", type=DataName | None, help="data set; by default the run's")
     arguments.add_argument(
@@ -43,7 +53,7 @@ def main() -> None:
         "--methods",
         type=list[Method],
         default=["guide", "importance", "svi"],
-        help="how to fill in what is hidden, of guide, importance, svi and nuts",
+        help="how to fill in what is hidden, of guide, importance, svi and nuts, as [guide,svi]",
     )
     arguments.add_argument(
         "--segment",

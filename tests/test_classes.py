@@ -11,6 +11,7 @@ from pyro.optim import Adam
 
 from inference.classes import SameClass, class_term, types
 from inference.objectives import OBJECTIVES, check, loss
+from inference.settings import TrainConfig
 from pyro_rnp import RNP
 from tests.conftest import tiny
 from tests.linear import PIXELS, SIGMA, Z, with_types
@@ -159,3 +160,10 @@ def test_what_does_not_go_together_is_refused(images):
         with pytest.raises(ValueError, match="--drawings needs --elbo Trace_ELBO"):
             check(OBJECTIVES.make(name), classes, images, drawings=2)
     check(Trace_ELBO(), classes, images, drawings=2)
+
+
+def test_with_classes_the_objective_is_one_that_can_be_unless_another_is_asked_for():
+    model = tiny(prior="types")
+    assert TrainConfig(drawings=2, model=model).objective == "Trace_ELBO"
+    assert TrainConfig(drawings=2, elbo="RenyiELBO", model=model).objective == "RenyiELBO"
+    assert TrainConfig(model=model).objective == "TraceMeanField_ELBO"

@@ -99,7 +99,7 @@ def test_a_mistake_ends_with_one_sentence(args, words, capsys):
     assert "Traceback" not in said.err
 
 
-def test_pieces_of_one_s_own_join_by_a_file(tmp_path, monkeypatch):
+def test_pieces_of_one_s_own_join_by_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(PRIORS, "pieces", dict(PRIORS.pieces))
     monkeypatch.setattr(GUIDES, "pieces", dict(GUIDES.pieces))
     file = tmp_path / "mine.py"
@@ -111,9 +111,12 @@ def test_pieces_of_one_s_own_join_by_a_file(tmp_path, monkeypatch):
     found = []
     run(lambda: found.append(train_config(["--prior=laplace", "--guide=linear"])))
     assert type(RNP(found[0].model).model.prior).__name__ == "LaplacePrior"
-    monkeypatch.setenv("PYRO_RNP_PIECES", str(tmp_path / "no.py"))
-    with pytest.raises(SystemExit):
-        run(lambda: None)
+    file.write_text("def (")
+    for wrong in (file, tmp_path / "no.py"):
+        monkeypatch.setenv("PYRO_RNP_PIECES", str(wrong))
+        with pytest.raises(SystemExit):
+            run(lambda: None)
+        assert f"{wrong}, which PYRO_RNP_PIECES names, does not run" in capsys.readouterr().err
 
 
 def test_the_traceback_can_be_had(monkeypatch):
@@ -156,6 +159,8 @@ def test_starting_from_a_run_takes_its_model_alone(tmp_path):
     assert (config.model, config.data, config.seed) == (model, "digits", 0)
     assert (config.learn, config.classes) == ("guide", [1, 2])
     with pytest.raises(ValueError, match="learn must be all with the prior vamp"):
-        train_config(["--learn=guide", "--prior=vamp"])
+        train_config(["--learn=guide", "--prior=vamp", "--start", str(tmp_path)])
+    with pytest.raises(ValueError, match="give --start"):
+        train_config(["--learn=guide"])
     with pytest.raises(ValueError, match="classes must name one or more"):
         train_config(["--classes=[]"])

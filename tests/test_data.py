@@ -65,7 +65,7 @@ def test_data_that_are_not_there_and_cannot_be_had(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", offline)
-    with pytest.raises(FileNotFoundError, match="MNIST is not in .* and cannot be downloaded"):
+    with pytest.raises(FileNotFoundError, match="MNIST is not in .* since it cannot be downloaded"):
         load_data("mnist", tmp_path)
 
 

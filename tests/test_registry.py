@@ -5,6 +5,7 @@ import torch
 from pyro.distributions import Laplace
 
 from pyro_rnp import RNP, RNPConfig
+from pyro_rnp.priors import StandardNormal
 from pyro_rnp.registry import PRIORS, Registry
 from tests.conftest import tiny
 
@@ -70,3 +71,9 @@ def test_a_piece_of_one_s_own_is_chosen_by_its_name(monkeypatch):
     assert RNPConfig.from_dict(rnp.config.to_dict()) == rnp.config
     assert rnp.sample(3).canvas.shape == (3, 1, 8, 8)
     assert "mine:width=1.0" in PRIORS.describe()
+
+
+def test_a_piece_that_comes_along_is_not_replaced():
+    with pytest.raises(ValueError, match="There is a prior 'normal' already"):
+        PRIORS.add("normal")(dict)
+    assert PRIORS.pieces["normal"] is StandardNormal

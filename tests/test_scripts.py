@@ -107,6 +107,11 @@ def test_compare(monkeypatch, capsys, tmp_path):
     assert rows[0]["iw_bound"] != rows[1]["iw_bound"]
     assert "iw_bound" not in rows[2]
     assert f"| `--prior studentt` | {rows[1]['test_elbo']:,.1f} ±" in first
+    other = (variants, "--flags", f"{flags} --seed=3", "--out", tmp_path / "out")
+    assert "made with other flags" in refused(monkeypatch, capsys, "compare.py", *other)
+    variants.write_text("--out elsewhere\n")
+    assert "has no --out" in refused(monkeypatch, capsys, "compare.py", *args)
+    variants.write_text("# three\n\n--prior studentt  # heavy tails\n--guide map\n")
     call(monkeypatch, "compare.py", *args)  # nothing is trained again
     assert capsys.readouterr().out.endswith(first[first.index("| variant") :])
 

@@ -89,6 +89,13 @@ def test_what_cannot_be_shipped_is_refused_and_leaves_nothing(run, weights, monk
     assert not weights.exists()
 
 
+@pytest.mark.parametrize("name", ["../evil", "", ".hidden", "a/b"])
+def test_a_name_is_no_path(run, weights, name):
+    with pytest.raises(ValueError, match="A name is made of letters"):
+        ship(run, name, weights)
+    assert not weights.exists()
+
+
 def test_names_are_not_used_twice(run, weights):
     ship(run, "small", weights)
     with pytest.raises(FileExistsError, match="small exists already"):

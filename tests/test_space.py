@@ -95,3 +95,10 @@ def test_the_plane_keeps_heaps_apart():
     assert plane.shape == (60, 2)
     parts = plane[30:]
     assert (parts - parts.mean(0)).norm(dim=1).mean() < (plane - plane.mean(0)).norm(dim=1).mean()
+
+
+def test_of_fewer_distinct_programs_there_are_fewer_clusters():
+    programs = torch.tensor([[0.0, 0.0], [0.0, 0.0], [5.0, 5.0], [5.0, 5.0], [0.0, 0.0]])
+    same = Space(programs, torch.full((5,), 2), torch.zeros(5, 1, 4, 4), torch.zeros(5).long())
+    found = clusters(same, 4, 2)
+    assert [c.centre.tolist() for c in found] == [[0.0, 0.0], [5.0, 5.0]]

@@ -19,6 +19,7 @@ METRICS = {
     "test_sse", "test_sse_mean", "test_mse", "test_kl", "test_elbo", "test_elbo_error",
     "test_explained",
     "images_seen", "seconds", "images_per_second", "skipped_steps", "parameters",
+    "hardware",
 }  # fmt: skip
 CONFIG = tiny(image_size=28, patch_size=6)
 
