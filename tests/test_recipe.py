@@ -60,13 +60,13 @@ def test_a_curve_is_that_of_all_parts_of_a_run(tmp_path):
     for name, lines in {
         "curves": "0,,3.0,,,\n0,100.0,,9.0,-5.0,30.0\n1,200.0,,18.0,-4.0,25.0\n",
         "curves-2": "1,200.0,,18.0,-4.0,24.0\n2,300.0,,27.0,-3.0,20.0\n",
-        "curves-10": "3,400.0,,40.0,-2.0,15.0\n",
+        "curves-10": "2,300.0,,27.0,-3.0,19.0\n3,400.0,,40.0,-2.0,15.0\n",
     }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.csv").write_text(head + lines)
     rows = curve(tmp_path)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-    assert [row["val_sse"] for row in rows] == [30.0, 24.0, 20.0, 15.0]
+    assert [row["val_sse"] for row in rows] == [30.0, 24.0, 19.0, 15.0]
     assert rows[-1] == {
         "epoch": 4, "images_seen": 400.0, "seconds": 40.0, "val_elbo": -2.0, "val_sse": 15.0,
     }  # fmt: skip
