@@ -157,18 +157,18 @@ def what_is_known(
     every = {name: value.to(shown).expand(n, -1).contiguous() for name, value in values.items()}
     hard = {name: value for name, value in every.items() if is_random(config, name)}
     soft = {
-        name: (value, tolerance * _range(config, name, device))
+        name: (value, tolerance * _range(config, name, shown))
         for name, value in every.items()
         if name not in hard
     }
     return Known(shown, seen, hard, soft)
 
 
-def _range(config: RNPConfig, name: str, device: torch.device) -> Tensor:
+def _range(config: RNPConfig, name: str, like: Tensor) -> Tensor:
     """The width of what a determined site's numbers may be; 1 of one that has no choice."""
     if name[0] == "z":
-        return torch.full((config.program_size,), 2.0, device=device)
-    box: Any = codomain(config, device)
+        return like.new_full((config.program_size,), 2.0)
+    box: Any = codomain(config, like)
     width = box.upper_bound - box.lower_bound
     return torch.where(width > 0, width, 1.0)
 
@@ -192,6 +192,7 @@ def site_value(config: RNPConfig, name: str, value: Any, bounds: bool = True) ->
     kind, depth = known[name]
     size = config.program_size if kind == "z" else 6
     value = torch.as_tensor(value)
+    value = value if value.is_floating_point() else value.float()
     if value.ndim not in (1, 2) or value.shape[-1] != size or not len(value):
         what = "a program" if kind == "z" else f"an action ({', '.join(FIELDS)})"
         raise ValueError(
@@ -205,7 +206,7 @@ def site_value(config: RNPConfig, name: str, value: Any, bounds: bool = True) ->
     if not bounds:
         return value
     if kind == "a":
-        box: Any = codomain(config, value.device)
+        box: Any = codomain(config, value)
         for i, field in enumerate(FIELDS):
             low, high = float(box.lower_bound[i]), float(box.upper_bound[i])
             least, most = float(value[..., i].min()), float(value[..., i].max())

@@ -71,13 +71,21 @@ def distinct(raw: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 6"]:
     return raw + (near - raw).detach()
 
 
+def codomain(config: RNPConfig, like: Tensor | None = None) -> constraints.Constraint:
+    """The box of actions that the configuration allows, as a constraint on six numbers.
+
+    The box has the dtype and the device of `like`.
+    """
+    at = torch.empty(0) if like is None else like
+    return _box(config, at.dtype, at.device)
+
+
 @lru_cache
-def codomain(config: RNPConfig, device: torch.device | None = None) -> constraints.Constraint:
-    """The box of actions that the configuration allows, as a constraint on six numbers."""
+def _box(config: RNPConfig, dtype: torch.dtype, device: torch.device) -> constraints.Constraint:
     c = config
     turn = [c.max_rotation, c.max_shear, c.max_translation, c.max_translation]
-    low = torch.tensor([c.min_scale, c.min_scale, *(-t for t in turn)], device=device)
-    high = torch.tensor([c.max_scale, c.max_scale, *turn], device=device)
+    low = torch.tensor([c.min_scale, c.min_scale, *(-t for t in turn)], dtype=dtype, device=device)
+    high = torch.tensor([c.max_scale, c.max_scale, *turn], dtype=dtype, device=device)
     return constraints.interval(low, high)
 
 
@@ -88,10 +96,10 @@ class Bounded(Transform):
     bijective = True
     sign = 1
 
-    def __init__(self, config: RNPConfig, device: torch.device | None = None) -> None:
+    def __init__(self, config: RNPConfig, like: Tensor | None = None) -> None:
         super().__init__()
         self.config = config
-        self.codomain = codomain(config, device)
+        self.codomain = codomain(config, like)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bounded) and other.config == self.config

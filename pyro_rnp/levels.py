@@ -50,7 +50,7 @@ def distribution(kind: Kind, loc: Tensor, scale: Tensor, config: RNPConfig) -> D
     loc, scale = full_precision(loc), full_precision(scale)
     if kind == "a":
         normal = dist.Normal(distinct(loc), scale)
-        return dist.TransformedDistribution(normal, [Bounded(config, loc.device)]).to_event(1)
+        return dist.TransformedDistribution(normal, [Bounded(config, loc)]).to_event(1)
     return dist.Normal(loc, scale).to_event(1)
 
 

@@ -12,7 +12,7 @@ from torch.distributions import Normal
 from inference.evaluation import _traces
 from inference.objectives import OBJECTIVES, latent, loss
 from pyro_rnp import RNP
-from pyro_rnp.affine import bounded
+from pyro_rnp.affine import bounded, codomain
 from pyro_rnp.levels import centre, distribution
 from tests.conftest import tiny
 
@@ -95,6 +95,21 @@ def test_the_density_of_an_action_is_that_of_its_numbers_and_the_map():
     outside = bounded(raw, config)
     outside[:, 0] = config.max_scale + 0.01
     assert not p.support.check(outside).any()
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.float32])
+def test_bounds_of_actions_have_the_precision_of_the_numbers_not_of_an_earlier_default(default):
+    config = tiny(max_shear=0.3)  # of which nothing is kept from another test
+    torch.set_default_dtype(default)
+    try:
+        box = {d: codomain(config, torch.empty(0, dtype=d)) for d in (torch.float64, torch.float32)}
+        standard = codomain(config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert standard.lower_bound.dtype == default
+    for dtype, found in box.items():
+        into = torch.distributions.biject_to(found)
+        assert into(torch.zeros(6, dtype=dtype)).dtype == dtype
 
 
 def test_scales_are_learned_or_fixed_by_level(images):
