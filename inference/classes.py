@@ -1,8 +1,8 @@
 """Images of which one knows that they are of one class: a model above an RNP.
 
 With the prior `types`, for C classes: type_c ~ p(type), and for each image i of class c the
-program z_i ~ p(z | type_c), which the RNP runs. Where the prior asks for contrast, training has one
-more factor, `class_term`.
+program z_i ~ p(z | type_c), which the RNP runs. Where the prior asks for contrast, what training
+maximises has one more term, `class_term`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_rnp import RNP, ParseTree
+from pyro_rnp.levels import centre
 from pyro_rnp.priors import Types
 
 
@@ -54,18 +55,23 @@ class SameClass:
             type = pyro.sample("type", self.prior.types())  # type: ignore[arg-type]
         tokens = self.prior.of_type(type.repeat_interleave(self.each, 0))
         with poutine.reparam(config={"z": _Drawn(tokens)}):
-            tree = self.rnp.model(images)
-        if self.rnp.training and self.prior.contrast:
-            term = class_term(self.prior, tree.program, self.each).unflatten(0, (-1, self.each))
-            with classes:
-                pyro.factor("class_term", self.prior.contrast * term.sum(1))
-        return tree
+            return self.rnp.model(images)
 
     def guide(self, images: Float[Tensor, "n c h w"]) -> Tensor:
-        """The RNP's guide of each image, then the types."""
-        z = self.rnp.guide(images)
+        """The RNP's guide of each image, then the types.
+
+        In training there is the `class_term` of the posteriors' means, as a factor whose logarithm
+        the bound takes off, hence its sign. (Of samples it would have to outweigh their noise from
+        the first step on, and what learns first is to make all programs alike.)
+        """
+        top = poutine.trace(self.rnp.guide).get_trace(images).nodes["z"]
+        z = top["value"]
         with pyro.plate("classes", len(images) // self.each, dim=-1):
             pyro.sample("type", self.prior.type_given(z.unflatten(0, (-1, self.each))))  # type: ignore[arg-type]
+            if self.rnp.training and self.prior.contrast:
+                term = class_term(self.prior, centre(top["fn"]), self.each)
+                term = -self.prior.contrast * term.unflatten(0, (-1, self.each)).sum(1)
+                pyro.factor("class_term", term, has_rsample=True)
         return z
 
 
@@ -75,8 +81,8 @@ def class_term(prior: Types, z: Float[Tensor, "n z"], each: int) -> Float[Tensor
     Of all other programs of the batch one is taken, each as probable, and the program drawn from
     p(z' | z) as an image of the same class; how probable is it that the one that was taken is of
     its class? Programs follow each other by class, `each` of one. This is how one-shot
-    classification uses the prior, and no part of the generative model: a discriminative term, as
-    neighbourhood components analysis has it (Goldberger et al., 2005).
+    classification uses the prior, and no part of the generative model: a discriminative term that
+    needs the classes' names, as neighbourhood components analysis has it (Goldberger et al., 2005).
     """
     like = prior.log_like(z, z)
     label = torch.arange(len(z), device=z.device) // each

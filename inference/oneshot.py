@@ -22,6 +22,7 @@ from inference.classes import types
 from inference.data import shrink
 from inference.target import at_rest
 from pyro_rnp import RNP, ParseTree
+from pyro_rnp.levels import centre
 
 
 @torch.no_grad()
@@ -38,7 +39,7 @@ def log_given(
     of the test and z' of the example, each from its posterior, for which the guide stands.
 
     Args:
-        num_samples: of either.
+        num_samples: of either; 0 takes the means of the posteriors alone.
 
     Raises:
         ValueError: if the prior does not know what images of a class share, or the images are
@@ -48,11 +49,13 @@ def log_given(
     rnp.check(tests)
     rnp.check(examples)
     with at_rest(rnp, seed):
-        z = rnp.guide.posterior(tests.to(rnp.device)).sample((num_samples,))  # (S, T, |z|)
-        known = rnp.guide.posterior(examples.to(rnp.device)).sample((num_samples,))
+        z, known = (  # (S, T, |z|) and (S, E, |z|)
+            q.sample((num_samples,)) if num_samples else centre(q).unsqueeze(0)
+            for q in (rnp.guide.posterior(x.to(rnp.device)) for x in (tests, examples))
+        )
         each = [prior.log_like(z, one).logsumexp(-1) for one in known.unbind(1)]
         ratio = torch.stack(each, -1) - prior().log_prob(z).unsqueeze(-1)  # (S, T, E)
-    return ratio.logsumexp(0) - 2 * math.log(num_samples)
+    return ratio.logsumexp(0) - 2 * math.log(len(z))
 
 
 @torch.no_grad()

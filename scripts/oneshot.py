@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeInt
 from tqdm import tqdm
 
 from inference.classes import types
@@ -20,7 +20,7 @@ def main() -> None:
     arguments = parser(
         "Is it the same character? One-shot classification, and new exemplars of given drawings.",
         "The model must have learned what drawings of a character share: train.py --prior types "
-        "--drawings 4 --elbo Trace_ELBO. With --runs, Omniglot's 20 runs of 20-way classification: "
+        "--drawings 2. With --runs, Omniglot's 20 runs of 20-way classification: "
         "accuracy as JSON. With --images or --data, a picture: each drawing, and beside it new "
         "ones of its character.",
     )
@@ -28,7 +28,10 @@ def main() -> None:
     arguments.add_argument("--runs", type=str | None, help="Omniglot's all_runs.zip")
     add_images(arguments)
     arguments.add_argument(
-        "--num_samples", type=PositiveInt, default=100, help="of each drawing's program"
+        "--num_samples",
+        type=NonNegativeInt,
+        default=100,
+        help="of each drawing's program; 0 takes the means of the posteriors alone",
     )
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     arguments.add_argument("--out", type=str, default="exemplars.png", help="picture to make")

@@ -106,21 +106,26 @@ def test_the_class_term_is_how_probably_one_is_like_its_own(toy):
         torch.testing.assert_close(found[i], wanted)
 
 
-def test_the_class_term_is_a_factor_of_training_alone(toy):
+def test_the_class_term_of_the_means_is_a_factor_of_training_alone(toy):
     rnp = RNP(tiny(prior="types:contrast=7.0", part_weight=0.0)).double()
     images = torch.rand(4, 1, 8, 8)
 
-    def traced():
-        return poutine.trace(SameClass(rnp, 2).model).get_trace(images).nodes
+    def traced(rnp=rnp, images=images):
+        return poutine.trace(SameClass(rnp, 2).guide).get_trace(images).nodes
 
-    nodes = traced()
-    wanted = 7 * class_term(rnp.model.prior, nodes["z"]["value"], 2).view(2, 2).sum(1)
-    torch.testing.assert_close(nodes["class_term"]["fn"].log_factor, wanted)
+    term = class_term(rnp.model.prior, rnp.guide.posterior(images).mean, 2)
+    torch.testing.assert_close(traced()["class_term"]["fn"].log_factor, -7 * term.view(2, 2).sum(1))
+    torch.manual_seed(0)
+    with_it = loss(Trace_ELBO(), rnp, images, drawings=2)
+    rnp.model.prior.contrast = 0.0
+    torch.manual_seed(0)
+    torch.testing.assert_close(
+        with_it + 7 * term.sum(), loss(Trace_ELBO(), rnp, images, drawings=2)
+    )
+    rnp.model.prior.contrast = 7.0
     rnp.eval()
     assert "class_term" not in traced()
-    assert "class_term" not in poutine.trace(SameClass(toy.train(), 2).model).get_trace(
-        torch.rand(4, 1, 4, 4)
-    )
+    assert "class_term" not in traced(toy.train(), torch.rand(4, 1, 4, 4))
 
 
 def test_contrast_tells_classes_apart(toy):

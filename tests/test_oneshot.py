@@ -83,6 +83,14 @@ def test_each_test_gets_the_example_that_makes_it_most_probable():
     assert not torch.equal(found[0], found[2])
 
 
+def test_without_samples_the_means_of_the_posteriors_stand_for_them():
+    rnp = RNP(tiny(prior="types")).eval()
+    tests, examples = torch.rand(4, 1, 8, 8), torch.rand(3, 1, 8, 8)
+    prior, (z, known) = rnp.model.prior, (rnp.guide.posterior(x).mean for x in (tests, examples))
+    wanted = [prior.like(one).log_prob(z) - prior().log_prob(z) for one in known]
+    torch.testing.assert_close(log_given(rnp, tests, examples, 0), torch.stack(wanted, 1))
+
+
 def test_a_prior_that_knows_no_classes_is_refused(rnp, images):
     with pytest.raises(ValueError, match=r"prior normal does not know.*--prior types"):
         log_given(rnp, images, images)
