@@ -50,14 +50,18 @@ class Answer:
     errors that come of them are to be trusted. 0 of nuts."""
     r_hat: dict[str, Float[Tensor, "n"]]
     """Split r-hat of each random site, the largest of its numbers; of nuts alone."""
+    divergences: int
+    """Transitions of nuts that diverged, of all images together, which move as one."""
     chains: int
     notes: tuple[str, ...]
     """What one should know before trusting it, a sentence each."""
 
     @property
     def trusted(self) -> Bool[Tensor, "n"]:
-        """Whether there are enough effective samples, light tails, and chains that have mixed."""
-        mixed = torch.ones_like(self.effective_samples, dtype=torch.bool)
+        """Whether there are enough effective samples, light tails, and chains that have mixed
+        without diverging.
+        """
+        mixed = torch.full_like(self.effective_samples, not self.divergences, dtype=torch.bool)
         for values in self.r_hat.values():
             mixed &= values <= MIXED
         return mixed & (self.effective_samples >= ENOUGH) & (self.pareto_k <= HEAVY)
@@ -144,6 +148,7 @@ class Answer:
             "pareto_k": number(self.pareto_k[image]),
             "trusted": bool(self.trusted[image]),
             "r_hat": {name: number(value[image]) for name, value in self.r_hat.items()},
+            "divergences": self.divergences,
             "sites": {
                 name: {"mean": mean[image].tolist(), "std": deviation[image].tolist()}
                 for name, (mean, deviation) in self._moments.items()
@@ -179,7 +184,7 @@ class Answer:
         return values * self.weights.view(*self.weights.shape, *[1] * (values.ndim - 2))
 
     def _error(self, values: Tensor, mean: Tensor) -> Tensor:
-        if self.method == "nuts":
+        if self.r_hat:
             enough = effective_sample_size(values.unflatten(0, (self.chains, -1)), 0, 1)
             enough = enough.where(enough.isfinite(), 1.0)  # a chain that stands still says little
             still = (values == values[:1]).all(0)  # as what was given, of which r-hat knows nothing

@@ -64,10 +64,10 @@ class SameClass:
         the bound takes off, hence its sign. (Of samples it would have to outweigh their noise from
         the first step on, and what learns first is to make all programs alike.)
         """
-        top = poutine.trace(self.rnp.guide).get_trace(images).nodes["z"]
+        top: Any = poutine.trace(self.rnp.guide).get_trace(images).nodes["z"]
         z = top["value"]
         with pyro.plate("classes", len(images) // self.each, dim=-1):
-            pyro.sample("type", self.prior.type_given(z.unflatten(0, (-1, self.each))))  # type: ignore[arg-type]
+            pyro.sample("type", self.prior.type_given(z.unflatten(0, (-1, self.each))))
             if self.rnp.training and self.prior.contrast:
                 term = class_term(self.prior, centre(top["fn"]), self.each)
                 term = -self.prior.contrast * term.unflatten(0, (-1, self.each)).sum(1)

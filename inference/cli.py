@@ -128,7 +128,9 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     model = RNPConfig.preset(given.preset)
     defaults: dict[str, Any] = {"learning_rate": RATES[given.preset]}
     if given.start is not None:
-        model, _ = load_config(find(given.start))
+        model, notes = load_config(find(given.start))
+        defaults["preset"] = notes.get("training", {}).get("preset", given.preset)
+        defaults["learning_rate"] = RATES[defaults["preset"]]
     if given.resume is not None:
         model, notes = load_config(given.resume)
         defaults |= notes.get("training", {})
@@ -144,7 +146,7 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     del values["config"]
     if values.preset != defaults.get("preset", values.preset):
         raise ValueError(
-            f"{given.resume} is of preset {defaults['preset']}; resume it without --preset."
+            f"{given.resume or given.start} is of preset {defaults['preset']}; leave out --preset."
         )
     return TrainConfig(**vars(values))
 

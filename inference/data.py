@@ -158,9 +158,10 @@ def _torchvision(name: str) -> Callable[[Path], Splits]:
 
 def _omniglot(root: Path) -> Splits:
     source = _omniglot_npz if (root / "omniglot-npz").is_dir() else _omniglot_torchvision
-    background = source(root, True)
+    background, evaluation = source(root, True), source(root, False)
+    evaluation = replace(evaluation, labels=evaluation.labels + 1 + background.labels.max())
     drawing = torch.arange(len(background)) % 20  # each character has 20 drawings, in order
-    return Splits(background[drawing < 18], background[drawing >= 18], source(root, False))
+    return Splits(background[drawing < 18], background[drawing >= 18], evaluation)
 
 
 def _omniglot_new(root: Path) -> Splits:

@@ -122,7 +122,7 @@ def answer_figure(
             name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
             rows.append((name, coloured(chances, len(answer.tree.nodes(depth - 1)[0]))))
     trusted = answer.trusted.tolist()
-    note = "framed in red: not to be trusted (too few effective samples, or chains disagree)"
+    note = "framed in red: not to be trusted (few effective samples, heavy tails, unsound chains)"
     edges = ["0.85" if good else "red" for good in trusted]
     _grid(rows, path, edges, "" if all(trusted) else note)
 

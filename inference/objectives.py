@@ -47,37 +47,39 @@ def latent(trace: poutine.Trace) -> dict[str, Any]:
     }
 
 
+class _Surrogate:
+    """A loss to differentiate and no more: Pyro's own is read at every step, for which a device's
+    queue must run empty. For guides of reparametrised samples, as `check` has them.
+    """
+
+    num_particles: int
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loss of a batch, in nats."""
+        traces = self._get_traces(model, guide, args, kwargs)  # type: ignore[attr-defined]
+        return sum(self.particle(*pair) for pair in traces) / self.num_particles
+
+    def particle(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Any:
+        """The loss of one pair of traces."""
+        return guide_trace.log_prob_sum() - model_trace.log_prob_sum()
+
+
 @OBJECTIVES.add("Trace_ELBO")
-def trace_elbo(*, num_particles: int = 1) -> ELBO:
+class TraceELBO(_Surrogate, Trace_ELBO):
     """The evidence lower bound, its KL at a sample."""
-    return Trace_ELBO(**_particles(num_particles))
+
+    def __init__(self, *, num_particles: int = 1) -> None:
+        super().__init__(**_particles(num_particles))
 
 
 @OBJECTIVES.add("TraceMeanField_ELBO")
-def mean_field_elbo(*, num_particles: int = 1) -> ELBO:
+class TraceMeanFieldELBO(_Surrogate, TraceMeanField_ELBO):
     """The evidence lower bound with the KL in closed form where there is one."""
-    return TraceMeanField_ELBO(**_particles(num_particles))
 
+    def __init__(self, *, num_particles: int = 1) -> None:
+        super().__init__(**_particles(num_particles))
 
-def _particles(n: int) -> dict[str, Any]:
-    within(1, num_particles=n)
-    return {"num_particles": n, "vectorize_particles": n > 1, "max_plate_nesting": 1}
-
-
-@OBJECTIVES.add("FreeBits_ELBO")
-class FreeBitsELBO(TraceMeanField_ELBO):
-    """The mean-field bound in which each site's KL counts as `nats` at least.
-
-    The KL of a site is averaged over the batch before it is held against `nats` (Kingma et al.,
-    2016), so that a site may say that much for nothing.
-    """
-
-    def __init__(self, *, nats: float = 1.0) -> None:
-        super().__init__(max_plate_nesting=1)
-        within(0, nats=nats)
-        self.nats = nats
-
-    def _differentiable_loss_particle(self, model_trace: Any, guide_trace: Any) -> Any:
+    def particle(self, model_trace: Any, guide_trace: Any) -> Any:
         loss: Any = 0.0
         for name, site in model_trace.nodes.items():
             if site["type"] != "sample":
@@ -86,9 +88,36 @@ class FreeBitsELBO(TraceMeanField_ELBO):
                 loss = loss - site["log_prob_sum"]
             elif not site_is_subsample(site):
                 found = guide_trace.nodes[name]
-                kl = site_kl(found["fn"], site["fn"], found["value"])
-                loss = loss + site["scale"] * len(kl) * kl.mean().clamp(min=self.nats)
-        return loss.item(), loss
+                loss = loss + site["scale"] * self.kl(found["fn"], site["fn"], found["value"])
+        return loss
+
+    def kl(self, q: Distribution, p: Distribution, value: Tensor) -> Tensor:
+        """The KL of a site, in nats, of the whole batch."""
+        return site_kl(q, p, value).sum()
+
+
+def _particles(n: int) -> dict[str, Any]:
+    within(1, num_particles=n)
+    return {"num_particles": n, "vectorize_particles": n > 1, "max_plate_nesting": 1}
+
+
+@OBJECTIVES.add("FreeBits_ELBO")
+class FreeBitsELBO(TraceMeanFieldELBO):
+    """The mean-field bound in which each site's KL counts as `nats` at least.
+
+    The KL of a site is averaged over the batch before it is held against `nats` (Kingma et al.,
+    2016), so that a site may say that much for nothing.
+    """
+
+    def __init__(self, *, nats: float = 1.0) -> None:
+        super().__init__()
+        within(0, nats=nats)
+        self.nats = nats
+
+    def kl(self, q: Distribution, p: Distribution, value: Tensor) -> Tensor:
+        """The KL of a site, in nats, of the whole batch."""
+        each = site_kl(q, p, value)
+        return len(each) * each.mean().clamp(min=self.nats)
 
 
 @OBJECTIVES.add("RenyiELBO")
@@ -177,7 +206,9 @@ def check(objective: ELBO, rnp: RNP, images: Tensor, drawings: int = 1) -> None:
     program = rnp if drawings == 1 else SameClass(rnp, drawings)
     if drawings == 1 and isinstance(rnp.model.prior, Types):
         raise ValueError("--prior types learns what classes share: give --drawings 2 or more.")
-    if drawings > 1 and (type(objective) is not Trace_ELBO or objective.num_particles > 1):
+    if drawings > 1 and (
+        type(objective) not in (Trace_ELBO, TraceELBO) or objective.num_particles > 1
+    ):
         raise ValueError("--drawings needs --elbo Trace_ELBO, with one particle.")
     with pyro.validation_enabled(False), torch.random.fork_rng():
         guide = poutine.trace(program.guide).get_trace(images)
@@ -197,6 +228,6 @@ def check(objective: ELBO, rnp: RNP, images: Tensor, drawings: int = 1) -> None:
         )
     if isinstance(objective, TraceMeanField_ELBO) and list(drawn) != list(wanted):
         raise ValueError(
-            f"{type(objective).__name__} needs a guide that draws in the model's order "
+            f"A KL in closed form needs a guide that draws in the model's order "
             f"({', '.join(wanted)}), and this one draws {', '.join(drawn)}; use Trace_ELBO."
         )

@@ -73,6 +73,7 @@ def query(
         target = Target(rnp, known, progress)
         notes = known.notes(rnp.config)
         r_hat: dict[str, Tensor] = {}
+        diverged = 0
         if method in ("guide", "importance") and _is_point(rnp):
             raise ValueError(
                 "A guide that is a point, as map, has no density to weigh samples with; use svi or "
@@ -129,6 +130,7 @@ def query(
         tree=tree,
         log_weights=log_weights if target.size else None,
         r_hat=r_hat,
+        divergences=diverged,
         chains=chains if r_hat else 1,
         notes=tuple(notes),
         **found._asdict(),

@@ -154,7 +154,7 @@ def bounds(runs: Path) -> str:
             if found is not None:
                 ends = [f"{-found[f'test_{k}']:.1f} ± {found[f'test_{k}_error']:.1f}" for k in
                         ("elbo", "iw_bound")]  # fmt: skip
-                rows.append([run, *ends])
+                rows.append([f"{run}, k = {found['particles']}", *ends])
         if any(row[0].startswith(name) for row in rows):
             rows += [[f"{what} (published)", "", f"{nats:.1f}"] for what, nats in published.items()]
-    return markdown(["model", "-ELBO", "-IW bound, k = 5000"], rows) if rows else ""
+    return markdown(["model", "-ELBO", "-IW bound"], rows) if rows else ""

@@ -14,6 +14,16 @@ from inference.cli import train_config
 from inference.recipe import training_of
 
 
+def finish(command: Sequence[str]) -> None:
+    """Run a command to its end; one that is interrupted has all the time that it takes to save."""
+    with subprocess.Popen(command) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt:  # which the terminal sent to both
+            process.wait()
+            raise
+
+
 def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
     """The metrics of a run with these flags, which is made or gone on with if it has not ended.
 
@@ -32,7 +42,7 @@ def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
     if not metrics.exists():
         print(f"{' '.join(flags)}: {folder}", flush=True)
         place = ["--resume", str(folder)] if folder.exists() else [*flags, "--out", str(folder)]
-        subprocess.run([sys.executable, str(script), *place], check=False)
+        finish([sys.executable, str(script), *place])
         if not metrics.exists():
             raise ValueError(f"The run {folder} did not end; what it said is above.")
     return json.loads(metrics.read_text())

@@ -63,8 +63,10 @@ def posterior_segmentation(
         k-means on the pixels' positions.
 
     Raises:
-        ValueError: if the true segments of the images are not known.
+        ValueError: if the true segments of the images are not known, or the model has no parts.
     """
+    if not rnp.config.depth:
+        raise ValueError("A flat program has no parts to find.")
     if data.segments is None:
         raise ValueError("The true parts of these images are not known; those of strokes are.")
     found: dict[str, list[Tensor]] = {}

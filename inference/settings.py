@@ -24,7 +24,7 @@ class TrainConfig:
     """What to learn: scikit-learn's digits (embedded), MNIST, Fashion-MNIST, Omniglot, or made
     characters with known parts."""
     classes: list[int] | None = None
-    """Classes (digits, garments, characters) to keep in every split; by default all."""
+    """Classes (digits, garments) to keep in every split; by default all."""
     data_root: str | None = None
     """Folder laid out as torchvision does it (MNIST/raw/...); by default ./data."""
     preset: Literal["fast", "mnist", "fashion", "omniglot"] = "fast"

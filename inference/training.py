@@ -34,6 +34,7 @@ from inference.evaluation import evaluate
 from inference.folder import leave, restore, run_folder
 from inference.interrupt import Interrupted, StopSignal, listening
 from inference.objectives import OBJECTIVES, check, loss
+from inference.outputs import new_folder
 from inference.resume import CHECKPOINT, Checkpoints, at_the_end_of_batch, newest
 from inference.settings import TrainConfig
 from inference.steps import Skips, grown, schedule
@@ -126,7 +127,9 @@ class Training(lightning.LightningModule):
         data = ImageSet(batch, torch.zeros(len(batch), dtype=torch.long))
         with pyro.validation_enabled(False):
             scores = evaluate(self.rnp, data)
-        for name in scores.keys() & {"sse", "sse_mean", "kl", "elbo"}:
+        for name in ("sse", "sse_mean", "kl", "elbo"):  # in one order for all processes
+            if name not in scores:
+                continue
             self.log(
                 f"val_{name}",
                 scores[name],
@@ -306,7 +309,7 @@ def train(config: TrainConfig) -> Path | None:
         if config.start is not None and config.resume is None:
             load_weights(rnp, find(config.start) / WEIGHTS)
         rnp.check(splits.train.images)
-        some = splits.train.images[: 2 * config.drawings]
+        some = splits.train.images[: config.drawings]
         check(OBJECTIVES.make(config.objective), rnp, some, config.drawings)
         rnp.model.requires_grad_(config.learn == "all")
         module = Training(rnp, config, splits, Timer(config.duration), folder, stop, notes)
@@ -314,6 +317,7 @@ def train(config: TrainConfig) -> Path | None:
         try:
             trainer = _trainer(module, folder, keep=not sentence)
             if trainer.is_global_zero and checkpoint is None:
+                new_folder(folder)  # another run may have taken the name since
                 save(module.rnp, folder, notes)
             elif trainer.is_global_zero:
                 save_config(config.model, folder, notes)  # what was asked for now

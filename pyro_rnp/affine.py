@@ -149,9 +149,11 @@ def compose(
     outer: Float[Tensor, "*b 2 3"], inner: Float[Tensor, "*b 2 3"]
 ) -> Float[Tensor, "*b 2 3"]:
     """The map that applies `inner`, then `outer`: a sub-part's frame straight to the image's."""
-    linear = outer[..., :2] @ inner[..., :2]
-    translation = outer[..., :2] @ inner[..., 2:] + outer[..., 2:]
-    return torch.cat([linear, translation], -1)
+    outer, inner = full_precision(outer), full_precision(inner)
+    with torch.autocast(outer.device.type, enabled=False):
+        linear = outer[..., :2] @ inner[..., :2]
+        translation = outer[..., :2] @ inner[..., 2:] + outer[..., 2:]
+        return torch.cat([linear, translation], -1)
 
 
 def area(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b"]:
@@ -176,7 +178,9 @@ def warp(
 
 def points(to_source: Float[Tensor, "n 2 3"], size: int) -> Float[Tensor, "n {size} {size} 2"]:
     """Where a map takes each pixel centre of a `size` x `size` canvas, as (x, y)."""
-    return (to_source.flatten(1) @ _grid(size, to_source)).view(-1, size, size, 2)
+    to_source = full_precision(to_source)
+    with torch.autocast(to_source.device.type, enabled=False):
+        return (to_source.flatten(1) @ _grid(size, to_source)).view(-1, size, size, 2)
 
 
 def _grid(size: int, like: Tensor) -> Float[Tensor, "6 grid"]:

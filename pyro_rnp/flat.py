@@ -62,7 +62,7 @@ class Flat(nn.Module):
 
 
 def _widths(config: RNPConfig, units: int) -> list[int]:
-    hidden = [units] * (config.encoder_layers - 1)
+    hidden = [units] * max(1, config.encoder_layers - 1)
     return [config.program_size, *hidden, config.channels * config.image_size**2]
 
 

@@ -168,6 +168,19 @@ def _write(g: Tensor, basis: Tensor, shapes: Sequence[_Shape]) -> tuple[Tensor, 
     return tuple(w.contiguous() for w in together.split([s.width for s in shapes], -1))
 
 
+def _autocast(like: Tensor) -> tuple[str, torch.dtype, bool]:
+    """What autocast does here and now, as its arguments: in a backward pass it does nothing."""
+    device = like.device.type
+    return device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+
+
+def _write_as(
+    precision: tuple[str, torch.dtype, bool], g: Tensor, basis: Tensor, shapes: Sequence[_Shape]
+) -> tuple[Tensor, ...]:
+    with torch.autocast(*precision):
+        return _write(g, basis, shapes)
+
+
 def _apply(matrix: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
     # Rows times W: a batched product of one row is several times faster than of one column.
     return torch.bmm(x, matrix) if bias is None else torch.baddbmm(bias, x, matrix)
@@ -223,7 +236,7 @@ class GeneratedLayers(nn.Module):
             return [partial(_apply, shape.matrix(weight)) for shape, weight in written]
         again = None
         if recompute:
-            again = partial(_write, g.detach(), self.basis.detach(), self.shapes)
+            again = partial(_write_as, _autocast(g), g.detach(), self.basis.detach(), self.shapes)
         tape = _Tape(self.shapes, again)
         weights = enumerate(_Write.apply(g, self.basis, tape))
         return [partial(_Apply.apply, tape, i, weight) for i, weight in weights]

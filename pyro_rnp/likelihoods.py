@@ -32,6 +32,7 @@ class _Noise(nn.Module):
         self.learned = learned
 
     def forward(self, canvas: Tensor) -> Distribution:
+        canvas = full_precision(canvas)
         # A number would be copied to a device, and waited for.
         scale = self.log_scale.exp() if self.learned else canvas.new_full((), self.sigma)
         return self.family(canvas, scale).to_event(3)

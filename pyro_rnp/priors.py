@@ -8,7 +8,8 @@ with a method `attach(rnp)` is shown the whole model once it is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any
 
 import pyro.distributions as dist
@@ -54,6 +55,17 @@ class StudentT(StandardNormal):
         return dist.StudentT(torch.full_like(self.loc, self.df), self.loc).to_event(1)
 
 
+def in_full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of tensors, none of which autocast makes less of than float32."""
+
+    @wraps(method)
+    def careful(self: Any, *tensors: Tensor) -> Any:
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return method(self, *map(full_precision, tensors))
+
+    return careful
+
+
 @PRIORS.add("types")
 class Types(StandardNormal):
     """z^K ~ Normal(0, I), and images of one class are alike: z = type + token.
@@ -94,20 +106,24 @@ class Types(StandardNormal):
         """p(type), before anything is known; types are in coordinates along the axes."""
         return dist.Normal(self.loc, self.share.sqrt()).to_event(1)
 
+    @in_full_precision
     def of_type(self, type: Tensor) -> Distribution:
         """p(z | type) of an image, for types (..., |z|)."""
         return self._along(type, self.token)
 
+    @in_full_precision
     def type_given(self, z: Tensor) -> Distribution:
         """p(type | z) for the programs of several images of each class, (..., images, |z|)."""
         total = z.shape[-2] * self.share + self.token
         loc = self.share / total * (z @ self.axes.mT).sum(-2)
         return dist.Normal(loc, (self.share * self.token / total).sqrt()).to_event(1)
 
+    @in_full_precision
     def like(self, z: Tensor) -> Distribution:
         """p(z' | z) of another image of the same class, for programs (..., |z|)."""
         return self._along(self.share * (z @ self.axes.mT), self.token * (1 + self.share))
 
+    @in_full_precision
     def log_like(self, z: Tensor, known: Tensor) -> Tensor:
         """Log p(z' | z) of each of the programs (..., T, |z|) given each of (..., E, |z|): TxE."""
         variance, axes = self.token * (1 + self.share), self.axes

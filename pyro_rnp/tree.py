@@ -47,8 +47,8 @@ class ParseTree:
     children: tuple[ParseTree, ...] = ()
     ink: Float[Tensor, "n ink"] | None = None
     """What a leaf's function of coordinates is made of, where placement is continuous."""
-    painter: Painter = field(default_factory=lambda: Painter(RNPConfig()), repr=False)
-    """What made canvases of children."""
+    painter: Painter | None = field(default=None, repr=False)
+    """What made canvases of children; without one, as the paper has it."""
 
     def __getitem__(self, part: int) -> ParseTree:
         return self.children[part]
@@ -99,7 +99,7 @@ class ParseTree:
         A sub-part's share is its share of the part's canvas, placed as that canvas is and as far
         as it is seen.
         """
-        size, painter = self.canvas.shape[-1], self.painter
+        size, painter = self.canvas.shape[-1], self.painter or Painter(RNPConfig())
         sheets = painter.sheets(self.children)
         placed, seen = painter.place(sheets, size)
         if depth == 1 or painter.composed:

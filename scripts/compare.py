@@ -5,11 +5,13 @@ import re
 import shlex
 from pathlib import Path
 
+import torch
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from inference.cli import parser, run, train_config
 from inference.data import load_data
 from inference.evaluation import evaluate
+from inference.objectives import OBJECTIVES, check
 from inference.outputs import markdown, write_json
 from inference.runs import trained
 from pyro_rnp import RNP, load
@@ -52,7 +54,8 @@ def main() -> None:
         config = train_config(shlex.split(f"{args.flags} {line}"))
         if config.out is not None or config.resume is not None:
             raise ValueError(f"A variant has no --out and no --resume: {line}.")
-        RNP(config.model)
+        blank = torch.zeros(config.drawings, config.model.channels, *2 * [config.model.image_size])
+        check(OBJECTIVES.make(config.objective), RNP(config.model), blank, config.drawings)
     rows = [row(line, args) for line in lines]
     write_json(Path(args.out) / "table.json", rows)
     print(table(rows))

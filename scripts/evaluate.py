@@ -18,7 +18,8 @@ from pyro_rnp import load
 def main() -> None:
     arguments = parser(
         "Score a trained model: means over images, as JSON.",
-        "test_sse: squared error summed over an image's pixels, of one posterior sample; "
+        "Names begin with the split. test_sse: squared error summed over an image's pixels, of one "
+        "posterior sample; "
         "test_sse_mean: at the posterior's centre; test_kl, test_elbo, test_iw_bound: in nats, "
         "with _error the standard error over images; test_explained: the share of the images' "
         "squared intensity; test_ari_parts, test_ari_subparts: how well the parts at the centre "
@@ -37,7 +38,7 @@ def main() -> None:
         "--particles",
         type=NonNegativeInt,
         default=0,
-        help="samples an image of the importance-weighted bound, up to 5000; 0 leaves it out",
+        help="samples an image of the importance-weighted bound (5000 in most papers); 0: none",
     )
     arguments.add_argument(
         "--num", type=PositiveInt | None, help="score the first so many images; by default all"
@@ -65,8 +66,7 @@ def main() -> None:
     args = arguments.parse_args()
     splits, rnp = data_of(args.run, args.data, args.data_root), load(args.run)
     images = getattr(splits, args.split)[: args.num]
-    scores = evaluate(rnp, images, seed=args.seed, particles=args.particles)
-    found: dict = {f"{args.split}_{k}": v for k, v in scores.items()}
+    found: dict = {}  # first what may be refused
     if args.hide is not None:
         seen, train = hiding(args.hide, rnp.config.image_size), splits.train.images
         found["completion"] = completion(
@@ -74,6 +74,8 @@ def main() -> None:
         )
     if args.segment is not None:
         found["segmentation"] = posterior_segmentation(rnp, images, args.segment, seed=args.seed)
+    scores = evaluate(rnp, images, seed=args.seed, particles=args.particles)
+    found = {f"{args.split}_{k}": v for k, v in scores.items()} | found
     print(json.dumps(found, indent=2))
 
 

@@ -38,6 +38,8 @@ def space(rnp: RNP, splits, args, out) -> dict:
     for k, own in groups.items():  # of a flat program there is level 0 alone
         rows = [(f"{i + 1}", sampled(rnp, g, 10, args.seed)) for i, g in enumerate(own)]
         grid_figure(rows, out / f"figure-4b-z{k}.png")
+        if len(own) < 2:  # of one cluster there is nowhere to go
+            continue
         paths = [between(rnp, a.centre, b.centre, 10, k) for a, b in pairwise(own)]
         rows = [(f"{i + 1} to {i + 2}", images) for i, (images, _) in enumerate(paths)]
         grid_figure(rows, out / f"figure-4c-z{k}.png")

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,11 +61,16 @@ def make(folder: Path, flags: list[str], args) -> None:
     trained(folder, [*flags, *root], HERE / "train.py")
     if not training_of(folder).binarize:
         figures = folder.with_name(f"{folder.name}-figures")
-        if not figures.exists():
-            script("figures.py", folder, *root, "--out", figures)
-    elif not (folder / "bound.json").exists():
-        how = ("--particles", args.particles, "--num", args.num)
-        write_json(folder / "bound.json", json.loads(script("evaluate.py", folder, *root, *how)))
+        if not figures.exists():  # made whole or not at all
+            half = figures.with_name(f"{figures.name}.part")
+            shutil.rmtree(half, ignore_errors=True)
+            script("figures.py", folder, *root, "--out", half)
+            half.rename(figures)
+        return
+    bound, how = folder / "bound.json", {"particles": args.particles, "num": args.num}
+    if not bound.exists() or not how.items() <= json.loads(bound.read_text()).items():
+        flags = [f"--{name}={value}" for name, value in how.items()]
+        write_json(bound, json.loads(script("evaluate.py", folder, *root, *flags)) | how)
 
 
 def script(name: str, *arguments: object) -> str:

@@ -23,8 +23,8 @@ def main() -> None:
         "that was trained on everything; the same for a flat VAE.",
         "The folder holds the runs, transfer.json with the squared error of unseen test images "
         "(one posterior sample), and a picture of unseen images taken apart by each model. What "
-        "is there is not trained again. Examples: transfer.py --data mnist --unseen [7] --out "
-        "DIR; transfer.py --data omniglot --new omniglot-new --across mnist --out DIR.",
+        "is there is not trained again. Examples: transfer.py --data mnist --unseen '[7]' --out "
+        "DIR; transfer.py --data omniglot --new omniglot-new --across '[mnist]' --out DIR.",
     )
     arguments.add_argument("--data", type=DataName, default="digits", help="what to learn from")
     arguments.add_argument("--unseen", type=list[int] | None, help="classes that are left out")

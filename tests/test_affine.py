@@ -17,6 +17,7 @@ from pyro_rnp.affine import (
     inverse_matrix,
     matrix,
     place,
+    points,
     unbounded,
     warp,
 )
@@ -165,3 +166,17 @@ def test_gradcheck():
     config = RNPConfig()
     assert torch.autograd.gradcheck(lambda p, v: place(p, bounded(v, config), 7), (patch, values))
     assert torch.autograd.gradcheck(lambda p, v: glimpse(p, bounded(v, config), 5), (patch, values))
+
+
+def test_geometry_is_in_full_precision():
+    action = torch.tensor([[0.4, 0.3, 0.5, 0.3, 0.1, 0.2]])
+    maps = matrix(action)
+
+    def computed():
+        return compose(maps, maps), points(maps, 9)
+
+    wanted = computed()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = computed()
+    for x, y in zip(found, wanted, strict=True):
+        assert torch.equal(x, y)

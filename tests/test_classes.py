@@ -172,3 +172,21 @@ def test_with_classes_the_objective_is_one_that_can_be_unless_another_is_asked_f
     assert TrainConfig(drawings=2, model=model).objective == "Trace_ELBO"
     assert TrainConfig(drawings=2, elbo="RenyiELBO", model=model).objective == "RenyiELBO"
     assert TrainConfig(model=model).objective == "TraceMeanField_ELBO"
+
+
+def test_what_classes_share_is_computed_in_full_precision(toy):
+    prior = toy.model.prior.float()
+    a, b = torch.randn(4, Z, dtype=torch.float32), torch.randn(3, Z, dtype=torch.float32)
+
+    def computed():
+        several = prior.type_given(a.view(2, 2, Z))
+        return [
+            prior.log_like(a, b), prior.like(b).log_prob(a[:3]), prior.of_type(b).log_prob(a[:3]),
+            several.mean, several.stddev,
+        ]  # fmt: skip
+
+    wanted = computed()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = computed()
+    for x, y in zip(found, wanted, strict=True):
+        assert torch.equal(x, y)

@@ -121,6 +121,7 @@ def test_omniglot_npz(small_omniglot):
     splits = load_data("omniglot", small_omniglot)
     check(splits, [36, 4, 40])
     assert splits.train.labels.tolist() == [0] * 18 + [1] * 18
+    assert splits.test.labels.tolist() == [2] * 20 + [3] * 20, "other characters than those"
     with np.load(small_omniglot / "omniglot-npz" / "omniglot_evaluation.npz") as arrays:
         ink = ~arrays["images"]
     torch.testing.assert_close(
@@ -135,7 +136,7 @@ def test_new_characters_are_those_of_omniglot_s_test_split(small_omniglot):
     assert torch.equal(new.train.images[:15], unseen.images[:15])
     assert torch.equal(new.test.images[-4:], unseen.images[-4:])
     for split in (new.train, new.validation, new.test):
-        assert split.labels.unique().tolist() == [0, 1]
+        assert split.labels.unique().tolist() == [2, 3]
 
 
 def test_some_classes_alone():

@@ -42,3 +42,8 @@ def test_it_is_a_vae_with_the_same_sites_above(images, tmp_path):
 def test_nothing_below_it_can_be_random():
     with pytest.raises(ValueError, match="no levels below"):
         tiny(program="flat", stochastic="actions")
+
+
+def test_a_decoder_has_a_hidden_layer_even_where_the_encoder_has_none():
+    rnp = RNP(tiny(program="flat", encoder_layers=1))
+    assert len([m for m in rnp.model.recursion.layers if isinstance(m, torch.nn.Linear)]) == 2

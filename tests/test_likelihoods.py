@@ -84,3 +84,12 @@ def test_only_bernoulli_asks_for_binary_images(images):
                 rnp.parse(images)
         else:
             rnp.parse(images)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS.pieces)
+def test_a_canvas_of_half_precision_has_a_density_in_full(name):
+    canvas = torch.rand(2, 1, 8, 8).bfloat16()
+    likelihood, x = LIKELIHOODS.make(name, tiny()), torch.rand(2, 1, 8, 8).round()
+    found, wanted = (likelihood(c).log_prob(x) for c in (canvas, canvas.float()))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted)

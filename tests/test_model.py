@@ -17,6 +17,7 @@ from pyro.infer import (
     TraceMeanField_ELBO,
 )
 
+from inference import objectives
 from pyro_rnp import RNP, RNPConfig
 from pyro_rnp.affine import glimpse
 from pyro_rnp.model import part_term
@@ -263,11 +264,11 @@ def test_a_step_on_cuda_equals_one_on_the_cpu(rnp, images):
 def test_a_step_on_cuda_does_not_wait_for_the_device(rnp, images):
     rnp.cuda().train()
     images = images.cuda()
-    loss_of = TraceMeanField_ELBO()(rnp.model, rnp.guide)
+    objective = objectives.OBJECTIVES.make("TraceMeanField_ELBO")
     optimiser = torch.optim.Adam(rnp.parameters(), fused=True)
 
     def step():
-        loss = loss_of(images)
+        loss = objectives.loss(objective, rnp, images)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(rnp.parameters(), 10.0)
         optimiser.found_inf = (~(norm.isfinite() & loss.detach().isfinite())).float()

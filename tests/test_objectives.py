@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from inference.data import ImageSet
 from inference.evaluation import evaluate, importance_weighted
@@ -56,6 +57,19 @@ def off(rnp):
 def gradients(value, rnp):
     parameters = [rnp.model.recursion.weight, *rnp.guide.top.encoder.parameters()]
     return torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters)])
+
+
+@pytest.mark.parametrize("name", OBJECTIVES.pieces)
+@pytest.mark.parametrize("stochastic", ["none", "both"])
+def test_a_loss_and_its_gradient_wait_for_no_device(name, stochastic, monkeypatch):
+    # These tensors have no numbers to wait for: to read one is an error. (What is on the CPU is
+    # read, to see that it is finite.)
+    for module in ("guides", "model"):
+        monkeypatch.setattr(f"pyro_rnp.{module}.check_images", lambda *_, **__: None)
+    with FakeTensorMode(), pyro.validation_enabled(False):
+        rnp = RNP(tiny(stochastic=stochastic, max_shear=0.31))  # a box that no other test is given
+        loss(OBJECTIVES.make(name), rnp, torch.rand(4, 1, 8, 8)).backward()
+    assert all(p.grad is not None for p in rnp.parameters())
 
 
 @pytest.mark.parametrize("guide", ["exact", "off"])

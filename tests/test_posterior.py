@@ -333,6 +333,24 @@ def test_diverging_chains_say_so():
     assert note.startswith("1 of 2 answers")
 
 
+def test_an_answer_of_chains_that_diverged_is_not_to_be_trusted(images, monkeypatch):
+    def few(target, fitted, num, *_):  # chains of the fit's own samples, of which some diverged
+        return fitted.draw(num)[0].unsqueeze(0), diverged
+
+    monkeypatch.setattr("inference.posterior.nuts", few)
+    for diverged in (0, 2):
+        answer = query(trained(), images, method="nuts", num_samples=400, steps=50, chains=1)
+        assert answer.divergences == diverged
+        assert answer.trusted.any() == (not diverged)
+    assert any("2 of 400 transitions diverged" in note for note in answer.notes)
+
+
+def test_chains_of_what_is_all_given_have_no_error():
+    answer = query(trained(), given={"z": torch.zeros(2)}, method="nuts", num_samples=8, steps=1)
+    assert not answer.error("canvas").any()
+    assert answer.trusted.all()
+
+
 def test_one_sample_has_no_error_to_state(images):
     answer = query(trained(), images, method="importance", num_samples=1)
     assert answer.log_evidence_error.isinf().all()

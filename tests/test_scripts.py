@@ -111,6 +111,9 @@ def test_compare(monkeypatch, capsys, tmp_path):
     assert "made with other flags" in refused(monkeypatch, capsys, "compare.py", *other)
     variants.write_text("--out elsewhere\n")
     assert "has no --out" in refused(monkeypatch, capsys, "compare.py", *args)
+    variants.write_text("--prior vamp\n--prior mixture --guide map\n")
+    assert "prior that is not learned" in refused(monkeypatch, capsys, "compare.py", *args)
+    assert not (tmp_path / "out" / "prior_vamp").exists()
     variants.write_text("# three\n\n--prior studentt  # heavy tails\n--guide map\n")
     call(monkeypatch, "compare.py", *args)  # nothing is trained again
     assert capsys.readouterr().out.endswith(first[first.index("| variant") :])
@@ -384,6 +387,7 @@ def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
         f"# two\nmnist: {small}\nmnist-binary: {small} --likelihood=bernoulli --binarize=true\n"
     )
     page = tmp_path / "PAGE.md"
+    (out / "mnist-figures.part").mkdir()  # of an attempt that did not end
     how = ("--runs", lines, "--out", out, "--page", page, "--particles=3", "--num=20")
     call(monkeypatch, "reproduce.py", *how)
     text = page.read_text()
@@ -393,10 +397,13 @@ def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
         picture = f"docs/reproduction/mnist-figure-{name}.png"
         assert f"]({picture})" in text
         assert (tmp_path / picture).exists()
-    assert "| mnist-binary |" in text[text.index("-IW bound") :]
+    assert "| mnist-binary, k = 3 |" in text[text.index("-IW bound") :]
     page.unlink()
     call(monkeypatch, "reproduce.py", *how, "--only_page=true")
     assert page.read_text() == text
+    call(monkeypatch, "reproduce.py", *how, "--particles=4")
+    assert "| mnist-binary, k = 4 |" in page.read_text()
+    assert not (out / "mnist-figures.part").exists()
     lines.write_text("mnist: --epochs=0\n")
     assert "epochs" in refused(monkeypatch, capsys, "reproduce.py", *how)
 

@@ -6,7 +6,8 @@ import torch
 from inference.data import ImageSet
 from inference.posterior import query
 from inference.segmentation import adjusted_rand, by_position, posterior_segmentation, segment
-from pyro_rnp import ParseTree
+from pyro_rnp import RNP, ParseTree
+from tests.conftest import tiny
 
 
 def halves():
@@ -62,5 +63,7 @@ def test_the_posterior_s_segments_are_its_most_probable_parts(rnp, images):
         assert found[f"{name}_error"] == pytest.approx(scores.std().item() / 2)
         floor = adjusted_rand(by_position(truth[:, depth - 1]), truth[:, depth - 1])
         assert found[f"{name}_floor"] == pytest.approx(floor.mean().item())
+    with pytest.raises(ValueError, match="flat program has no parts"):
+        posterior_segmentation(RNP(tiny(program="flat:units=3")), data)
     with pytest.raises(ValueError, match="true parts of these images are not known"):
         posterior_segmentation(rnp, ImageSet(images, data.labels))

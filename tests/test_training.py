@@ -318,3 +318,12 @@ def test_some_classes_are_learned_from(tmp_path, monkeypatch):
     monkeypatch.setattr(inference.training.Training, "keep", lambda self: None)
     train(config(tmp_path / "run", classes=[1, 7], batch_size=200))
     assert seen == [[1, 7]]
+
+
+def test_a_run_does_not_write_into_a_folder_that_another_made_meanwhile(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(inference.training, "run_folder", lambda _: tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"of another")
+    with pytest.raises(FileExistsError, match="exists already"):
+        train(config(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+    assert (tmp_path / "model.safetensors").read_bytes() == b"of another"
