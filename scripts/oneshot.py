@@ -52,8 +52,8 @@ def main() -> None:
         print(json.dumps({"accuracy": float(runs.mean()), "error": error, "runs": right}, indent=2))
     if out is not None:
         made = [
-            exemplars(rnp, image.unsqueeze(0), 9, args.seed).canvas
-            for image in tqdm(images, "exemplars", delay=5)
+            exemplars(rnp, image.unsqueeze(0), 9, args.seed + i).canvas
+            for i, image in enumerate(tqdm(images, "exemplars", delay=5))
         ]
         exemplar_figure(images, torch.stack(made), out)
         print(out)

@@ -29,7 +29,8 @@ def main() -> None:
         type=str,
         default=str(HERE / "configs" / "reproduction.txt"),
         help="text file of what to run, one a line: NAME: flags of scripts/train.py, or of "
-        "scripts/transfer.py where NAME begins with transfer-; # begins a comment",
+        "scripts/transfer.py where NAME begins with transfer-; recipes lie beside the file; # "
+        "begins a comment",
     )
     add_data_root(arguments)
     arguments.add_argument("--out", type=str, default="runs/reproduction", help="folder for runs")
@@ -38,17 +39,27 @@ def main() -> None:
     arguments.add_argument("--particles", type=PositiveInt, default=5000, help="of the IW bound")
     arguments.add_argument("--num", type=PositiveInt, default=1000, help="test images for it")
     args = arguments.parse_args()
-    lines = [line.partition("#")[0] for line in Path(args.runs).read_text().splitlines()]
-    wanted = dict(line.split(":", 1) for line in lines if ":" in line)
+    wanted = runs(Path(args.runs))
     for name, flags in wanted.items():  # a mistake in the last line is told before the first run
         if not name.startswith("transfer-"):
-            train_config(shlex.split(flags))
+            train_config(flags)
     for name, flags in {} if args.only_page else wanted.items():
-        make(Path(args.out) / name, shlex.split(flags), args)
+        make(Path(args.out) / name, flags, args)
     page, remarks = Path(args.page), HERE.parent / "docs" / "differences.md"
     text = remarks.read_text() if remarks.exists() else ""
     report(Path(args.out), page, page.parent / "docs" / "reproduction", text)
     print(page)
+
+
+def runs(file: Path) -> dict[str, list[str]]:
+    """Names and flags, a line each; recipes (.yaml) lie beside the file."""
+    found = {}
+    for line in file.read_text().splitlines():
+        name, colon, flags = line.partition("#")[0].partition(":")
+        if colon:
+            words = shlex.split(flags)
+            found[name] = [str(file.parent / w) if w.endswith(".yaml") else w for w in words]
+    return found
 
 
 def make(folder: Path, flags: list[str], args) -> None:

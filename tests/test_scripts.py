@@ -15,6 +15,7 @@ from PIL import Image
 
 import inference.benchmark
 from inference.benchmark import sweeps
+from inference.cli import train_config
 from inference.data import load_data
 from inference.images import read_image
 from pyro_rnp import RNPConfig, load
@@ -406,6 +407,16 @@ def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
     assert not (out / "mnist-figures.part").exists()
     lines.write_text("mnist: --epochs=0\n")
     assert "epochs" in refused(monkeypatch, capsys, "reproduce.py", *how)
+
+
+def test_the_runs_of_the_reproduction_can_be_read_from_anywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    runs = runpy.run_path(str(SCRIPTS / "reproduce.py"), run_name="read")["runs"]
+    found = runs(SCRIPTS / "configs" / "reproduction.txt")
+    assert train_config(found["mnist-binary"]).model.program_size == 16
+    for name, flags in found.items():
+        if not name.startswith("transfer-"):
+            assert train_config(flags).data == name.partition("-")[0]
 
 
 def test_transfer(monkeypatch, capsys, tmp_path):
