@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from tqdm import tqdm
 
 from inference.answer import Method
 from inference.posterior import query
@@ -54,7 +55,7 @@ def completion(
     }
     for method in methods:
         start, expected, trusted = time.perf_counter(), [], []
-        for batch in images.split(batch_size):
+        for batch in tqdm(images.split(batch_size), method, leave=False, delay=5):
             answer = query(rnp, batch, mask=seen, method=method, **options)
             means = rnp.model.likelihood(answer.canvas).mean
             expected.append(answer.expectation(means).detach().cpu())

@@ -96,12 +96,26 @@ def _inside(name: str, program: str) -> bool:
 
 
 def moved(action: Float[Tensor, "*b 6"], x: float = 0.0, y: float = 0.0) -> Float[Tensor, "*b 6"]:
-    """The action of a part that is x to the right and y farther down, in half-widths."""
+    """The action of a part that is x to the right and y farther down, in half-widths.
+
+    Raises:
+        ValueError: if that is more than 4, as pixels would be.
+    """
+    if not max(abs(x), abs(y)) <= 4:
+        raise ValueError(
+            f"A part is moved by half-widths of its parent, from -4 to 4, got {x:g}, {y:g}."
+        )
     return action + action.new_tensor([0, 0, 0, 0, x, y])
 
 
 def turned(action: Float[Tensor, "*b 6"], angle: float) -> Float[Tensor, "*b 6"]:
-    """The action of a part that is turned by an angle, in radians, clockwise."""
+    """The action of a part that is turned by an angle, in radians, clockwise.
+
+    Raises:
+        ValueError: if that is more than once around, as degrees would be.
+    """
+    if not abs(angle) <= 2 * math.pi:
+        raise ValueError(f"A part is turned by radians, from -6.28 to 6.28, got {angle:g}.")
     return action + action.new_tensor([0, 0, angle, 0, 0, 0])
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from pyro import poutine
 from pyro.distributions import Delta
 from torch import Tensor
+from tqdm import tqdm
 
 from inference.data import ImageSet
 from inference.objectives import latent, site_kl
@@ -50,7 +51,8 @@ def evaluate(
     devices = [rnp.device] if rnp.device.type == "cuda" else []
     with torch.random.fork_rng(devices), evaluating(rnp):
         torch.manual_seed(seed)
-        for start in range(0, len(data), batch_size):
+        starts = range(0, len(data), batch_size)
+        for start in tqdm(starts, "scores", leave=False, delay=5):
             for name, values in _scores(rnp, data[start : start + batch_size]).items():
                 found.setdefault(name, []).append(values.cpu().double())
         if particles and "elbo" in found:
@@ -132,7 +134,8 @@ def importance_weighted(
     """
     bounds = []
     with evaluating(rnp):
-        for image in images.split(max(1, at_once // particles)):
+        some = images.split(max(1, at_once // particles))
+        for image in tqdm(some, "importance-weighted bound", leave=False, delay=5):
             x, done, total = image.to(rnp.device), 0, None
             while done < particles:
                 k = min(particles - done, max(1, at_once // len(x)))

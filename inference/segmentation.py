@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
+from tqdm import tqdm
 
 from inference.answer import Method
 from inference.data import ImageSet
@@ -70,7 +71,7 @@ def posterior_segmentation(
     if data.segments is None:
         raise ValueError("The true parts of these images are not known; those of strokes are.")
     found: dict[str, list[Tensor]] = {}
-    for start in range(0, len(data), batch_size):
+    for start in tqdm(range(0, len(data), batch_size), "segments", leave=False, delay=5):
         batch = data[start : start + batch_size]
         answer = query(rnp, batch.images, method=method, **options)
         for depth, name in ((1, "ari_parts"), (2, "ari_subparts"))[: rnp.config.depth]:

@@ -59,7 +59,10 @@ def at_rest(rnp: RNP, seed: int | None = None) -> Iterator[None]:
 
 
 class Seen(Reparam):
-    """Observe some pixels alone."""
+    """Observe some pixels alone.
+
+    `poutine.mask` masks whole images, which is what a batch is made of; pixels are inside an event.
+    """
 
     def __init__(self, mask: Tensor) -> None:
         self.mask = mask
@@ -76,7 +79,9 @@ class Drawn(Reparam):
     """A random site at the place u in coordinates in which its prior is standard.
 
     Where the prior is a normal, whatever it is transformed to, u is a standard normal, whatever
-    stands above (the non-centred form); else u is the value without its bounds.
+    stands above (the non-centred form); else u is the value without its bounds. Pyro's
+    `LocScaleReparam` and `TransformReparam` do as much for a site that is still to be drawn; here
+    u comes from outside, one vector for all sites of an image.
     """
 
     def __init__(self, u: Tensor) -> None:

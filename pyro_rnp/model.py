@@ -189,14 +189,15 @@ class RNP(nn.Module):
             )
 
     def sample(self, num_images: int) -> ParseTree:
-        """Draw programs from the prior and run them.
+        """Draw programs from the prior and run them, at most 1,000 at a time.
 
         Raises:
             ValueError: if `num_images` is not positive.
         """
         if num_images < 1:
             raise ValueError(f"num_images must be at least 1, got {num_images}.")
-        return self.model.run(self.model.prior().sample((num_images,)))
+        z = self.model.prior().sample((num_images,))
+        return ParseTree.join([self.model.run(some) for some in z.split(1000)])
 
     @property
     def device(self) -> torch.device:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from inference.answer import Method
@@ -17,8 +18,10 @@ from pyro_rnp import load
 def main() -> None:
     arguments = parser(
         "Ask a trained model what follows from what is given: pixels, parts, both or nothing.",
-        "The folder holds query.png, a column an image, and query.json: notes, log evidence (nats) "
-        "and effective samples of each image, and mean and standard deviation of every site. "
+        "The folder holds query.png, a column an image; query.json: notes, log evidence (nats) "
+        "and effective samples of each image, and mean and standard deviation of every site; and "
+        "samples.npz: every site's samples (S, N, ...), their weights (S, N), and the chances of "
+        "parts (N, parts + 1, H, W), the last of none. "
         "Examples: complete digits whose right half is hidden: query.py RUN --data mnist "
         "--hide right; draw digits whose first part is where that of a.png is: parse.py RUN a.png, "
         'then query.py RUN --given given.json with {"a/0": [six numbers of the parse]}.',
@@ -41,6 +44,8 @@ def main() -> None:
     )
     arguments.add_argument("--num_samples", type=PositiveInt, default=200, help="of each image")
     arguments.add_argument("--steps", type=PositiveInt, default=200, help="of svi")
+    arguments.add_argument("--warmup", type=PositiveInt, default=100, help="transitions of nuts")
+    arguments.add_argument("--chains", type=PositiveInt, default=4, help="of nuts")
     arguments.add_argument(
         "--tolerance", type=PositiveFloat, default=TOLERANCE, help="how far a part that the model "
         "determines may lie from what is given: a share of the range of its numbers"
@@ -68,6 +73,8 @@ def main() -> None:
         num_samples=args.num_samples,
         num_images=args.answers or (None if several else 8),
         steps=args.steps,
+        warmup=args.warmup,
+        chains=args.chains,
         tolerance=args.tolerance,
         seed=args.seed,
     )
@@ -75,8 +82,12 @@ def main() -> None:
     seen = None if mask is None else mask.expand(images.shape)
     answer_figure(answer, out / "query.png", images, seen)
     rows = [answer.to_dict(i) for i in range(len(answer.log_evidence))]
+    levels = range(1, rnp.config.depth + 1)
+    chances = {f"parts_{depth}": answer.parts(depth) for depth in levels}
+    arrays = {**answer.samples, "weights": answer.weights, **chances}
+    np.savez_compressed(out / "samples.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
     write_json(out / "query.json", {"notes": answer.notes, "method": answer.method, "images": rows})
-    print(*answer.notes, f"{out / 'query.png'}, {out / 'query.json'}", sep="\n")
+    print(*answer.notes, out / "query.png", sep="\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,10 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0, help="seed of the prior's samples")
     arguments.add_argument("--out", type=str, default="samples.png", help="picture to make")
     args = arguments.parse_args()
+    if args.num > 100:
+        raise ValueError(
+            f"A picture holds up to 100 samples, not {args.num}; in Python rnp.sample draws more."
+        )
     rnp = load(args.run)
     out = new_file(args.out)
     torch.manual_seed(args.seed)

@@ -65,7 +65,9 @@ def test_nuts_is_calibrated_and_the_guide_s_departure_is_measured(world, capsys)
     nuts, guide = departure(truth, exact), departure(truth, amortised)
     with capsys.disabled():
         for name, (p, counts) in {"NUTS": nuts, "guide": guide}.items():
-            print(f"\n{name}: p of uniform ranks {p}, counts {[c.tolist() for c in counts]}")
+            far = [(c.cumsum(0) / c.sum() - torch.arange(1, BINS + 1) / BINS).abs() for c in counts]
+            print(f"\n{name}: p of uniform ranks {p}, counts {[c.tolist() for c in counts]}, "
+                  f"distance from uniform {[round(float(f.max()), 2) for f in far]}")  # fmt: skip
     assert min(nuts[0]) > 1e-3
     assert all(0 <= p <= 1 for p in guide[0])
     wrong = departure(truth, exact.mean(0) + 0.5 * (exact - exact.mean(0)))

@@ -155,6 +155,8 @@ def test_every_method_agrees_with_brute_force(method, asked):
         truth.evidence_error,
         "evidence",
     )
+    canvas = answer.mean("canvas")[0].flatten(), answer.error("canvas")[0].flatten()
+    agree(*canvas, *truth.mean("canvas"), "mean of the canvas")
     for name in sites(rnp.config):
         mean = answer.mean(name)[0], answer.error(name)[0]
         agree(*mean, *truth.mean(name), f"mean of {name}")
@@ -170,11 +172,12 @@ def test_given_everything_it_gives_that_back(method, stochastic):
     tree = rnp.sample(3)
     given = {n: v for n, v in tree.sites().items() if n in sites(rnp.config)}
     random = {n: v for n, v in given.items() if is_random(rnp.config, n)}
-    answer = query(rnp, given=random, method=method)
-    for name, value in tree.sites().items():
-        assert torch.equal(answer.samples[name][0], value), name
-    assert answer.samples["z"].shape[0] == 1, "there is nothing to draw"
-    assert answer.trusted.all()
+    for everything in ({"given": random}, {"given": given, "images": tree.canvas.clamp(0, 1)}):
+        answer = query(rnp, **everything, method=method)
+        for name, value in tree.sites().items():
+            assert torch.equal(answer.samples[name][0], value), name
+        assert answer.samples["z"].shape[0] == 1, "there is nothing to draw"
+        assert answer.trusted.all()
 
 
 @pytest.mark.parametrize("method", ["guide", "importance", "svi"])
@@ -189,6 +192,10 @@ def test_given_nothing_it_gives_the_prior(stochastic, method):
     for name in ("z", "a/0", "z/1"):
         error = (prior[name].var(0) / 4000 + answer.error(name).square()).sqrt()
         assert ((answer.mean(name) - prior[name].mean(0)).abs() < 5 * error + 1e-6).all()
+        apart = prior[name] - prior[name].mean(0)
+        products = apart.unsqueeze(1) * apart.unsqueeze(2)
+        error = (products.var(0) / 4000 + answer.covariance_error(name).square()).sqrt()
+        assert ((answer.covariance(name) - products.mean(0)).abs() < 5 * error + 1e-6).all()
     assert "query on the prior" in answer.notes[0]
 
 
