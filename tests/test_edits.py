@@ -77,6 +77,10 @@ def test_turning_scaling_and_removing(parsed):
     assert torch.equal(gone.canvas, tree.contributions(1)[:, 0])
     with pytest.raises(ValueError, match="positive factor"):
         scaled(action, -1.0)
+    with pytest.raises(ValueError, match=r"radians, from -6.28 to 6.28, got 45"):
+        turned(action, 45.0)
+    with pytest.raises(ValueError, match=r"half-widths .* got 0, -7"):
+        moved(action, 0.0, -7.0)
 
 
 def test_later_steps_react_where_asked_and_earlier_ones_never(parsed):

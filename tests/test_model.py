@@ -165,6 +165,16 @@ def test_samples_of_the_model_and_of_predictive(rnp):
         rnp.sample(0)
 
 
+def test_many_samples_are_run_in_parts_and_are_the_same(rnp, monkeypatch):
+    runs, run = [], rnp.model.run
+    monkeypatch.setattr(rnp.model, "run", lambda z: runs.append(len(z)) or run(z))
+    torch.manual_seed(0)
+    found = rnp.sample(2100)
+    assert runs == [1000, 1000, 100]
+    torch.manual_seed(0)
+    torch.testing.assert_close(found.canvas, run(rnp.model.prior().sample((2100,))).canvas)
+
+
 def test_conditioning_and_intervention_by_name(rnp, images):
     z = torch.randn(4, 3)
     tree = pyro.condition(rnp.model, {"z": z})(images)

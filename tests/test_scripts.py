@@ -199,6 +199,7 @@ def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
     Image.fromarray(np.zeros((5, 9), np.uint8)).save(tmp_path / "small.png")
     assert "9 x 5 pixels" in no("parse.py", run_folder, tmp_path / "small.png")
     assert "num" in no("sample.py", run_folder, "--num=0", "--out", tmp_path / "s.png")
+    assert "up to 100" in no("sample.py", run_folder, "--num=101", "--out", tmp_path / "s.png")
     assert "repeats" in no("benchmark.py", "--repeats=0")
     (tmp_path / "variants.txt").write_text("--prior flow\n--prior flwo\n")
     assert "did you mean flow?" in no("compare.py", tmp_path / "variants.txt")
@@ -234,6 +235,14 @@ def test_query(monkeypatch, capsys, run_folder, tmp_path):
     found = json.loads((out / "query.json").read_text())
     assert len(found["images"]) == 3
     assert len(found["images"][0]["sites"]["a/0"]["mean"]) == len(FIELDS)
+    with np.load(out / "samples.npz") as kept:
+        assert kept["a/0"].shape == (6, 3, 6)
+        mean = (kept["a/0"] * kept["weights"][..., None]).sum(0)
+        np.testing.assert_allclose(
+            mean[0], found["images"][0]["sites"]["a/0"]["mean"], rtol=1e-4, atol=1e-5
+        )
+        np.testing.assert_allclose(kept["parts_1"].sum(1), 1, rtol=1e-4)
+        assert kept["parts_2"].shape[0] == 3
     given = tmp_path / "given.json"
     action = found["images"][0]["sites"]["a/0"]["mean"]
     given.write_text(json.dumps({"a/0": action}))
