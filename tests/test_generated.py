@@ -149,11 +149,11 @@ def test_shared_layers_have_the_same_contract():
 def test_weights_that_are_written_again_have_the_precision_that_they_had():
     torch.manual_seed(0)
     layers, found = GeneratedLayers(3, 2, SHAPES), []
-    g, x = torch.randn(5, 3, requires_grad=True), torch.randn(5, 1, 4)
+    g, x = torch.randn(5, 3, requires_grad=True), torch.randn(5, 1, 4, requires_grad=True)
     for recompute in (False, True):
         with torch.autocast("cpu", dtype=torch.bfloat16):  # and none around the backward pass
             made = layers(2 * g @ torch.eye(3), recompute)
             total = made[0](x, None).tanh().square().sum()
-        found.append(torch.autograd.grad(total, [g, layers.basis]))
+        found.append(torch.autograd.grad(total, [g, x, layers.basis]))
     for a, b in zip(*found, strict=True):
         assert torch.equal(a, b)

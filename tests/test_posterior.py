@@ -155,8 +155,6 @@ def test_every_method_agrees_with_brute_force(method, asked):
         truth.evidence_error,
         "evidence",
     )
-    canvas = answer.mean("canvas")[0].flatten(), answer.error("canvas")[0].flatten()
-    agree(*canvas, *truth.mean("canvas"), "mean of the canvas")
     for name in sites(rnp.config):
         mean = answer.mean(name)[0], answer.error(name)[0]
         agree(*mean, *truth.mean(name), f"mean of {name}")
@@ -353,7 +351,7 @@ def test_an_answer_of_chains_that_diverged_is_not_to_be_trusted(images, monkeypa
 
 
 def test_chains_of_what_is_all_given_have_no_error():
-    answer = query(trained(), given={"z": torch.zeros(2)}, method="nuts", num_samples=8, steps=1)
+    answer = query(trained(), given={"z": torch.zeros(2)}, method="nuts", num_samples=16, steps=1)
     assert not answer.error("canvas").any()
     assert answer.trusted.all()
 

@@ -31,6 +31,7 @@ def test_a_run_that_is_interrupted_has_time_to_save(tmp_path, monkeypatch):
         started.append(self)
 
     monkeypatch.setattr(subprocess.Popen, "__init__", note)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 
     def interrupt():  # as Ctrl-C does, which reaches both processes
         while not (tmp_path / "saved.ready").exists():
@@ -40,7 +41,10 @@ def test_a_run_that_is_interrupted_has_time_to_save(tmp_path, monkeypatch):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        finish([sys.executable, "-c", SLOW, str(tmp_path / "saved")])
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            finish([sys.executable, "-c", SLOW, str(tmp_path / "saved")])
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     assert (tmp_path / "saved").read_text() == "saved"
