@@ -57,7 +57,8 @@ def leave(rnp: RNP, test: ImageSet, folder: Path, counts: dict[str, Any]) -> Non
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU cores"
+    cores = torch.get_num_threads()
+    return "1 CPU core" if cores == 1 else f"{cores} CPU cores"
 
 
 def restore(rnp: RNP, folder: Path, began: int) -> None:
