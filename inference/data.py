@@ -17,7 +17,9 @@ from inference.strokes import strokes
 from pyro_rnp.checkpoint import find, load_config
 
 SIZE = 28
-DataName = Literal["digits", "mnist", "fashion", "omniglot", "omniglot-new", "strokes"]
+DataName = Literal[
+    "digits", "mnist", "fashion", "omniglot", "omniglot-new", "omniglot-all", "strokes"
+]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class ImageSet:
         """The images at a slice or an index tensor."""
         segments = None if self.segments is None else self.segments[index]
         return ImageSet(self.images[index], self.labels[index], segments)
+
+    def __add__(self, other: ImageSet) -> ImageSet:
+        """These images, then others; their true segments are not kept."""
+        return ImageSet(
+            torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels])
+        )
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ def load_data(name: str, root: str | Path | None = None, binarize: bool = False)
     | mnist, fashion | 55,000 / 5,000 / 10,000 | torchvision |
     | omniglot | 17,352 / 1,928 / 13,180 | torchvision or npz; test: characters never trained on |
     | omniglot-new | 9,885 / 659 / 2,636 | the characters of omniglot's test split, by drawing |
+    | omniglot-all | 27,237 / 2,587 / 2,636 | both to learn from; test: that of omniglot-new |
     | strokes | 8,000 / 1,000 / 1,000 | made here, with the true part of each pixel |
 
     Args:
@@ -170,6 +179,11 @@ def _omniglot_new(root: Path) -> Splits:
     return Splits(characters[drawing < 15], characters[drawing == 15], characters[drawing > 15])
 
 
+def _omniglot_all(root: Path) -> Splits:
+    old, new = _omniglot(root), _omniglot_new(root)
+    return Splits(old.train + new.train, old.validation + new.validation, new.test)
+
+
 def _omniglot_npz(root: Path, background: bool) -> ImageSet:
     path = root / "omniglot-npz" / f"omniglot_{'background' if background else 'evaluation'}.npz"
     try:
@@ -232,5 +246,6 @@ DATASETS: dict[str, Callable[[Path], Splits]] = {
     "fashion": _torchvision("FashionMNIST"),
     "omniglot": _omniglot,
     "omniglot-new": _omniglot_new,
+    "omniglot-all": _omniglot_all,
     "strokes": _strokes,
 }

@@ -24,6 +24,8 @@ SOURCES = {
     "its background set",
     "omniglot-new": "Omniglot (Lake, MIT licence) at 28x28, 15 drawings each of the 659 characters "
     "of its evaluation set",
+    "omniglot-all": "Omniglot (Lake, MIT licence) at 28x28, 18 drawings each of the characters of "
+    "its background set and 15 of its evaluation set",
     "strokes": "made characters of a known grammar",
 }
 LIMITS = (

@@ -24,12 +24,13 @@ def main() -> None:
         "The folder holds the runs, transfer.json with the squared error of unseen test images "
         "(one posterior sample), and a picture of unseen images taken apart by each model. What "
         "is there is not trained again. Examples: transfer.py --data mnist --unseen '[7]' --out "
-        "DIR; transfer.py --data omniglot --new omniglot-new --across '[mnist]' --out DIR.",
+        "DIR; transfer.py --data omniglot --new omniglot-new --all omniglot-all --out DIR.",
     )
     arguments.add_argument("--data", type=DataName, default="digits", help="what to learn from")
     arguments.add_argument("--unseen", type=list[int] | None, help="classes that are left out")
+    arguments.add_argument("--new", type=DataName | None, help="a data set of unseen ones instead")
     arguments.add_argument(
-        "--new", type=DataName | None, help="a data set of unseen images instead"
+        "--all", type=DataName | None, help="a data set of both, to train on everything"
     )
     arguments.add_argument(
         "--across", type=list[DataName], default=[], help="data sets to score too, nothing tuned"
@@ -41,8 +42,13 @@ def main() -> None:
     args = arguments.parse_args()
     if (args.unseen is None) == (args.new is None):
         raise ValueError("Say which images are unseen: --unseen or --new.")
+    if args.all is not None and args.new is None:
+        raise ValueError("--all goes with --new; with --unseen, all is --data.")
     rows = [row for program in PROGRAMS for row in transferred(program, args)]
-    write_json(Path(args.out) / "transfer.json", rows)
+    said = ("data", "unseen", "new", "all", "across", "flags", "tune_flags")
+    values = {name: getattr(args, name) for name in said if getattr(args, name)}
+    flags = shlex.join(f"--{name}={value}" for name, value in values.items())
+    write_json(Path(args.out) / "transfer.json", {"flags": flags, "rows": rows})
     print(json.dumps(rows, indent=2))
 
 
@@ -52,9 +58,11 @@ def transferred(program: str, args) -> list[dict]:
     where = [] if args.data_root is None else ["--data-root", args.data_root]
     base = [*where, f"--program={program}", f"--data={args.data}", *shlex.split(args.flags)]
     tune = [*where, "--learn=guide", *shlex.split(args.tune_flags)]
-    without = out / f"{program}-without"
+    without, tuned, all_ = (out / f"{program}-{x}" for x in ("without", "tuned", "all"))
     if args.unseen is None:
-        runs = {without: base, out / f"{program}-tuned": [*tune, f"--data={args.new}"]}
+        runs = {without: base, tuned: [*tune, f"--data={args.new}"]}
+        if args.all is not None:
+            runs[all_] = [*base, f"--data={args.all}"]
     else:
         labels = load_data(args.data, args.data_root).test.labels.unique().tolist()
         if not set(args.unseen) < set(labels):
@@ -65,12 +73,12 @@ def transferred(program: str, args) -> list[dict]:
         seen = [label for label in labels if label not in args.unseen]
         runs = {
             without: [*base, f"--classes={seen}"],
-            out / f"{program}-tuned": [*tune, f"--data={args.data}", f"--classes={args.unseen}"],
-            out / f"{program}-all": base,
+            tuned: [*tune, f"--data={args.data}", f"--classes={args.unseen}"],
+            all_: base,
         }
     rows = []
     for folder, flags in runs.items():
-        start = [f"--start={without}"] if folder.name.endswith("tuned") else []
+        start = [f"--start={without}"] if folder == tuned else []
         trained(folder, [*flags, *start], script)
         rnp, row = load(folder), {"model": folder.name}
         unseen = data_of(folder, args.new or args.data, args.data_root).test
@@ -79,10 +87,9 @@ def transferred(program: str, args) -> list[dict]:
         row["unseen"] = evaluate(rnp, unseen)["sse"]
         for name in args.across:
             row[name] = evaluate(rnp, data_of(folder, name, args.data_root).test)["sse"]
+        some = unseen.images[:12]
         with torch.no_grad():
-            parse_figure(
-                rnp.parse(unseen.images[:12]), out / f"{folder.name}.png", unseen.images[:12]
-            )
+            parse_figure(rnp.parse(some), out / f"{folder.name}.png", some)
         rows.append(row)
     return rows
 

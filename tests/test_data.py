@@ -139,6 +139,15 @@ def test_new_characters_are_those_of_omniglot_s_test_split(small_omniglot):
         assert split.labels.unique().tolist() == [2, 3]
 
 
+def test_all_of_omniglot_is_both_and_is_tested_on_the_new(small_omniglot):
+    old, new = (load_data(name, small_omniglot) for name in ("omniglot", "omniglot-new"))
+    both = load_data("omniglot-all", small_omniglot)
+    check(both, [66, 6, 8])
+    assert torch.equal(both.train.images, torch.cat([old.train.images, new.train.images]))
+    assert both.train.labels.unique().tolist() == [0, 1, 2, 3]
+    assert torch.equal(both.test.images, new.test.images)
+
+
 def test_some_classes_alone():
     whole = load_data("digits")
     some = whole.of([3, 8])

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 
 import pytest
+from PIL import Image
 
 from inference.report import report
 from inference.settings import TrainConfig
@@ -34,13 +35,13 @@ def runs(tmp_path):
     (out / "unfinished").mkdir()
     figures = out / "mnist-figures"
     figures.mkdir()
-    (figures / "figure-3.png").write_bytes(b"a picture")
+    Image.new("RGB", (30, 20), (200, 30, 40)).save(figures / "figure-3.png")
     numbers = {"3": {"sse_level_2": 6.543, "explained_by_step": [0.5, 0.25]}, "5": {"recall": 0.75}}
     (figures / "figures.json").write_text(json.dumps(numbers))
     (out / "transfer-x").mkdir()
     rows = [{"model": "without", "unseen": 17.25}, {"model": "all", "unseen": 9.5, "fashion": 60.0}]
-    (out / "transfer-x" / "transfer.json").write_text(json.dumps(rows))
-    bound = {"test_elbo": -101.26, "test_elbo_error": 0.5, "particles": 70}
+    (out / "transfer-x" / "transfer.json").write_text(json.dumps({"flags": "--x=1", "rows": rows}))
+    bound = {"test_elbo": -101.26, "test_elbo_error": 0.5, "particles": 70, "num": 80}
     bound |= {"test_iw_bound": -95.04, "test_iw_bound_error": 0.4}
     (out / "mnist-binary" / "bound.json").write_text(json.dumps(bound))
     return out
@@ -53,15 +54,21 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "| mnist | 2 | 6.54 |" in text
     assert "- mnist: `scripts/train.py --data=mnist --epochs=2" in text
     assert "| mnist, validation | 30.0 | 20.0 |  |" in text
+    assert "|  | 6.54 |\n" in text, "the test images' at the end of the curve"
     assert "omniglot, validation" not in text
+    assert "| authors | 15.9 |\n| omniglot | 13.50 |" in text
     assert "![MNIST](docs/mnist-figure-3.png)" in text
-    assert (tmp_path / "docs" / "mnist-figure-3.png").read_bytes() == b"a picture"
+    with Image.open(tmp_path / "docs" / "mnist-figure-3.png") as picture:
+        assert picture.size == (30, 20)
+        assert picture.convert("RGB").getpixel((5, 5)) == (200, 30, 40)
+    assert "Figure 4a" not in text, "nothing of it is there"
     assert "| mnist |  |  | 6.54 | 0.5, 0.25 |  |" in text
     assert "| mnist |  |  | 0.75 |" in text
     assert "| without | 17.2 |  |" in text
     assert "| all | 9.5 | 60 |" in text
-    assert "| mnist-binary, k = 70 | 101.3 ± 0.5 | 95.0 ± 0.4 |" in text
-    assert "| IWAE, k = 50 (published) |  | 87.1 |" in text
+    assert "`scripts/transfer.py --x=1 --data-root DIR`" in text
+    assert "| mnist-binary | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 |" in text
+    assert "| IWAE, k = 50 (published) |  |  |  | 87.1 |" in text
     assert "unfinished" not in text
     assert "silhouette" not in text
     assert "DRAW" not in text

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 import inference.benchmark
+import inference.runs
 from inference.benchmark import sweeps
 from inference.cli import train_config
 from inference.data import load_data
@@ -407,12 +409,12 @@ def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
         picture = f"docs/reproduction/mnist-figure-{name}.png"
         assert f"]({picture})" in text
         assert (tmp_path / picture).exists()
-    assert "| mnist-binary, k = 3 |" in text[text.index("-IW bound") :]
+    assert "| mnist-binary | 3 | 20 |" in text[text.index("-IW bound") :]
     page.unlink()
     call(monkeypatch, "reproduce.py", *how, "--only_page=true")
     assert page.read_text() == text
     call(monkeypatch, "reproduce.py", *how, "--particles=4")
-    assert "| mnist-binary, k = 4 |" in page.read_text()
+    assert "| mnist-binary | 4 | 20 |" in page.read_text()
     assert not (out / "mnist-figures.part").exists()
     lines.write_text("mnist: --epochs=0\n")
     assert "epochs" in refused(monkeypatch, capsys, "reproduce.py", *how)
@@ -430,10 +432,12 @@ def test_the_runs_of_the_reproduction_can_be_read_from_anywhere(monkeypatch, tmp
 
 def test_transfer(monkeypatch, capsys, tmp_path):
     short = " ".join(["--epochs=1", "--batch_size=300", *SMALL])
-    args = ("--data=digits", "--unseen=[7]", f"--flags={short}", "--across=[strokes]",
+    args = ("--data=digits", "--unseen=[7]", "--across=['strokes']", f"--flags={short}",
             "--tune_flags=--epochs=1 --batch_size=50", "--out", tmp_path / "out")  # fmt: skip
     call(monkeypatch, "transfer.py", *args)
-    rows = json.loads((tmp_path / "out" / "transfer.json").read_text())
+    found = json.loads((tmp_path / "out" / "transfer.json").read_text())
+    assert [*shlex.split(found["flags"]), "--out", tmp_path / "out"] == list(args)
+    rows = found["rows"]
     names = [f"{p}-{m}" for p in ("recursive", "flat") for m in ("without", "tuned", "all")]
     assert [row["model"] for row in rows] == names
     assert all(row["unseen"] > 0 and row["strokes"] > 0 for row in rows)
@@ -444,3 +448,27 @@ def test_transfer(monkeypatch, capsys, tmp_path):
     assert "classes 0 to 9" in refused(monkeypatch, capsys, "transfer.py", *wrong)
     assert not (tmp_path / "x").exists()
     assert "--unseen or --new" in refused(monkeypatch, capsys, "transfer.py", "--data=digits")
+    assert "--all goes with --new" in refused(
+        monkeypatch, capsys, "transfer.py", "--unseen=[7]", "--all=strokes"
+    )
+
+
+def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
+    asked = {}
+
+    def trained(folder, flags, script):
+        asked[folder.name] = train_config(flags)
+        shutil.copytree(run_folder, folder)
+
+    monkeypatch.setattr(inference.runs, "trained", trained)
+    out = tmp_path / "out"
+    call(monkeypatch, "transfer.py", "--new=digits", "--all=strokes", "--flags=--epochs=3",
+         "--tune_flags=--epochs=2", "--out", out)  # fmt: skip
+    assert {n: (c.data, c.epochs, c.learn) for n, c in asked.items() if "flat" not in n} == {
+        "recursive-without": ("digits", 3, "all"),
+        "recursive-tuned": ("digits", 2, "guide"),
+        "recursive-all": ("strokes", 3, "all"),
+    }
+    assert asked["flat-tuned"].start == str(out / "flat-without")
+    rows = json.loads((out / "transfer.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == list(asked)
