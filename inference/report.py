@@ -149,7 +149,7 @@ def figure_numbers(runs: Path, figure: str) -> str:
         "3": ("sse_level_0", "sse_level_1", "sse_level_2", "explained_by_step", "overlap"),
         "4a": ("silhouette_of_levels", "level_probe", "class_probe"),
         "4c-z2": ("largest_over_mean_change_z2", "largest_over_mean_change_z1"),
-        "5": ("frechet", "precision", "recall"),
+        "5": ("frechet", "frechet_floor", "precision", "recall"),
     }.get(figure, ())
     rows = []
     for name in (f"{name}{flat}" for name in SETS for flat in ("", "-flat")):

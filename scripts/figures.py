@@ -53,8 +53,11 @@ def samples(rnp: RNP, splits, args, out) -> dict:
     torch.manual_seed(args.seed)
     parse_figure(rnp.sample(12), out / "figure-5.png")
     classifier = train_classifier(splits.train, seed=args.seed)
-    drawn = [rnp.sample(500).canvas for _ in range(-(-args.num // 500))]
-    return fidelity(classifier, splits.test.images[: args.num], torch.cat(drawn)[: args.num])
+    test, train = splits.test.images[: args.num], splits.train.images
+    count = min(len(test), len(train))
+    numbers = fidelity(classifier, test, rnp.sample(args.num).canvas)
+    floor = fidelity(classifier, test, train[torch.randperm(len(train))[:count]])
+    return numbers | {"frechet_floor": floor["frechet"]}
 
 
 FIGURES = {"3": parses, "4": space, "5": samples}
@@ -65,7 +68,8 @@ def main() -> None:
         "Make the paper's figures of a trained model, with numbers beside them.",
         "The folder holds figure-3.png (parses), figure-4a.png (the space of programs), "
         "figure-4b-*.png (samples of clusters), figure-4c-*.png (paths between them), "
-        "figure-5.png (samples of the prior), and figures.json with the numbers of each.",
+        "figure-5.png (samples of the prior), and figures.json with the numbers of each "
+        "(frechet_floor: of as many training images instead of samples).",
     )
     add_run(arguments)
     arguments.add_argument("--data", type=DataName | None, help="data set; by default the run's")

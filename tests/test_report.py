@@ -63,7 +63,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
         assert picture.convert("RGB").getpixel((5, 5)) == (200, 30, 40)
     assert "Figure 4a" not in text, "nothing of it is there"
     assert "| mnist |  |  | 6.54 | 0.5, 0.25 |  |" in text
-    assert "| mnist |  |  | 0.75 |" in text
+    assert "| mnist |  |  |  | 0.75 |" in text
     assert "| without | 17.2 |  |" in text
     assert "| all | 9.5 | 60 |" in text
     assert "`scripts/transfer.py --x=1 --data-root DIR`" in text

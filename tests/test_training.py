@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -276,6 +277,22 @@ def test_the_kl_s_weight_and_the_depth_grow_with_training(few, tmp_path, monkeyp
     assert weights[1:] == pytest.approx((0.5, 1.0, 1.5, 2, 2, 2, 2))
     assert levels == (1, 1, 1, 2, 2, 2, 3, 3)
     assert load(folder).sample(1).level == 3
+
+
+def test_all_processes_tell_what_validation_gives_in_one_order(monkeypatch):
+    told = []
+    process = SimpleNamespace(
+        rnp=None,
+        images_seen=3,
+        timer=SimpleNamespace(time_elapsed=lambda: 1.0),
+        log=lambda name, *_, **__: told.append(name),
+    )
+    for names in (("sse", "kl", "elbo", "sse_mean"), ("elbo", "sse_mean", "sse", "kl")):
+        scores = dict.fromkeys(names, 1.0)
+        monkeypatch.setattr(inference.training, "evaluate", lambda *_, found=scores: found)
+        Training.validation_step(process, torch.zeros(2, 1, 8, 8), 0)
+    assert len(told) == 12
+    assert told[:6] == told[6:]
 
 
 @pytest.mark.parametrize("elbo", ["FreeBits_ELBO:nats=2", "RenyiELBO:num_particles=3"])
