@@ -14,6 +14,8 @@ from pyro_rnp.checkpoint import load_config
 
 PLACES = ("data_root", "out", "resume", "start")
 """Fields that say where things are on one machine."""
+CURVE = "curve.json"
+"""The curve of a shipped model."""
 
 
 def training_of(run: str | Path) -> TrainConfig:
@@ -64,7 +66,7 @@ def portable(run: str | Path) -> dict[str, Any]:
 
 
 def curve(run: str | Path) -> list[dict[str, Any]]:
-    """What validation gave after each epoch, over all parts of a run.
+    """What validation gave after each epoch, over all parts of a run, or of a shipped model.
 
     Returns:
         Rows with `epoch` (how many were done; the last may be a part of one), `images_seen`,
@@ -77,6 +79,8 @@ def curve(run: str | Path) -> list[dict[str, Any]]:
     def number(path: Path) -> int:
         return int(path.parent.name.partition("-")[2] or 1)
 
+    if (Path(run) / CURVE).exists():
+        return json.loads((Path(run) / CURVE).read_text())
     files = sorted(Path(run).glob("curves*/metrics.csv"), key=number)
     if not files:
         raise FileNotFoundError(f"{run} holds no curves.")

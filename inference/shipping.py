@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from inference.outputs import write_json
-from inference.recipe import curve, flags, portable, training_of
+from inference.recipe import CURVE, curve, flags, portable, training_of
 from pyro_rnp import load
 from pyro_rnp.checkpoint import CONFIG, SHIPPED, WEIGHTS
 from pyro_rnp.config import RNPConfig
@@ -66,7 +66,7 @@ def ship(run: str | Path, name: str, to: Path = SHIPPED) -> Path:
     shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
     write_json(folder / CONFIG, {"model": rnp.config.to_dict(), **portable(run)})
     write_json(folder / "metrics.json", metrics)
-    write_json(folder / "curve.json", points)
+    write_json(folder / CURVE, points)
     text = card(
         name if to == SHIPPED else str(folder),
         rnp.config,

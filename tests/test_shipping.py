@@ -11,6 +11,7 @@ import torch
 from inference import shipping
 from inference.cli import train_config
 from inference.data import data_of
+from inference.recipe import curve
 from inference.settings import TrainConfig
 from inference.shipping import ship
 from pyro_rnp import RNP, checkpoint, load, save
@@ -50,7 +51,8 @@ def test_what_is_shipped_is_found_by_its_name(run, weights, images):
     assert len(data_of("small").test) == 360
     for path in folder.iterdir():
         assert b"/there" not in path.read_bytes()
-    assert json.loads((folder / "curve.json").read_text())[0]["val_sse"] == 20.0
+    assert curve(folder) == curve(run)
+    assert curve(folder)[0]["val_sse"] == 20.0
 
 
 def test_a_run_folder_goes_before_a_name(run, weights, monkeypatch):
