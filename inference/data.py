@@ -169,14 +169,23 @@ def _omniglot(root: Path) -> Splits:
     source = _omniglot_npz if (root / "omniglot-npz").is_dir() else _omniglot_torchvision
     background, evaluation = source(root, True), source(root, False)
     evaluation = replace(evaluation, labels=evaluation.labels + 1 + background.labels.max())
-    drawing = torch.arange(len(background)) % 20  # each character has 20 drawings, in order
-    return Splits(background[drawing < 18], background[drawing >= 18], evaluation)
+    number = torch.arange(len(background)).view(-1, 20)  # each character has 20 drawings, in order
+    return Splits(
+        background[number[:, :18].flatten()],
+        _mixed(background[number[:, 18:].flatten()], 2),
+        _mixed(evaluation, 20),
+    )
+
+
+def _mixed(characters: ImageSet, drawings: int) -> ImageSet:
+    """One drawing of all characters, then the next of all: the first are of many alphabets."""
+    return characters[torch.arange(len(characters)).view(-1, drawings).mT.flatten()]
 
 
 def _omniglot_new(root: Path) -> Splits:
-    characters = _omniglot(root).test
-    drawing = torch.arange(len(characters)) % 20
-    return Splits(characters[drawing < 15], characters[drawing == 15], characters[drawing > 15])
+    test = _omniglot(root).test
+    first, last = 15 * len(test) // 20, 16 * len(test) // 20
+    return Splits(test[:first], test[first:last], test[last:])
 
 
 def _omniglot_all(root: Path) -> Splits:
