@@ -51,6 +51,7 @@ def parse_figure(
     path: str | Path,
     images: Float[Tensor, "n c h w"] | None = None,
     titles: Sequence[str] = (),
+    more: Sequence[tuple[str, Float[Tensor, "n c h w"]]] = (),
 ) -> None:
     """Draw a tree: a column for each image; its rows are the image (where given), the canvas, and
     for each level the shares of the nodes in their colours, outlined by their frames.
@@ -60,6 +61,7 @@ def parse_figure(
 
     Args:
         titles: of the columns.
+        more: rows below the canvas, with their names.
     """
     with torch.no_grad():
         tree = tree.map(lambda t: t.detach().cpu())
@@ -67,6 +69,7 @@ def parse_figure(
         if images is not None:
             rows.append(("image", grey(images.cpu()), None))
         rows.append(("sample" if images is None else "parse", grey(tree.canvas), None))
+        rows += [(name, grey(pictures.cpu()), None) for name, pictures in more]
         for depth in range(1, tree.level + 1):
             name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
             steps = len(tree.nodes(depth - 1)[0])

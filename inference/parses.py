@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from inference.evaluation import evaluating
-from pyro_rnp import RNP
+from pyro_rnp import RNP, ParseTree
+from pyro_rnp.affine import warp
 
 
-@contextmanager
-def levels(rnp: RNP, number: int) -> Iterator[None]:
-    """Run so many levels from the top; parts below are drawn as their parents expect them."""
-    before, rnp.model.recursion.levels = rnp.model.recursion.levels, number
-    try:
-        yield
-    finally:
-        rnp.model.recursion.levels = before
+def expected(tree: ParseTree, depth: int) -> Float[Tensor, "n c s s"]:
+    """An image as the parents of the parts at a depth expect it, without running these parts.
+
+    A parent's decoding of a part stands for all ink in the part's frame, as in equation (1), so
+    that where frames overlap it is their mean; where there is none, nothing is expected.
+    """
+    parts, size = tree.nodes(depth), tree.canvas.shape[-1]
+    decodings = torch.stack([part.decoding for part in parts if part.decoding is not None], 1)
+    maps = tree.matrices(depth)
+    linear = torch.linalg.inv(maps[..., :2])
+    to_source = torch.cat([linear, -linear @ maps[..., 2:]], -1).flatten(0, 1)
+
+    def drawn(patches: Tensor) -> Tensor:
+        shown = warp(patches.flatten(0, 1), to_source, size)
+        return shown.unflatten(0, patches.shape[:2]).sum(1)
+
+    return drawn(decodings) / drawn(torch.ones_like(decodings)).clamp(min=1)
 
 
 @torch.no_grad()
@@ -30,35 +37,37 @@ def parse_numbers(
     """Means over images, of one posterior sample each.
 
     Returns:
-        `sse_level_k` the squared error of an image, summed over pixels, where k levels of the
-        program run and the parts below are their parents' own decodings; k = K is the whole
-        program. `explained_by_step` the share of the images' squared intensity that each step of
+        `sse_level_K` the squared error of an image, summed over pixels, of the whole program, and
+        `sse_level_k`, k < K, as the parents of the parts after k levels expect it, see `expected`.
+        `explained_by_step` the share of the images' squared intensity that each step of
         the top program explains beyond those before it; they add up to what the canvas explains.
         `overlap` the share of ink that lies where another part has more: 0 where parts are apart.
         A flat program has `sse_level_0` alone.
     """
     depth = rnp.config.depth
-    errors = {f"sse_level_{k}": 0.0 for k in range(min(1, depth), depth + 1)}
+    errors = dict.fromkeys(range(min(1, depth), depth + 1), 0.0)
     steps = torch.zeros(rnp.config.steps[0])
     power = ink = covered = 0.0
     with evaluating(rnp), torch.random.fork_rng():
         torch.manual_seed(seed)
         for x in images.split(batch_size):
             x = x.to(rnp.device)
-            for k in range(min(1, depth), depth + 1):
-                with levels(rnp, k):
-                    tree = rnp.parse(x, sample=True)
-                errors[f"sse_level_{k}"] += float((tree.canvas - x).square().sum())
+            tree = rnp.parse(x, sample=True)
+            for k in errors:
+                canvas = tree.canvas if k == depth else expected(tree, k)
+                errors[k] += float((canvas - x).square().sum())
             if not depth:
                 continue
-            shares = tree.contributions(1)  # of the whole program
+            shares = tree.contributions(1)
             so_far = torch.cat([torch.zeros_like(shares[:, :1]), shares.cumsum(1)], 1)
             left = (x.unsqueeze(1) - so_far).square().sum((0, 2, 3, 4))
             steps += (left[:-1] - left[1:]).cpu()
             power += float(x.square().sum())
             ink += float(shares.sum())
             covered += float((shares.sum(1) - shares.amax(1)).sum())
-    found: dict[str, float | list[float]] = {k: v / len(images) for k, v in errors.items()}
+    found: dict[str, float | list[float]] = {
+        f"sse_level_{k}": value / len(images) for k, value in errors.items()
+    }
     if depth:
         found["explained_by_step"] = (steps / power).tolist()
         found["overlap"] = covered / ink

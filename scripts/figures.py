@@ -11,7 +11,7 @@ from inference.data import DataName, data_of
 from inference.fidelity import fidelity, train_classifier
 from inference.figures import grid_figure, parse_figure, space_figure
 from inference.outputs import new_folder, unused, write_json
-from inference.parses import parse_numbers
+from inference.parses import expected, parse_numbers
 from inference.space import between, clusters, collect_programs, embed, sampled, space_numbers
 from pyro_rnp import RNP, load
 
@@ -19,8 +19,11 @@ Figure = Literal["3", "4", "5"]
 
 
 def parses(rnp: RNP, splits, args, out) -> dict:
-    """Figure 3: parts and sub-parts of test images."""
-    parse_figure(rnp.parse(splits.test.images[:12]), out / "figure-3.png", splits.test.images[:12])
+    """Figure 3: parts and sub-parts of test images, drawn at each level."""
+    some = splits.test.images[:12]
+    tree = rnp.parse(some)
+    above = [(f"level {k} alone", expected(tree, k)) for k in range(tree.level - 1, 0, -1)]
+    parse_figure(tree, out / "figure-3.png", some, more=above)
     return parse_numbers(rnp, splits.test.images[: args.num], seed=args.seed)
 
 
@@ -36,7 +39,7 @@ def space(rnp: RNP, splits, args, out) -> dict:
     plane = embed(found.programs, args.seed)
     space_figure(plane, top - found.levels, names, shown, out / "figure-4a.png")
     for k, own in groups.items():  # of a flat program there is level 0 alone
-        rows = [(f"{i + 1}", sampled(rnp, g, 10, args.seed)) for i, g in enumerate(own)]
+        rows = [(f"{i + 1}", sampled(rnp, g, 10, args.seed + i)) for i, g in enumerate(own)]
         grid_figure(rows, out / f"figure-4b-z{k}.png")
         if len(own) < 2:  # of one cluster there is nowhere to go
             continue

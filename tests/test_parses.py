@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inference.parses import levels, parse_numbers
+from inference.parses import expected, parse_numbers
 from pyro_rnp import RNP, ParseTree
 from tests.conftest import tiny
 
@@ -45,13 +45,26 @@ def test_steps_explain_what_they_add(places, image, steps, overlap):
     assert sum(found["explained_by_step"]) == pytest.approx(explained, abs=1e-5)
 
 
-def test_fewer_levels_draw_what_parents_expect(images):
+def test_where_frames_overlap_the_mean_of_what_is_expected():
+    full, z = torch.ones(1, 1, 4, 4), torch.zeros(1, 3)
+    place = torch.tensor([[1.0, 1.0, 0, 0, 0, 0]])
+    right = torch.tensor([[0.5, 1.0, 0, 0, 0.5, 0]])
+    leaf = (ParseTree(z, full, place, full),)
+    parts = (
+        ParseTree(z, full, place, full, leaf),  # all of the image, of which all is ink
+        ParseTree(z, full, right, 0.5 * full, leaf),  # the right half, of which half is
+    )
+    tree = ParseTree(z, torch.zeros(1, 1, 8, 8), None, None, parts)
+    row = torch.tensor([1.0, 1, 0.75, 0.75])  # the mean of both on the right, edges left out
+    found = expected(tree, 1)[0, 0, 3]
+    torch.testing.assert_close(found[[1, 2, 5, 6]], row)
+    apart = ParseTree(z, tree.canvas, None, None, parts[1:])
+    torch.testing.assert_close(expected(apart, 1)[0, 0, 3, [0, 1, 6]], torch.tensor([0, 0, 0.5]))
+
+
+def test_a_number_for_each_level(images):
     rnp = RNP(tiny()).train()
     found = parse_numbers(rnp, images, batch_size=3)
     assert found.keys() == {"sse_level_1", "sse_level_2", "explained_by_step", "overlap"}
     assert found["sse_level_1"] != found["sse_level_2"]
     assert rnp.training
-    assert rnp.model.recursion.levels == 2
-    with levels(rnp, 1):
-        tree = rnp.parse(images)
-    assert all(torch.equal(part.canvas, part.decoding) and not len(part) for part in tree)
