@@ -434,7 +434,7 @@ def test_the_runs_of_the_reproduction_can_be_read_from_anywhere(monkeypatch, tmp
 
 def test_transfer(monkeypatch, capsys, tmp_path):
     short = " ".join(["--epochs=1", "--batch_size=300", *SMALL])
-    args = ("--data=digits", "--unseen=[7]", "--across=['strokes']", f"--flags={short}",
+    args = ("--data=digits", "--unseen=[7]", "--across=['digits']", f"--flags={short}",
             "--tune_flags=--epochs=1 --batch_size=50", "--out", tmp_path / "out")  # fmt: skip
     call(monkeypatch, "transfer.py", *args)
     found = json.loads((tmp_path / "out" / "transfer.json").read_text())
@@ -442,7 +442,8 @@ def test_transfer(monkeypatch, capsys, tmp_path):
     rows = found["rows"]
     names = [f"{p}-{m}" for p in ("recursive", "flat") for m in ("without", "tuned", "all")]
     assert [row["model"] for row in rows] == names
-    assert all(row["unseen"] > 0 and row["strokes"] > 0 for row in rows)
+    assert all(row["unseen"] > 0 and row["digits"] > 0 for row in rows)
+    assert rows[0]["unseen"] != rows[0]["digits"], "sevens alone, and all"
     assert load(tmp_path / "out" / "flat-tuned").config.program == "flat"
     notes = json.loads((tmp_path / "out" / "recursive-without" / "config.json").read_text())
     assert notes["training"]["classes"] == [0, 1, 2, 3, 4, 5, 6, 8, 9]
@@ -463,9 +464,10 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
         shutil.copytree(run_folder, folder)
 
     monkeypatch.setattr(inference.runs, "trained", trained)
+    monkeypatch.setattr(inference.evaluation, "evaluate", lambda _, data: {"sse": len(data)})
     out = tmp_path / "out"
     call(monkeypatch, "transfer.py", "--new=digits", "--all=strokes", "--flags=--epochs=3",
-         "--tune_flags=--epochs=2", "--out", out)  # fmt: skip
+         "--across=['strokes']", "--tune_flags=--epochs=2", "--out", out)  # fmt: skip
     assert {n: (c.data, c.epochs, c.learn) for n, c in asked.items() if "flat" not in n} == {
         "recursive-without": ("digits", 3, "all"),
         "recursive-tuned": ("digits", 2, "guide"),
@@ -473,4 +475,4 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
     }
     assert asked["flat-tuned"].start == str(out / "flat-without")
     rows = json.loads((out / "transfer.json").read_text())["rows"]
-    assert [row["model"] for row in rows] == list(asked)
+    assert rows == [{"model": name, "unseen": 360, "strokes": 1000} for name in asked]
