@@ -19,7 +19,7 @@ import inference.evaluation
 import inference.runs
 from inference.benchmark import sweeps
 from inference.cli import train_config
-from inference.data import load_data
+from inference.data import DATASETS, Splits, load_data
 from inference.images import read_image
 from pyro_rnp import RNPConfig, load
 from pyro_rnp.affine import FIELDS
@@ -465,6 +465,8 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
 
     monkeypatch.setattr(inference.runs, "trained", trained)
     monkeypatch.setattr(inference.evaluation, "evaluate", lambda _, data: {"sse": len(data)})
+    few = load_data("digits").test[:7]
+    monkeypatch.setitem(DATASETS, "strokes", lambda root: Splits(few, few, few))
     out = tmp_path / "out"
     call(monkeypatch, "transfer.py", "--new=digits", "--all=strokes", "--flags=--epochs=3",
          "--across=['strokes']", "--tune_flags=--epochs=2", "--out", out)  # fmt: skip
@@ -475,4 +477,4 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
     }
     assert asked["flat-tuned"].start == str(out / "flat-without")
     rows = json.loads((out / "transfer.json").read_text())["rows"]
-    assert rows == [{"model": name, "unseen": 360, "strokes": 1000} for name in asked]
+    assert rows == [{"model": name, "unseen": 360, "strokes": 7} for name in asked]
