@@ -61,8 +61,8 @@ def report(runs: Path, page: Path, pictures: Path, remarks: str) -> None:
         "squared error after each epoch, of test images theirs, of validation images ours; and of "
         "test images at the end.",
         curves(runs),
-        "Omniglot, 64 numbers a program, 5 by 5 parts, 29 epochs: squared error of unseen "
-        "characters at the end.",
+        "Omniglot, 64 numbers a program, 5 by 5 parts: squared error of unseen characters at the "
+        "end.",
         unseen_characters(runs),
     ]
     pictures.mkdir(parents=True, exist_ok=True)
@@ -78,8 +78,11 @@ def report(runs: Path, page: Path, pictures: Path, remarks: str) -> None:
         if shown or numbers:
             command = f"By `scripts/figures.py RUN --only {figure[0]} --data-root DIR`."
             parts += [f"## {title}", command, *shown, numbers]
-    parts += ["## Figure 6: images unlike those learned from", transfers(runs)]
-    parts += ["## Likelihood of binarised images", bounds(runs)]
+    for title, tables in (
+        ("Figure 6: images unlike those learned from", transfers(runs)),
+        ("Likelihood of binarised images", bounds(runs)),
+    ):
+        parts += [f"## {title}", tables] if tables else []
     parts += ["## Where this differs from the paper, and why", remarks.strip()]
     write(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
 
@@ -103,17 +106,25 @@ def _ended(runs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def trainings(runs: Path) -> str:
     """A row for each run: what made it, and what came out."""
-    head = ["run", "epochs", "`test_sse`", "at the mean", "KL", "ELBO", "minutes", "on", "skipped"]
+    head = ["run", "epochs", "`test_sse`", "at the mean", "KL", "ELBO", "parameters", "minutes",
+            "on", "skipped"]  # fmt: skip
     rows, commands = [], []
     for name, found in _ended(runs):
-        config, points = training_of(runs / name), curve(runs / name)
-        epochs = len(points) if config.epochs is None else config.epochs
+        config = training_of(runs / name)
         names = ("test_sse", "test_sse_mean", "test_kl", "test_elbo")
         scores = [f"{found[n]:.2f}" if n in found else "" for n in names]
         minutes, steps = f"{found['seconds'] / 60:.0f}", str(found["skipped_steps"])
-        rows.append([name, str(epochs), *scores, minutes, found.get("hardware", ""), steps])
+        size = f"{found['parameters']:,}"
+        on = found.get("hardware", "")
+        rows.append([name, _epochs(runs / name), *scores, size, minutes, on, steps])
         commands.append(f"- {name}: `scripts/train.py {' '.join(flags(config))} --data-root DIR`")
     return markdown(head, rows) + "\n\n" + "\n".join(commands)
+
+
+def _epochs(run: Path) -> str:
+    """How many were done; where training went by the clock, the last is a part of one."""
+    asked = training_of(run).epochs
+    return str(len(curve(run)) if asked is None else asked)
 
 
 def curves(runs: Path) -> str:
@@ -130,9 +141,10 @@ def curves(runs: Path) -> str:
 
 def unseen_characters(runs: Path) -> str:
     """The squared error of each run on Omniglot, beside the authors'."""
-    rows = [["authors", f"{AUTHORS_OMNIGLOT:.1f}"]]
-    rows += [[n, f"{found['test_sse']:.2f}"] for n, found in _like_for_like(runs, "omniglot")]
-    return markdown(["run", "`test_sse`"], rows)
+    rows = [["authors", "29", f"{AUTHORS_OMNIGLOT:.1f}"]]
+    for name, found in _like_for_like(runs, "omniglot"):
+        rows.append([name, _epochs(runs / name), f"{found['test_sse']:.2f}"])
+    return markdown(["run", "epochs", "`test_sse`"], rows)
 
 
 def _like_for_like(runs: Path, data: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -19,6 +19,7 @@ def made(folder, sse, points=(), **changes):
     del notes["model"]
     save(RNP(config.model), folder, {"training": notes})
     metrics = {"test_sse": sse, "seconds": 120.0, "skipped_steps": 0, "hardware": "an abacus"}
+    metrics |= {"parameters": 1234}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "curves").mkdir()
     lines = [f"{e},{100 * (e + 1)},{sse}" for e, sse in enumerate(points)]
@@ -30,7 +31,7 @@ def made(folder, sse, points=(), **changes):
 def runs(tmp_path):
     out = tmp_path / "runs"
     made(out / "mnist", 6.54321, [30.0, 20.04], data="mnist", epochs=2)
-    made(out / "omniglot", 13.5, [40.0], data="omniglot", epochs=1)
+    made(out / "omniglot", 13.5, [45.0, 40.0], data="omniglot", minutes=1.0)
     made(out / "mnist-binary", 7.5, [9.0], data="mnist", epochs=1, binarize=True)
     (out / "unfinished").mkdir()
     figures = out / "mnist-figures"
@@ -52,11 +53,12 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     report(runs, page, tmp_path / "docs", "It *differs*.\n")
     text = page.read_text()
     assert "| mnist | 2 | 6.54 |" in text
+    assert "| 1,234 | 2 | an abacus | 0 |" in text
     assert "- mnist: `scripts/train.py --data=mnist --epochs=2" in text
     assert "| mnist, validation | 30.0 | 20.0 |  |" in text
     assert "|  | 6.54 |\n" in text, "the test images' at the end of the curve"
     assert "omniglot, validation" not in text
-    assert "| authors | 15.9 |\n| omniglot | 13.50 |" in text
+    assert "| authors | 29 | 15.9 |\n| omniglot | 2 | 13.50 |" in text
     assert "![MNIST](docs/mnist-figure-3.png)" in text
     with Image.open(tmp_path / "docs" / "mnist-figure-3.png") as picture:
         assert picture.size == (30, 20)
@@ -78,4 +80,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
 def test_of_nothing_there_is_a_page_too(tmp_path):
     (tmp_path / "runs").mkdir()
     report(tmp_path / "runs", tmp_path / "PAGE.md", tmp_path / "docs", "")
-    assert "| authors, test | 47.9 |" in (tmp_path / "PAGE.md").read_text()
+    text = (tmp_path / "PAGE.md").read_text()
+    assert "| authors, test | 47.9 |" in text
+    assert "Figure" not in text
+    assert "Likelihood" not in text
