@@ -51,7 +51,7 @@ def report(runs: Path, page: Path, pictures: Path, remarks: str) -> None:
     parts = [
         "# Reproduction",
         "What is in the paper (Fisher and Rao, arXiv 2206.08462), made again by commands, with "
-        "numbers. Every number on this page is read from what the runs left. Squared error is "
+        "numbers. Every measured number is read from what the runs left. Squared error is "
         "summed over an image's pixels, of one posterior sample unless said; KL and bounds are in "
         "nats.",
         "## Runs",
