@@ -37,7 +37,8 @@ def evaluate(
         `sse_mean` the same at the posterior's centre; `mse` squared error per pixel; `kl` the KL
         of the guide from the prior, of all that is random, in nats; `elbo` the evidence lower
         bound in nats, without the part term; `iw_bound` the importance-weighted bound, in nats,
-        see `importance_weighted`; `elbo_error` and `iw_bound_error` standard errors over images;
+        see `importance_weighted`; `sse_error`, `elbo_error` and `iw_bound_error` standard errors
+        over images;
         `explained` the share of the images' squared intensity, 1 - SSE / sum of x^2. A guide that
         is a point has neither KL nor bounds. Where the true segments are known also `ari_parts`
         and, from two levels on, `ari_subparts`, see `adjusted_rand`, and with `_floor` behind the
@@ -63,7 +64,7 @@ def evaluate(
     means = {name: float(values.mean()) for name, values in every.items()}
     means["mse"] = means["sse"] / data.images[0].numel()
     means["explained"] = 1 - float(every["sse"].sum()) / power if power else float("nan")
-    for name in ("elbo", "iw_bound"):
+    for name in ("sse", "elbo", "iw_bound"):
         if name in every and len(data) > 1:
             means[f"{name}_error"] = float(every[name].std() / len(data) ** 0.5)
     return means

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from inference.data import ImageSet
+from inference.data import ImageSet, Splits
+from pyro_rnp import RNP
 
 
 class Classifier(nn.Module):
@@ -34,21 +37,51 @@ class Classifier(nn.Module):
         return self.last(self.features(images))
 
 
+@dataclass(frozen=True)
+class Judge:
+    """A classifier, and the share of validation images that it gets right."""
+
+    model: Classifier
+    accuracy: float
+
+
 @torch.enable_grad()
-def train_classifier(data: ImageSet, epochs: int = 2, seed: int = 0) -> Classifier:
-    """A classifier of a data set's classes, of Adam at 1e-3 and batches of 128."""
+def train_classifier(
+    data: ImageSet, validation: ImageSet, epochs: int = 50, patience: int = 3, seed: int = 0
+) -> Judge:
+    """A classifier of a data set's classes, by Adam at 1e-3 and batches of 128.
+
+    Args:
+        validation: what says when to stop, and which weights are kept; of the same classes.
+        epochs: at most.
+        patience: epochs in a row that may bring no more accuracy.
+    """
+    classes = data.labels.unique()
+    best, waited = Judge(Classifier(data.images.shape[1], len(classes)), -1.0), 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        labels = data.labels.unique(return_inverse=True)[1]
-        model = Classifier(data.images.shape[1], int(labels.max()) + 1)
+        model = Classifier(data.images.shape[1], len(classes))
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-        for _ in range(epochs):
+        for _ in tqdm(range(epochs), "classifier", leave=False, delay=5):
             for batch in torch.randperm(len(data)).split(128):
-                loss = F.cross_entropy(model(data.images[batch]), labels[batch])
+                labels = torch.searchsorted(classes, data.labels[batch])
+                loss = F.cross_entropy(model(data.images[batch]), labels)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-    return model.eval()
+            accuracy = _accuracy(model, validation, classes)
+            waited += 1
+            if accuracy > best.accuracy:
+                best, waited = Judge(copy.deepcopy(model).eval(), accuracy), 0
+            if waited == patience:
+                break
+    return best
+
+
+@torch.no_grad()
+def _accuracy(model: Classifier, data: ImageSet, classes: Tensor) -> float:
+    said = torch.cat([model(x).argmax(1) for x in data.images.split(1000)])
+    return float((classes[said] == data.labels).double().mean())
 
 
 @torch.no_grad()
@@ -103,7 +136,30 @@ def coverage(
 def fidelity(
     model: Classifier, data: Float[Tensor, "n c h w"], samples: Float[Tensor, "m c h w"]
 ) -> dict[str, float]:
-    """`frechet`, `precision` and `recall` of samples beside data, in a classifier's features."""
-    a, b = features(model, data), features(model, samples)
+    """`frechet`, `precision` and `recall` of samples beside data, in a classifier's features.
+
+    Ink beyond 1, as a sum of patches may have, counts as 1: of images there is no more.
+    """
+    a, b = features(model, data), features(model, samples.clamp(0, 1))
     found = coverage(a, b)
     return {"frechet": frechet(a, b), "precision": found.precision, "recall": found.recall}
+
+
+@torch.no_grad()
+def sample_numbers(rnp: RNP, splits: Splits, num: int, seed: int = 0) -> dict[str, float]:
+    """How samples of the prior compare with test images, in a classifier trained on the set.
+
+    Args:
+        num: test images, and as many samples.
+
+    Returns:
+        What `fidelity` gives of samples; the same of validation images instead, with `_floor`
+        behind; and `classifier_accuracy`, of validation images.
+    """
+    judge = train_classifier(splits.train, splits.validation, seed=seed)
+    test, held = splits.test.images[:num], splits.validation.images[:num]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        found = fidelity(judge.model, test, rnp.sample(len(test)).canvas)
+    floor = {f"{name}_floor": v for name, v in fidelity(judge.model, test, held).items()}
+    return {**found, **floor, "classifier_accuracy": judge.accuracy}

@@ -13,6 +13,7 @@ from inference.data import ImageSet
 from inference.evaluation import evaluate
 from inference.figures import parse_figure
 from inference.outputs import unused, write_json
+from inference.provenance import hardware
 from inference.resume import CHECKPOINT, PREVIOUS, Damaged, read
 from inference.settings import TrainConfig
 from pyro_rnp import RNP
@@ -46,19 +47,12 @@ def leave(rnp: RNP, test: ImageSet, folder: Path, counts: dict[str, Any]) -> Non
     metrics = {f"test_{k}": v for k, v in evaluate(rnp, test).items()} | {
         **counts,
         "parameters": sum(p.numel() for p in rnp.parameters()),
-        "hardware": _hardware(rnp.device),
+        "hardware": hardware(rnp.device),
     }
     write_json(folder / "metrics.json", metrics)
     images = test.images[:12]
     with torch.no_grad():
         parse_figure(rnp.parse(images.to(rnp.device)), folder / "parse.png", images)
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cores = torch.get_num_threads()
-    return "1 CPU core" if cores == 1 else f"{cores} CPU cores"
 
 
 def restore(rnp: RNP, folder: Path, began: int) -> None:

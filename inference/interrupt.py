@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -20,8 +20,9 @@ class Interrupted(Exception):
 class StopSignal:
     """The first SIGINT or SIGTERM that came, if any; a second one ends the process at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[int], object] | None = None) -> None:
         self.number = 0
+        self.tell = tell
         self.main = threading.current_thread() is threading.main_thread()
         """Elsewhere Python takes no signals, and nothing here changes."""
         self.before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -41,12 +42,18 @@ class StopSignal:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         self.forget()
+        if self.tell is not None:
+            self.tell(number)
 
 
 @contextmanager
-def listening() -> Iterator[StopSignal]:
-    """Note the first SIGINT or SIGTERM instead of ending at once."""
-    stop = StopSignal()
+def listening(tell: Callable[[int], object] | None = None) -> Iterator[StopSignal]:
+    """Note the first SIGINT or SIGTERM instead of ending at once.
+
+    Args:
+        tell: what is called with its number.
+    """
+    stop = StopSignal(tell)
     stop.listen()
     try:
         yield stop

@@ -41,7 +41,8 @@ def parse_numbers(
         `sse_level_k`, k < K, as the parents of the parts after k levels expect it, see `expected`.
         `explained_by_step` the share of the images' squared intensity that each step of
         the top program explains beyond those before it; they add up to what the canvas explains.
-        `overlap` the share of ink that lies where another part has more: 0 where parts are apart.
+        `overlap` the share of ink that lies where another part has more: 0 where parts are apart,
+        not a number where nothing is drawn.
         A flat program has `sse_level_0` alone.
     """
     depth = rnp.config.depth
@@ -70,5 +71,5 @@ def parse_numbers(
     }
     if depth:
         found["explained_by_step"] = (steps / power).tolist()
-        found["overlap"] = covered / ink
+        found["overlap"] = covered / ink if ink else float("nan")
     return found

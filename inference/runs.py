@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,21 +13,37 @@ from typing import Any
 
 from inference import recipe
 from inference.cli import train_config
+from inference.interrupt import Interrupted, listening
 from inference.recipe import training_of
+from inference.resume import CHECKPOINT, PREVIOUS
 
 
-def finish(command: Sequence[str]) -> None:
-    """Run a command to its end; one that is interrupted has all the time that it takes to save."""
-    with subprocess.Popen(command) as process:
-        try:
-            process.wait()
-        except KeyboardInterrupt:  # which the terminal sent to both
-            process.wait()
-            raise
+def finish(command: Sequence[str], stdout: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; one that is interrupted has all the time that it takes to save.
+
+    Args:
+        stdout: `subprocess.PIPE` to have what it prints.
+
+    Raises:
+        Interrupted: if SIGINT came, which a terminal sends to both, or SIGTERM, which is passed on.
+    """
+    with subprocess.Popen(command, stdout=stdout, text=True) as process:
+
+        def tell(number: int) -> None:
+            if number != signal.SIGINT:
+                process.send_signal(number)
+
+        with listening(tell) as stop:
+            said = process.communicate()[0]
+    if stop.number:
+        raise Interrupted("Stopped.", stop.number)
+    return subprocess.CompletedProcess(command, process.returncode, said)
 
 
 def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
     """The metrics of a run with these flags, which is made or gone on with if it has not ended.
+
+    What holds no checkpoint yet is begun anew.
 
     Args:
         script: `scripts/train.py`.
@@ -41,7 +59,10 @@ def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
     metrics = folder / "metrics.json"
     if not metrics.exists():
         print(f"{' '.join(flags)}: {folder}", flush=True)
-        place = ["--resume", str(folder)] if folder.exists() else [*flags, "--out", str(folder)]
+        place = ["--resume", str(folder)]
+        if not any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS)):
+            shutil.rmtree(folder, ignore_errors=True)  # it was killed before it had done anything
+            place = [*flags, "--out", str(folder)]
         finish([sys.executable, str(script), *place])
         if not metrics.exists():
             raise ValueError(f"The run {folder} did not end; what it said is above.")

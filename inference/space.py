@@ -72,27 +72,30 @@ def _one_each(tree: ParseTree) -> ParseTree:
     return ParseTree(programs, canvases)
 
 
-def space_numbers(space: Space, seed: int = 0) -> dict[str, float]:
+def space_numbers(space: Space, train: Space, seed: int = 0) -> dict[str, float]:
     """What is told apart in the space of programs, without a network.
+
+    Args:
+        train: of training images, for what is learned of classes.
 
     Returns:
         `silhouette_of_levels`, from -1 to 1; `level_probe`, the accuracy with which a linear probe
         (logistic regression, mean of five folds) tells an image's program from a part's, both
-        where there are parts; and `class_probe`, with which one tells the image's class from its
-        program.
+        where there are parts; and `class_probe`, with which one that has learned from `train` tells
+        the image's class from its program, where the classes are those of `train`.
     """
-    top = space.levels == space.levels.max()
-    found, folds = {}, KFold(5, shuffle=True, random_state=seed)
-
-    def probe(x: Tensor, y: Tensor) -> float:
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        return float(cross_val_score(model, x.numpy(), y.numpy(), cv=folds).mean())
-
+    found, top = {}, space.levels == space.levels.max()
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    x, levels, labels = space.programs.numpy(), space.levels.numpy(), space.labels[top].numpy()
     if not top.all():
-        score = silhouette_score(space.programs.numpy(), space.levels.numpy(), random_state=seed)
+        score = silhouette_score(x, levels, random_state=seed)
         found["silhouette_of_levels"] = float(score)
-        found["level_probe"] = probe(space.programs, space.levels)
-    found["class_probe"] = probe(space.programs[top], space.labels[top])
+        folds = KFold(5, shuffle=True, random_state=seed)
+        found["level_probe"] = float(cross_val_score(probe, x, levels, cv=folds).mean())
+    known = train.levels == train.levels.max()
+    if torch.isin(space.labels[top], train.labels).all():
+        probe.fit(train.programs[known].numpy(), train.labels[known].numpy())
+        found["class_probe"] = float(probe.score(space.programs[top].numpy(), labels))
     return found
 
 
@@ -161,7 +164,8 @@ def between(
 
     Returns:
         The images, and the largest change from one to the next over the mean one (Euclidean): 1
-        where all are alike, count - 1 where everything happens at once.
+        where all are alike, count - 1 where everything happens at once; not a number where
+        nothing changes.
     """
     share = torch.linspace(0, 1, count).unsqueeze(1)
     images = run_level(rnp, first + share * (last - first), level)

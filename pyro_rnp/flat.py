@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_rnp.config import RNPConfig
+from pyro_rnp.likelihoods import canvas_of
 from pyro_rnp.painting import BLANK
 from pyro_rnp.recursion import Recursion, Sites
 from pyro_rnp.registry import PROGRAMS, within
@@ -22,7 +23,9 @@ class Flat(nn.Module):
     """The whole canvas at once, from z^K by one MLP, in the place of the recursion.
 
     It has as many layers as the encoder's fully connected part, and as many units as bring it to
-    the number of parameters that the recursion of the same configuration has.
+    the number of parameters that the recursion of the same configuration has. What the last one
+    gives are the logits of the probabilities that the canvas stands for: with the likelihood
+    `bernoulli` it is the usual VAE of binary images.
 
     Args:
         units: of each hidden layer, instead.
@@ -36,8 +39,8 @@ class Flat(nn.Module):
         layers: list[nn.Module] = []
         for i, o in pairwise(_widths(config, units or _units(config))):
             layers += [nn.Linear(i, o), nn.ELU()]
-        layers[-1] = nn.Sigmoid()
-        nn.init.constant_(layers[-2].bias, BLANK)  # type: ignore[arg-type]
+        del layers[-1]
+        nn.init.constant_(layers[-1].bias, BLANK)  # type: ignore[arg-type]
         self.layers = nn.Sequential(*layers)
 
     def forward(
@@ -48,7 +51,8 @@ class Flat(nn.Module):
     ) -> ParseTree:
         """Run the programs z^K of N images: trees without parts."""
         c = self.config
-        return ParseTree(z, self.layers(z).view(-1, c.channels, c.image_size, c.image_size))
+        canvas = canvas_of(self.layers(z))
+        return ParseTree(z, canvas.view(-1, c.channels, c.image_size, c.image_size))
 
     def run_level(self, programs: Float[Tensor, "n z"], level: int) -> ParseTree:
         """Run programs at level 0, the only one.

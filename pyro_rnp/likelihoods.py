@@ -11,6 +11,7 @@ import math
 
 import pyro.distributions as dist
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -111,3 +112,10 @@ def logit(canvas: Tensor) -> Tensor:
     over = (canvas - KNEE).clamp(min=0) / room
     beyond = torch.log1p(-room * (-over).exp()) - math.log(room) + over
     return torch.where(canvas < KNEE, canvas.clamp(FLOOR, KNEE).logit(), beyond)
+
+
+def canvas_of(logits: Tensor) -> Tensor:
+    """The canvas that stands for probabilities: what `logit` undoes, but for its floor."""
+    room = 1 - KNEE
+    beyond = KNEE + room * (F.softplus(logits) + math.log(room))
+    return torch.where(logits < math.log(KNEE / room), logits.sigmoid(), beyond)

@@ -89,8 +89,11 @@ def small_mnist(tmp_path):
 def test_mnist_files_are_read_as_they_are(small_mnist):
     splits = load_data("mnist", small_mnist)
     raw = np.fromfile(small_mnist / "MNIST/raw/t10k-images-idx3-ubyte", np.uint8, offset=16)
-    assert torch.equal(splits.test.images.flatten(), torch.from_numpy(raw).float() / 255)
-    assert splits.test.labels.tolist() == list(range(10))
+    number = splits.test.labels  # which is that in the file
+    assert sorted(number.tolist()) == list(range(10)) != number.tolist(), "in another order"
+    wanted = torch.from_numpy(raw).float().view(10, 1, 28, 28) / 255
+    assert torch.equal(splits.test.images, wanted[number])
+    assert torch.equal(load_data("mnist", small_mnist).test.labels, number)
 
 
 def test_an_image_file_cut_short(small_mnist):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import inference.fidelity
 from inference.data import ImageSet, load_data
 from inference.fidelity import coverage, features, fidelity, frechet, train_classifier
 
@@ -36,20 +37,39 @@ def test_precision_and_recall():
 
 
 def test_in_its_features_noise_is_farther_from_digits_than_digits_are():
-    data = load_data("digits").train
-    model = train_classifier(data, epochs=8)
-    again = train_classifier(data[:200], epochs=1)
-    assert not torch.equal(model.last.weight, again.last.weight)
-    right = model(data.images[:300]).argmax(1) == data.labels[:300]
-    assert right.float().mean() > 0.7
+    data, held = load_data("digits").train, load_data("digits").validation
+    judge = train_classifier(data, held)
+    model = judge.model
+    right = model(held.images).argmax(1) == held.labels
+    assert right.double().mean().item() == judge.accuracy > 0.9
     assert features(model, data.images[:5]).shape == (5, 64)
     other = fidelity(model, data.images[:400], data.images[400:800])
     noise = fidelity(model, data.images[:400], torch.rand(400, 1, 28, 28))
     assert other["frechet"] < 0.2 * noise["frechet"]
     assert other["precision"] > 0.5 > noise["recall"]
+    bright = data.images[400:800] * (1 + 100 * (data.images[400:800] == 1))
+    assert fidelity(model, data.images[:400], bright) == other, "no ink beyond 1"
+
+
+def test_it_learns_until_validation_stops_and_keeps_the_best():
+    data = load_data("digits").train[:300]
+    seen = []
+
+    def accuracy(model, validation, classes):
+        seen.append(model.last.weight.clone())
+        return [0.5, 0.75, 0.25, 0.75][len(seen) - 1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference.fidelity, "_accuracy", accuracy)
+        judge = train_classifier(data, data, patience=2)
+    assert (len(seen), judge.accuracy) == (4, 0.75)
+    assert torch.equal(judge.model.last.weight, seen[1])
 
 
 def test_classes_need_not_be_numbered_from_zero():
     data = load_data("digits").train[:64]
     odd = ImageSet(data.images, data.labels * 7 + 3)
-    assert train_classifier(odd, epochs=1).last.out_features == len(data.labels.unique())
+    judge, same = train_classifier(odd, odd, epochs=1), train_classifier(data, data, epochs=1)
+    assert judge.model.last.out_features == len(data.labels.unique())
+    assert torch.equal(judge.model.last.weight, same.model.last.weight)
+    assert judge.accuracy == same.accuracy

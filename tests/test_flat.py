@@ -39,6 +39,16 @@ def test_it_is_a_vae_with_the_same_sites_above(images, tmp_path):
     assert query(rnp, images, method="importance", num_samples=5).samples.keys() == {"z", "canvas"}
 
 
+def test_of_binary_images_it_is_the_usual_vae():
+    rnp = RNP(tiny(program="flat", likelihood="bernoulli"))
+    z = 30 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    said = rnp.model.likelihood(rnp.model.recursion(z).canvas).base_dist.logits
+    wanted = rnp.model.recursion.layers(z).view_as(said)
+    assert wanted.min() < -5 < 5 < wanted.max()
+    above = wanted > -9  # a pixel has ink once in 10,000 at least
+    torch.testing.assert_close(said[above], wanted[above], atol=1e-2, rtol=1e-3)
+
+
 def test_nothing_below_it_can_be_random():
     with pytest.raises(ValueError, match="no levels below"):
         tiny(program="flat", stochastic="actions")

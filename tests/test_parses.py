@@ -1,5 +1,7 @@
 """Numbers of parses, against trees made by hand."""
 
+import math
+
 import pytest
 import torch
 
@@ -43,6 +45,13 @@ def test_steps_explain_what_they_add(places, image, steps, overlap):
     assert found["overlap"] == pytest.approx(overlap, abs=1e-5)
     explained = 1 - found["sse_level_1"] / images[0].square().sum().item()
     assert sum(found["explained_by_step"]) == pytest.approx(explained, abs=1e-5)
+
+
+def test_where_nothing_is_drawn_there_is_no_overlap_to_speak_of(images):
+    rnp = RNP(tiny())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ParseTree, "contributions", lambda tree, depth: torch.zeros(4, 2, 1, 8, 8))
+        assert math.isnan(parse_numbers(rnp, images)["overlap"])
 
 
 def test_where_frames_overlap_the_mean_of_what_is_expected():

@@ -8,18 +8,26 @@ from PIL import Image
 
 from inference.report import report
 from inference.settings import TrainConfig
-from pyro_rnp import RNP, save
+from pyro_rnp import RNP, RNPConfig, save
 from tests.conftest import tiny
 
+SMALL = {"network_units": 3, "encoder_units": 3, "encoder_channels": 2}
 
-def made(folder, sse, points=(), **changes):
+
+def like(data, **changes):
+    """A model in the setting of the authors' logs."""
+    size, steps = {"mnist": (16, (4, 4)), "omniglot": (64, (5, 5))}[data]
+    return RNPConfig.preset("fast", program_size=size, steps=steps, **SMALL, **changes)
+
+
+def made(folder, sse, points=(), model=None, **changes):
     """A run folder of a model that was never trained."""
-    config = TrainConfig(model=tiny(), **changes)
+    config = TrainConfig(model=model or tiny(), **changes)
     notes = asdict(config)
     del notes["model"]
     save(RNP(config.model), folder, {"training": notes})
     metrics = {"test_sse": sse, "seconds": 120.0, "skipped_steps": 0, "hardware": "an abacus"}
-    metrics |= {"parameters": 1234}
+    metrics |= {"parameters": 1234, "test_elbo": -100.75, "test_sse_error": 0.125}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "curves").mkdir()
     lines = [f"{e},{100 * (e + 1)},{sse}" for e, sse in enumerate(points)]
@@ -30,20 +38,29 @@ def made(folder, sse, points=(), **changes):
 @pytest.fixture
 def runs(tmp_path):
     out = tmp_path / "runs"
-    made(out / "mnist", 6.54321, [30.0, 20.04], data="mnist", epochs=2)
-    made(out / "omniglot", 13.5, [45.0, 40.0], data="omniglot", minutes=1.0)
+    made(out / "mnist", 6.54321, [30.0, 20.04], like("mnist"), data="mnist", epochs=2)
+    flat = like("mnist", program="flat")
+    made(out / "mnist-flat", 7.25, [31.0], flat, data="mnist", minutes=1.0)
+    made(out / "mnist-other", 5.0, [3.0], data="mnist", epochs=1)
+    made(out / "omniglot", 13.5, [45.0, 40.0], like("omniglot"), data="omniglot", minutes=1.0)
     made(out / "mnist-binary", 7.5, [9.0], data="mnist", epochs=1, binarize=True)
     (out / "unfinished").mkdir()
     figures = out / "mnist-figures"
     figures.mkdir()
     Image.new("RGB", (30, 20), (200, 30, 40)).save(figures / "figure-3.png")
     numbers = {"3": {"sse_level_2": 6.543, "explained_by_step": [0.5, 0.25]}, "5": {"recall": 0.75}}
+    numbers["made"] = {"num": 2000, "seed": 4, "seconds": 90, "hardware": "a slide rule"}
     (figures / "figures.json").write_text(json.dumps(numbers))
     (out / "transfer-x").mkdir()
-    rows = [{"model": "without", "unseen": 17.25}, {"model": "all", "unseen": 9.5, "fashion": 60.0}]
-    (out / "transfer-x" / "transfer.json").write_text(json.dumps({"flags": "--x=1", "rows": rows}))
-    bound = {"test_elbo": -101.26, "test_elbo_error": 0.5, "particles": 70, "num": 80}
+    blank = {"model": "blank", "unseen": 60.25, "unseen_error": 1.5, "seen": 9.5, "omniglot": 40.0}
+    rows = [blank, {"model": "flat-all", "unseen": 17.25, "unseen_error": 0.5, "seen": 8.0}]
+    told = {"flags": "--x=1", "cases": [{"unseen": "7", "images": 1028, "rows": rows}]}
+    told["made"] = {"seconds": 7200.0, "hardware": "beads"}
+    (out / "transfer-x" / "transfer.json").write_text(json.dumps(told))
+    Image.new("RGB", (20, 20), (0, 30, 40)).save(out / "transfer-x" / "7-parts.png")
+    bound = {"test_elbo": -101.26, "test_elbo_error": 0.5}
     bound |= {"test_iw_bound": -95.04, "test_iw_bound_error": 0.4}
+    bound["made"] = {"seconds": 600.0, "particles": 70, "num": 80}
     (out / "mnist-binary" / "bound.json").write_text(json.dumps(bound))
     return out
 
@@ -56,21 +73,32 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "| 1,234 | 2 | an abacus | 0 |" in text
     assert "- mnist: `scripts/train.py --data=mnist --epochs=2" in text
     assert "| mnist, validation | 30.0 | 20.0 |  |" in text
-    assert "|  | 6.54 |\n" in text, "the test images' at the end of the curve"
-    assert "omniglot, validation" not in text
-    assert "| authors | 29 | 15.9 |\n| omniglot | 2 | 13.50 |" in text
+    assert "|  | 6.54 ± 0.12 |\n" in text, "the test images' at the end of the curve"
+    assert "| mnist-flat (flat VAE), validation | 31.0 |  |" in text
+    for other in ("mnist-other", "mnist-binary", "omniglot"):
+        assert f"{other}, validation" not in text, "of another setting"
+    rows = "| authors | 29 | 12.5 | 15.9 |\n| omniglot | 2 | 40.00 | 13.50 ± 0.12 |"
+    assert rows in text
     assert "![MNIST](docs/mnist-figure-3.png)" in text
     with Image.open(tmp_path / "docs" / "mnist-figure-3.png") as picture:
         assert picture.size == (30, 20)
         assert picture.convert("RGB").getpixel((5, 5)) == (200, 30, 40)
     assert "Figure 4a" not in text, "nothing of it is there"
     assert "| mnist |  |  | 6.54 | 0.5, 0.25 |  |" in text
-    assert "| mnist |  |  |  | 0.75 |" in text
-    assert "| without | 17.2 |  |" in text
-    assert "| all | 9.5 | 60 |" in text
-    assert "`scripts/transfer.py --x=1 --data-root DIR`" in text
-    assert "| mnist-binary | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 |" in text
-    assert "| IWAE, k = 50 (published) |  |  |  | 87.1 |" in text
+    assert "| mnist |  |  | 0.75 |  |" in text
+    assert "| mnist | 2,000 | 4 | 1.5 | a slide rule |" in text
+    assert "`scripts/transfer.py --x=1 --data-root DIR`, 2.0 hours on beads" in text
+    assert "Unseen: 7, 1,028 images." in text
+    assert "| blank | 60.2 ± 1.5 | 9.5 | 40.0 |" in text
+    assert "| flat-all | 17.2 ± 0.5 | 8.0 |  |" in text
+    assert "| trained on that set |  |  | 13.5 |" in text
+    assert "![transfer-x, 7-parts](docs/transfer-x-7-parts.png)" in text
+    row = "| mnist-binary | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 | 100.8 | 10 minutes |"
+    assert row in text
+    order = [f"| {name} |" for name in ("mnist", "mnist-other", "mnist-flat", "omniglot")]
+    places = [text.index(name) for name in [*order, "| mnist-binary |"]]
+    assert places == sorted(places)
+    assert "| IWAE, k = 50 (published) |  |  |  | 87.1 |  |  |" in text
     assert "unfinished" not in text
     assert "silhouette" not in text
     assert "DRAW" not in text

@@ -9,7 +9,11 @@ import time
 
 import pytest
 
-from inference.runs import finish
+from inference import runs
+from inference.interrupt import Interrupted
+from inference.runs import finish, trained
+from pyro_rnp import RNP, save
+from tests.conftest import tiny
 
 SLOW = """
 import signal, sys, time
@@ -17,13 +21,14 @@ def stop(*_):
     time.sleep(1)  # as a run that writes its checkpoint
     open(sys.argv[1], "w").write("saved")
     sys.exit()
-signal.signal(signal.SIGINT, stop)
+signal.signal(int(sys.argv[2]), stop)
 open(sys.argv[1] + ".ready", "w").close()
 time.sleep(60)
 """
 
 
-def test_a_run_that_is_interrupted_has_time_to_save(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_has_time_to_save(tmp_path, monkeypatch, number):
     started, start = [], subprocess.Popen.__init__
 
     def note(self, *args, **kwargs):
@@ -31,20 +36,49 @@ def test_a_run_that_is_interrupted_has_time_to_save(tmp_path, monkeypatch):
         started.append(self)
 
     monkeypatch.setattr(subprocess.Popen, "__init__", note)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 
-    def interrupt():  # as Ctrl-C does, which reaches both processes
+    def interrupt():
         while not (tmp_path / "saved.ready").exists():
             time.sleep(0.05)
-        started[0].send_signal(signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        if number == signal.SIGINT:  # as Ctrl-C, which reaches both processes
+            started[0].send_signal(number)
+        os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
-        with pytest.raises(KeyboardInterrupt):
-            finish([sys.executable, "-c", SLOW, str(tmp_path / "saved")])
+        with pytest.raises(Interrupted) as stopped:
+            finish([sys.executable, "-c", SLOW, str(tmp_path / "saved"), str(int(number))])
     finally:
         thread.join()
-        signal.signal(signal.SIGINT, before)
     assert (tmp_path / "saved").read_text() == "saved"
+    assert stopped.value.signal_number == number
+
+
+def test_what_a_command_prints_and_how_it_ends():
+    ran = finish([sys.executable, "-c", "print('said'); exit(3)"], stdout=subprocess.PIPE)
+    assert (ran.stdout, ran.returncode) == ("said\n", 3)
+
+
+def test_a_run_without_a_checkpoint_is_begun_anew_and_one_with_is_gone_on_with(
+    tmp_path, monkeypatch
+):
+    asked, folder = [], tmp_path / "run"
+
+    def finish(command):
+        asked.append(command[2:])
+        folder.mkdir(exist_ok=True)
+        save(RNP(tiny()), folder, {"training": {"data": "digits"}})
+        if len(asked) == 2:
+            (folder / "last.ckpt").touch()
+        if len(asked) == 3:
+            (folder / "metrics.json").write_text("{}")
+
+    monkeypatch.setattr(runs, "finish", finish)
+    monkeypatch.setattr(runs.recipe, "flags", lambda config: [])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="did not end"):
+            trained(folder, ["--epochs=1"], tmp_path / "train.py")
+    assert trained(folder, ["--epochs=1"], tmp_path / "train.py") == {}
+    new = ["--epochs=1", "--out", str(folder)]
+    assert asked == [new, new, ["--resume", str(folder)]]

@@ -15,12 +15,16 @@ import torch
 from PIL import Image
 
 import inference.benchmark
-import inference.evaluation
-import inference.runs
+import inference.reproduction
+import inference.transfer
 from inference.benchmark import sweeps
 from inference.cli import train_config
 from inference.data import DATASETS, Splits, load_data
+from inference.evaluation import evaluate
 from inference.images import read_image
+from inference.provenance import fingerprint
+from inference.reproduction import Reproduction, asked, timed
+from inference.transfer import cases
 from pyro_rnp import RNPConfig, load
 from pyro_rnp.affine import FIELDS
 
@@ -373,7 +377,8 @@ def test_figures(monkeypatch, run_folder, tmp_path, program, clusters):
     out = tmp_path / "out"
     call(monkeypatch, "figures.py", folder, "--num=60", f"--clusters={clusters}", "--out", out)
     found = json.loads((out / "figures.json").read_text())
-    assert found.keys() == {"3", "4", "5"}
+    assert found.keys() == {"3", "4", "5", "made"}
+    assert found["made"]["num"] == 60
     assert 0 <= found["4"]["class_probe"] <= 1
     assert found["5"]["frechet"] > found["5"]["frechet_floor"] > 0, "it has learned nothing"
     names = {"figure-3.png", "figure-4a.png", "figure-5.png", "figures.json"}
@@ -420,16 +425,55 @@ def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
     assert not (out / "mnist-figures.part").exists()
     lines.write_text("mnist: --epochs=0\n")
     assert "epochs" in refused(monkeypatch, capsys, "reproduce.py", *how)
+    lines.write_text("mnist --epochs=1\n")
+    assert "no name and colon" in refused(monkeypatch, capsys, "reproduce.py", *how)
+    lines.write_text("flat: --minutes as:mnist\nmnist: --epochs=1\n")
+    assert "mnist, which must stand above" in refused(monkeypatch, capsys, "reproduce.py", *how)
+
+
+def test_what_is_there_is_not_made_again_unless_weights_are_others(
+    monkeypatch, run_folder, tmp_path
+):
+    called, folder = [], tmp_path / "mnist"
+    shutil.copytree(run_folder, folder)
+
+    def run(self, name, *arguments):
+        called.append(name)
+        out = Path(arguments[-1])
+        if name == "figures.py":
+            out.mkdir()
+            made = {"weights": fingerprint(folder)}
+            (out / "figures.json").write_text(json.dumps({"made": made}))
+        return ""
+
+    monkeypatch.setattr(inference.reproduction, "trained", lambda *_: None)
+    monkeypatch.setattr(Reproduction, "_run", run)
+    for _ in range(2):
+        Reproduction(SCRIPTS).make(folder, [])
+    assert called == ["figures.py"]
+    shutil.copyfile(folder / "config.json", folder / "model.safetensors")
+    Reproduction(SCRIPTS).make(folder, [])
+    assert called == ["figures.py"] * 2
 
 
 def test_the_runs_of_the_reproduction_can_be_read_from_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    runs = runpy.run_path(str(SCRIPTS / "reproduce.py"), run_name="read")["runs"]
-    found = runs(SCRIPTS / "configs" / "reproduction.txt")
+    found = asked(SCRIPTS / "configs" / "reproduction.txt")
     assert train_config(found["mnist-binary"]).model.program_size == 16
     for name, flags in found.items():
         if not name.startswith("transfer-"):
-            assert train_config(flags).data == name.partition("-")[0]
+            assert train_config(timed(flags, None)).data.partition("-")[0] == name.partition("-")[0]
+            continue
+        nested = shlex.split(flags[flags.index("--flags") + 1])
+        assert train_config(nested).epochs < 28
+
+
+def test_a_run_can_take_as_long_as_another(tmp_path):
+    (tmp_path / "long").mkdir()
+    (tmp_path / "long" / "metrics.json").write_text('{"seconds": 90.0}')
+    flags = ["--minutes", "as:long", "--seed=1"]
+    assert timed(flags, tmp_path) == ["--minutes", "1.5", "--seed=1"]
+    assert timed(flags, None) == ["--minutes", "1.0", "--seed=1"]
 
 
 def test_transfer(monkeypatch, capsys, tmp_path):
@@ -439,21 +483,43 @@ def test_transfer(monkeypatch, capsys, tmp_path):
     call(monkeypatch, "transfer.py", *args)
     found = json.loads((tmp_path / "out" / "transfer.json").read_text())
     assert [*shlex.split(found["flags"]), "--out", tmp_path / "out"] == list(args)
-    rows = found["rows"]
     names = [f"{p}-{m}" for p in ("recursive", "flat") for m in ("without", "tuned", "all")]
-    assert [row["model"] for row in rows] == names
-    assert all(row["unseen"] > 0 and row["digits"] > 0 for row in rows)
-    assert rows[0]["unseen"] != rows[0]["digits"], "sevens alone, and all"
-    assert load(tmp_path / "out" / "flat-tuned").config.program == "flat"
-    notes = json.loads((tmp_path / "out" / "recursive-without" / "config.json").read_text())
+    sevens, test = load_data("digits").of([7]).test, load_data("digits").test
+    (case,) = found["cases"]
+    assert (case["unseen"], case["images"]) == ("7", len(sevens))
+    assert [row["model"] for row in case["rows"]] == ["blank", *names]
+    assert all(row[k] > 0 for row in case["rows"] for k in ("unseen", "seen", "digits_error"))
+    ink = sevens.images.square().sum((1, 2, 3)).mean().item()
+    assert case["rows"][0]["unseen"] == pytest.approx(ink, rel=1e-5)
+    model = load(tmp_path / "out" / "flat-all")
+    assert model.config.program == "flat"
+    of_all, of_ones = evaluate(model, test)["sse"], evaluate(model, sevens)["sse"]
+    assert case["rows"][-1]["digits"] == pytest.approx(of_all, rel=1e-5)
+    assert case["rows"][-1]["unseen"] == pytest.approx(of_ones, rel=1e-5)
+    notes = json.loads((tmp_path / "out" / "recursive-without-7" / "config.json").read_text())
     assert notes["training"]["classes"] == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    for picture in ("7.png", "7-parts.png"):
+        assert (tmp_path / "out" / picture).exists()
     wrong = ("--data=digits", "--unseen=[77]", "--out", tmp_path / "x")
-    assert "classes 0 to 9" in refused(monkeypatch, capsys, "transfer.py", *wrong)
+    assert "classes 0 to 9, not 77" in refused(monkeypatch, capsys, "transfer.py", *wrong)
     assert not (tmp_path / "x").exists()
     assert "--unseen or --new" in refused(monkeypatch, capsys, "transfer.py", "--data=digits")
     assert "--all goes with --new" in refused(
         monkeypatch, capsys, "transfer.py", "--unseen=[7]", "--all=strokes"
     )
+
+
+def test_each_class_is_left_out_in_turn():
+    found = cases("digits", [7, 1], None, None, binarize=True)
+    assert [case.name for case in found] == ["7", "1"]
+    for case in found:
+        label, config = int(case.name), train_config(case.left)
+        assert config.classes == [c for c in range(10) if c != label]
+        assert train_config(case.tune).classes == [label]
+        assert case.unseen.labels.eq(label).all()
+        assert label not in case.seen.labels
+        assert len(case.seen) > 100
+        assert set(case.unseen.images.unique().tolist()) == {0, 1}
 
 
 def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
@@ -462,19 +528,26 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
     def trained(folder, flags, script):
         asked[folder.name] = train_config(flags)
         shutil.copytree(run_folder, folder)
+        (folder / "metrics.json").write_text(json.dumps({"seconds": 30.0 + 60 * len(asked)}))
 
-    monkeypatch.setattr(inference.runs, "trained", trained)
-    monkeypatch.setattr(inference.evaluation, "evaluate", lambda _, data: {"sse": len(data)})
+    monkeypatch.setattr(inference.transfer, "trained", trained)
+    monkeypatch.setattr(inference.transfer, "evaluate", lambda _, data: {"sse": float(len(data))})
     few = load_data("digits").test[:7]
-    monkeypatch.setitem(DATASETS, "strokes", lambda root: Splits(few, few, few))
+    train = load_data("digits").train
+    many = Splits(train + train, few, few)
+    monkeypatch.setitem(DATASETS, "strokes", lambda root: many)
     out = tmp_path / "out"
-    call(monkeypatch, "transfer.py", "--new=digits", "--all=strokes", "--flags=--epochs=3",
+    call(monkeypatch, "transfer.py", "--new=strokes", "--all=strokes", "--flags=--epochs=30",
          "--across=['strokes']", "--tune_flags=--epochs=2", "--out", out)  # fmt: skip
-    assert {n: (c.data, c.epochs, c.learn) for n, c in asked.items() if "flat" not in n} == {
-        "recursive-without": ("digits", 3, "all"),
-        "recursive-tuned": ("digits", 2, "guide"),
-        "recursive-all": ("strokes", 3, "all"),
+    assert {n: (c.data, c.epochs, c.minutes, c.learn) for n, c in asked.items()} == {
+        "recursive-without-strokes": ("digits", 30, None, "all"),
+        "recursive-tuned-strokes": ("strokes", 2, None, "guide"),
+        "recursive-all": ("strokes", 15, None, "all"),  # of twice as many images
+        "flat-without-strokes": ("digits", None, 1.5, "all"),
+        "flat-tuned-strokes": ("strokes", None, 2.5, "guide"),
+        "flat-all": ("strokes", None, 3.5, "all"),
     }
-    assert asked["flat-tuned"].start == str(out / "flat-without")
-    rows = json.loads((out / "transfer.json").read_text())["rows"]
-    assert rows == [{"model": name, "unseen": 360, "strokes": 7} for name in asked]
+    assert asked["flat-tuned-strokes"].start == str(out / "flat-without-strokes")
+    rows = json.loads((out / "transfer.json").read_text())["cases"][0]["rows"]
+    assert [row["unseen"] for row in rows[1:]] == [7] * 6
+    assert {row["seen"] for row in rows[1:]} == {180}

@@ -1,5 +1,7 @@
 """The space of programs: clusters and paths of known shape."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -29,15 +31,23 @@ def heaps(n=30):
 
 
 def test_what_is_apart_is_told_apart_and_what_is_not_is_not():
-    found = space_numbers(heaps())
+    found = space_numbers(heaps(), train=heaps())
     assert found["level_probe"] == 1
     assert found["class_probe"] == 1
     assert found["silhouette_of_levels"] > 0.5
     mixed = heaps(60)
     noise = Space(torch.randn(120, 3), mixed.levels, mixed.canvases, mixed.labels)
-    found = space_numbers(noise)
+    found = space_numbers(noise, train=noise)
     assert found["level_probe"] < 0.75
     assert abs(found["silhouette_of_levels"]) < 0.1
+
+
+def test_of_classes_only_training_images_say_which_is_which():
+    test, train = heaps(), heaps()
+    wrong = replace(train, labels=1 - train.labels)
+    assert space_numbers(test, wrong)["class_probe"] == 0
+    other = replace(train, labels=train.labels + 2)
+    assert space_numbers(test, other).keys() == {"silhouette_of_levels", "level_probe"}
 
 
 def test_clusters_are_the_heaps_largest_first():

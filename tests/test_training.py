@@ -18,7 +18,7 @@ from tests.conftest import tiny
 
 METRICS = {
     "test_sse", "test_sse_mean", "test_mse", "test_kl", "test_elbo", "test_elbo_error",
-    "test_explained",
+    "test_sse_error", "test_explained",
     "images_seen", "seconds", "images_per_second", "skipped_steps", "parameters",
     "hardware",
 }  # fmt: skip

@@ -1,0 +1,126 @@
+"""What the paper's figures and tables take: runs, pictures and measurements, by other scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference.cli import train_config
+from inference.outputs import write_json
+from inference.provenance import Clock, fingerprint
+from inference.recipe import training_of
+from inference.runs import finish, trained
+from inference.transfer import minutes
+
+AS = "as:"
+RECIPE = r"[\w-]+\.yaml"
+TRANSFER = "transfer-"
+"""How names of comparisons begin that `scripts/transfer.py` makes."""
+
+
+def asked(file: Path) -> dict[str, list[str]]:
+    """Names and flags, a line each; recipes lie beside the file.
+
+    Raises:
+        jsonargparse.ArgumentError, ValueError: if a line is none, or is not what
+            `scripts/train.py` takes.
+    """
+
+    def beside(recipe: re.Match[str]) -> str:
+        path = os.path.relpath(file.parent / recipe.group())
+        return path if recipe.group() == recipe.string else shlex.quote(path)
+
+    found = {}
+    for line in file.read_text().splitlines():
+        name, colon, flags = line.partition("#")[0].partition(":")
+        if colon:
+            found[name] = [re.sub(RECIPE, beside, word) for word in shlex.split(flags)]
+        elif name.strip():
+            raise ValueError(f"A line of {file} has no name and colon in front: {line}.")
+        else:
+            continue
+        for before in (word.partition(AS)[2] for word in found[name] if word.startswith(AS)):
+            if before not in found:
+                raise ValueError(f"{name} takes the minutes of {before}, which must stand above.")
+        if not name.startswith(TRANSFER):
+            train_config(timed(found[name], None))
+    return found
+
+
+def timed(flags: Sequence[str], runs: Path | None) -> list[str]:
+    """Flags with the minutes that another run took for `as:NAME`; with 1 where there are no runs.
+
+    Raises:
+        FileNotFoundError: if that run has not ended.
+    """
+
+    def time(word: str) -> str:
+        name = word.partition(AS)[2]
+        return str(minutes(runs / name) if runs else 1.0) if word.startswith(AS) else word
+
+    return [time(word) for word in flags]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Makes what is not there yet."""
+
+    scripts: Path
+    """The folder of the commands."""
+    data_root: str | None = None
+    particles: int = 5000
+    """Of the importance-weighted bound."""
+    num: int = 1000
+    """Test images for it."""
+
+    def make(self, folder: Path, flags: Sequence[str]) -> None:
+        """A run with its figures or its bound, or a comparison of transfer.
+
+        Figures and bounds of other weights than the run's are made anew.
+
+        Raises:
+            ValueError: if a command ends otherwise than well.
+        """
+        root = [] if self.data_root is None else ["--data-root", self.data_root]
+        if folder.name.startswith(TRANSFER):
+            if not (folder / "transfer.json").exists():
+                self._run("transfer.py", *flags, *root, "--out", folder)
+            return
+        trained(folder, [*timed(flags, folder.parent), *root], self.scripts / "train.py")
+        how: dict[str, Any] = {"weights": fingerprint(folder)}
+        if not training_of(folder).binarize:
+            figures = folder.with_name(f"{folder.name}-figures")
+            if not _made(figures / "figures.json", how):  # whole or not at all
+                half = figures.with_name(f"{figures.name}.part")
+                for old in (half, figures):
+                    shutil.rmtree(old, ignore_errors=True)
+                self._run("figures.py", folder, *root, "--out", half)
+                half.rename(figures)
+            return
+        bound, how = folder / "bound.json", how | {"particles": self.particles, "num": self.num}
+        if not _made(bound, how):
+            clock, sizes = Clock(), [f"--particles={self.particles}", f"--num={self.num}"]
+            found = json.loads(self._run("evaluate.py", folder, *root, *sizes))
+            write_json(bound, {**found, "made": clock.made(folder, **how)})
+
+    def _run(self, name: str, *arguments: object) -> str:
+        """What another script prints; its mistakes are this one's."""
+        command = [sys.executable, str(self.scripts / name), *map(str, arguments)]
+        ran = finish(command, stdout=subprocess.PIPE)
+        if ran.returncode:
+            raise ValueError(f"{name} ended with {ran.returncode}; what it said is above.")
+        return ran.stdout or ""
+
+
+def _made(file: Path, how: dict[str, Any]) -> bool:
+    """Whether a result is there that was made so."""
+    return file.exists() and how.items() <= json.loads(file.read_text()).get("made", {}).items()

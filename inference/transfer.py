@@ -1,0 +1,156 @@
+"""How well a program language that was learned on some images explains others (Figure 6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inference.cli import train_config
+from inference.data import ImageSet, load_data
+from inference.evaluation import evaluate
+from inference.figures import grid_figure, parse_figure
+from inference.runs import trained
+from inference.settings import TrainConfig
+from pyro_rnp import RNP, load
+
+PROGRAMS = ("recursive", "flat")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Images that a model has not learned from."""
+
+    name: str
+    left: list[str]
+    """Flags of training that leave them out."""
+    tune: list[str]
+    """Flags of training on theirs alone."""
+    unseen: ImageSet
+    """Their test images."""
+    seen: ImageSet
+    """Validation images of what is learned from without them."""
+
+
+def cases(
+    data: str, unseen: Sequence[int] | None, new: str | None, root: str | None, binarize: bool
+) -> list[Case]:
+    """What is left out: classes, each in turn, or all of another data set.
+
+    Raises:
+        ValueError: if both or neither are given, or if there is no such class, or no other.
+        FileNotFoundError, ValueError: as `load_data`.
+    """
+    if (unseen is None) == (new is None):
+        raise ValueError("Say which images are unseen: --unseen or --new.")
+    splits = load_data(data, root, binarize)
+    if new is not None:
+        test = load_data(new, root, binarize).test
+        return [Case(new, [], [f"--data={new}"], test, splits.validation)]
+    found, labels = [], splits.test.labels.unique().tolist()
+    for label in unseen or []:
+        others = [other for other in labels if other != label]
+        if label not in labels or not others:
+            raise ValueError(
+                f"--unseen takes some of the classes {min(labels)} to {max(labels)}, not {label}."
+            )
+        left, only = ([f"--data={data}", f"--classes={c}"] for c in (others, [label]))
+        alone, rest = splits.of([label]), splits.of(others)
+        found.append(Case(str(label), left, only, alone.test, rest.validation))
+    return found
+
+
+def transfer(
+    case: Case,
+    out: Path,
+    base: Sequence[str],
+    tune: Sequence[str],
+    everything: Sequence[str] | None,
+    across: dict[str, ImageSet],
+    script: Path,
+) -> dict[str, Any]:
+    """Train without some images, tune the guide on them, train on everything; then a flat VAE.
+
+    What is trained on everything sees as many images, to the nearest epoch; a flat VAE learns for
+    the time that the recursion beside it took.
+
+    Args:
+        out: folder for the runs, for a picture of unseen images as each model draws them, and for
+            one of their parts, `CASE.png` and `CASE-parts.png`.
+        base: flags of training; `tune` those of tuning; `everything` those of training on
+            everything, or None.
+        across: other test images to score, nothing tuned.
+        script: `scripts/train.py`.
+
+    Returns:
+        `unseen` the case's name, `images` how many, and `rows`: for no ink at all (`blank`) and
+        each model the squared error of an image, summed over pixels, one posterior sample, of
+        images `unseen` and `seen` and those of `across`, each with its standard error, `_error`.
+    """
+    some = case.unseen.images[:12]
+    scored = {"unseen": case.unseen, "seen": case.seen, **across}
+    rows: list[dict[str, Any]] = [{"model": "blank", **_blank(scored)}]
+    pictures = [("image", some)]
+    for program in PROGRAMS:
+        without = out / f"{program}-without-{case.name}"
+        runs = {
+            without: [*base, *case.left, f"--program={program}"],
+            out / f"{program}-tuned-{case.name}": [
+                *tune, *case.tune, "--learn=guide", f"--start={without}"
+            ],
+        }  # fmt: skip
+        if everything is not None:
+            runs[out / f"{program}-all"] = [*everything, f"--program={program}"]
+        for folder, flags in runs.items():
+            if program != PROGRAMS[0]:
+                beside = folder.with_name(folder.name.replace(program, PROGRAMS[0], 1))
+                flags = [*flags, "--epochs=null", f"--minutes={minutes(beside)}"]
+            trained(folder, flags, script)
+            rnp, name = load(folder), folder.name.removesuffix(f"-{case.name}")
+            rows.append({"model": name, **_scores(rnp, scored)})
+            with torch.no_grad():
+                tree = rnp.parse(some)
+            pictures.append((name, tree.canvas))
+            if folder == out / f"{PROGRAMS[0]}-without-{case.name}":
+                parse_figure(tree, out / f"{case.name}-parts.png", some)
+    grid_figure(pictures, out / f"{case.name}.png")
+    return {"unseen": case.name, "images": len(case.unseen), "rows": rows}
+
+
+def minutes(folder: Path) -> float:
+    """How long a run took, to the hundredth."""
+    seconds = json.loads((folder / "metrics.json").read_text())["seconds"]
+    return max(0.01, round(seconds / 60, 2))
+
+
+def as_many(base: Sequence[str], left: Sequence[str], everything: Sequence[str]) -> list[str]:
+    """Flags of training on everything for as many images as without some, to the nearest epoch."""
+
+    def size(config: TrainConfig) -> int:
+        splits = load_data(config.data, config.data_root)
+        return len((splits if config.classes is None else splits.of(config.classes)).train)
+
+    few, many = train_config([*base, *left]), train_config(everything)
+    if few.epochs is None:
+        return list(everything)
+    return [*everything, f"--epochs={max(1, round(few.epochs * size(few) / size(many)))}"]
+
+
+def _scores(rnp: RNP, scored: dict[str, ImageSet]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name, images in scored.items():
+        scores = evaluate(rnp, images)
+        found |= {name: scores["sse"], f"{name}_error": scores.get("sse_error")}
+    return found
+
+
+def _blank(scored: dict[str, ImageSet]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, data in scored.items():
+        ink = data.images.square().sum((1, 2, 3)).double()
+        found |= {name: float(ink.mean()), f"{name}_error": float(ink.std() / len(ink) ** 0.5)}
+    return found
