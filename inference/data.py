@@ -160,34 +160,40 @@ def _torchvision(name: str) -> Callable[[Path], Splits]:
                 )
             return ImageSet(made.data.unsqueeze(1).float() / 255, made.targets.long())
 
-        train, test = split(True), split(False)
-        order = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))
-        return Splits(train[:55_000], train[55_000:], test[order])
+        train = split(True)
+        return Splits(train[:55_000], train[55_000:], _shuffled(split(False)))
 
     return load
 
 
-def _omniglot(root: Path) -> Splits:
+def _shuffled(data: ImageSet) -> ImageSet:
+    """In an order of chance, the same at every call, so that the first are a fair choice."""
+    return data[torch.randperm(len(data), generator=torch.Generator().manual_seed(0))]
+
+
+def _old_and_new(root: Path) -> tuple[ImageSet, ImageSet]:
+    """Omniglot's background and evaluation set, 20 drawings of a character after each other."""
     source = _omniglot_npz if (root / "omniglot-npz").is_dir() else _omniglot_torchvision
     background, evaluation = source(root, True), source(root, False)
-    evaluation = replace(evaluation, labels=evaluation.labels + 1 + background.labels.max())
-    number = torch.arange(len(background)).view(-1, 20)  # each character has 20 drawings, in order
-    return Splits(
-        background[number[:, :18].flatten()],
-        _mixed(background[number[:, 18:].flatten()], 2),
-        _mixed(evaluation, 20),
-    )
+    labels = evaluation.labels + 1 + background.labels.max()
+    return background, replace(evaluation, labels=labels)
 
 
-def _mixed(characters: ImageSet, drawings: int) -> ImageSet:
-    """One drawing of all characters, then the next of all: the first are of many alphabets."""
-    return characters[torch.arange(len(characters)).view(-1, drawings).mT.flatten()]
+def _by_drawing(characters: ImageSet, first: int = 0) -> ImageSet:
+    """One drawing of all characters, from a first one on, then the next of all."""
+    return characters[torch.arange(len(characters)).view(-1, 20)[:, first:].mT.flatten()]
+
+
+def _omniglot(root: Path) -> Splits:
+    old, new = _old_and_new(root)
+    learned = torch.arange(len(old)).view(-1, 20)[:, :18].flatten()
+    return Splits(old[learned], _by_drawing(old, 18), _shuffled(new))
 
 
 def _omniglot_new(root: Path) -> Splits:
-    test = _omniglot(root).test
-    first, last = 15 * len(test) // 20, 16 * len(test) // 20
-    return Splits(test[:first], test[first:last], test[last:])
+    new = _by_drawing(_old_and_new(root)[1])
+    first, last = 15 * len(new) // 20, 16 * len(new) // 20
+    return Splits(new[:first], new[first:last], _shuffled(new[last:]))
 
 
 def _omniglot_all(root: Path) -> Splits:

@@ -47,7 +47,7 @@ class Judge:
 
 @torch.enable_grad()
 def train_classifier(
-    data: ImageSet, validation: ImageSet, epochs: int = 50, patience: int = 3, seed: int = 0
+    data: ImageSet, validation: ImageSet, epochs: int = 30, patience: int = 2, seed: int = 0
 ) -> Judge:
     """A classifier of a data set's classes, by Adam at 1e-3 and batches of 128.
 

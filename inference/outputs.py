@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +52,11 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_error(found: Mapping[str, Any], name: str, digits: str) -> str:
+    """A number as text, with its standard error (`name_error`) where there is one."""
+    if found.get(name) is None:
+        return ""
+    error = found.get(f"{name}_error")
+    return format(found[name], digits) + (f" ± {error:.2g}" if error is not None else "")

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from inference.outputs import markdown
+from inference.outputs import markdown, with_error
 from inference.recipe import curve, flags, training_of
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.files import write
@@ -137,9 +137,12 @@ def trainings(runs: Path) -> str:
 
 
 def _epochs(run: Path) -> str:
-    """How many were done; where training went by the clock, the last is a part of one."""
-    asked = training_of(run).epochs
-    return str(len(curve(run)) if asked is None else asked)
+    """How many were done, by the images seen where training went by the clock."""
+    if (asked := training_of(run).epochs) is not None:
+        return str(asked)
+    points = curve(run)
+    whole = points[0]["images_seen"] / points[0]["epoch"] if len(points) > 1 else 0
+    return f"{points[-1]['images_seen'] / whole:.1f}" if whole else ""
 
 
 def curves(runs: Path) -> str:
@@ -150,7 +153,9 @@ def curves(runs: Path) -> str:
     for name, found in _like_for_like(runs, "mnist"):
         points = {row["epoch"]: row["val_sse"] for row in curve(runs / name)}
         cells = [f"{points[e]:.1f}" if e in points else "" for e in AUTHORS]
-        rows.append([f"{_named(runs, name)}, validation", *cells, _value(found, "test_sse", ".2f")])
+        rows.append(
+            [f"{_named(runs, name)}, validation", *cells, with_error(found, "test_sse", ".2f")]
+        )
     return markdown(head, rows)
 
 
@@ -159,7 +164,7 @@ def characters(runs: Path) -> str:
     theirs = AUTHORS_OMNIGLOT
     rows = [["authors", f"{theirs['epochs']}", f"{theirs['seen']:.1f}", f"{theirs['unseen']:.1f}"]]
     for name, found in _like_for_like(runs, "omniglot"):
-        seen, unseen = curve(runs / name)[-1]["val_sse"], _value(found, "test_sse", ".2f")
+        seen, unseen = curve(runs / name)[-1]["val_sse"], with_error(found, "test_sse", ".2f")
         rows.append([_named(runs, name), _epochs(runs / name), f"{seen:.2f}", unseen])
     return markdown(["run", "epochs", "characters learned from", "unseen characters"], rows)
 
@@ -179,14 +184,6 @@ def _like_for_like(runs: Path, data: str) -> Iterator[tuple[str, dict[str, Any]]
 def _named(runs: Path, name: str) -> str:
     flat = training_of(runs / name).model.program != "recursive"
     return f"{name} (flat VAE)" if flat else name
-
-
-def _value(found: dict[str, Any], name: str, digits: str) -> str:
-    """A number, with its standard error where there is one."""
-    if found.get(name) is None:
-        return ""
-    error = found.get(f"{name}_error")
-    return format(found[name], digits) + (f" ± {error:{digits}}" if error is not None else "")
 
 
 def figure_numbers(runs: Path, figure: str) -> str:
@@ -245,7 +242,7 @@ def transfers(runs: Path, page: Path, pictures: Path) -> list[str]:
         for case in found["cases"]:
             names = [name for name in case["rows"][0] if not name.endswith("_error")][1:]
             rows = [
-                [row["model"], *(_value(row, name, ".1f") for name in names)]
+                [row["model"], *(with_error(row, name, ".1f") for name in names)]
                 for row in [*case["rows"], {"model": "trained on that set", **_own(runs, names)}]
             ]
             parts.append(f"Unseen: {case['unseen']}, {case['images']:,} images.")

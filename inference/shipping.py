@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from inference.outputs import write_json
+from inference.outputs import with_error, write_json
 from inference.recipe import CURVE, curve, flags, portable, training_of
 from pyro_rnp import load
 from pyro_rnp.checkpoint import CONFIG, SHIPPED, WEIGHTS
@@ -88,7 +88,7 @@ def card(name: str, model: RNPConfig, data: str, command: str, seed: int, metric
     hours, minutes = divmod(round(metrics["seconds"] / 60), 60)
     took = f"{hours} h {minutes} min" if hours else f"{metrics['seconds'] / 60:.1f} minutes"
     root = "" if data in ("digits", "strokes") else " --data-root DIR"
-    rows = {k: v for k, v in metrics.items() if k.startswith("test_")}
+    rows = [name for name in metrics if name.startswith("test_") and not name.endswith("_error")]
     lines = [
         f"# {Path(name).name}",
         f"{kind}, |z| = {model.program_size}, {metrics['parameters']:,} parameters, as "
@@ -100,9 +100,10 @@ def card(name: str, model: RNPConfig, data: str, command: str, seed: int, metric
         "`curve.json` has what validation gave after each epoch.",
         "## On the test split",
         "| figure | value |\n|---|---|\n"
-        + "\n".join(f"| `{k}` | {v:.4g} |" for k, v in rows.items()),
+        + "\n".join(f"| `{name}` | {with_error(metrics, name, '.4g')} |" for name in rows),
         "Squared error is summed over an image's pixels, of one posterior sample (`test_sse`) or "
-        "at the posterior's centre (`test_sse_mean`); KL and ELBO are in nats.",
+        "at the posterior's centre (`test_sse_mean`); KL and ELBO are in nats; ± standard errors "
+        "over images.",
         "## Limits",
         "\n".join(f"- {line}" for line in LIMITS),
     ]

@@ -125,19 +125,28 @@ def shrunk(ink):
     return shrink(torch.from_numpy(ink).view(1, 1, 105, 105))[0]
 
 
+def nearest(images, ink):
+    """Which of the images is a drawing."""
+    return int((images - shrunk(ink)).abs().sum((1, 2, 3)).argmin())
+
+
 def test_omniglot_npz(small_omniglot):
     splits = load_data("omniglot", small_omniglot)
     check(splits, [36, 4, 40])
     assert splits.train.labels.tolist() == [0] * 18 + [1] * 18
     assert splits.validation.labels.tolist() == [0, 1] * 2
-    assert splits.test.labels.tolist() == [2, 3] * 20, "other characters than those"
+    assert splits.test.labels.tolist() != sorted(splits.test.labels.tolist()), "as chance has it"
+    assert splits.test.labels.bincount().tolist() == [0, 0, 20, 20], "other characters than those"
     with np.load(small_omniglot / "omniglot-npz" / "omniglot_evaluation.npz") as arrays:
         ink = ~arrays["images"]
-    with_the_first = [(x - shrunk(ink[1, 0])).abs().sum() for x in splits.test.images]
-    assert int(torch.stack(with_the_first).argmin()) == 1, "the first drawing of the second"
+    for character in range(2):
+        which = nearest(splits.test.images, ink[character, 0])
+        assert splits.test.labels[which] == character + 2
     torch.testing.assert_close(
         splits.test.images.mean(), torch.tensor(ink.mean()).float(), rtol=0.05, atol=0
     )
+    again = load_data("omniglot", small_omniglot).test
+    assert torch.equal(again.images, splits.test.images)
 
 
 def test_new_characters_are_those_of_omniglot_s_test_split(small_omniglot):
@@ -145,9 +154,20 @@ def test_new_characters_are_those_of_omniglot_s_test_split(small_omniglot):
     new = load_data("omniglot-new", small_omniglot)
     check(new, [30, 2, 8])
     everything = torch.cat([new.train.images, new.validation.images, new.test.images])
-    assert torch.equal(everything, unseen.images)
-    for split in (new.train, new.validation, new.test):
-        assert split.labels.unique().tolist() == [2, 3]
+    sums = [images.sum((1, 2, 3)).sort().values for images in (everything, unseen.images)]
+    assert torch.equal(*sums)
+    with np.load(small_omniglot / "omniglot-npz" / "omniglot_evaluation.npz") as arrays:
+        ink = ~arrays["images"]
+    for split, drawings in (
+        (new.train, range(15)),
+        (new.validation, [15]),
+        (new.test, range(16, 20)),
+    ):
+        assert split.labels.bincount().tolist() == [0, 0, len(drawings), len(drawings)]
+        for drawing in drawings:
+            assert split.labels[nearest(split.images, ink[1, drawing])] == 3
+            distance = (split.images - shrunk(ink[1, drawing])).abs().sum((1, 2, 3))
+            assert distance.min() < 1e-3, "it is there"
 
 
 def test_all_of_omniglot_is_both_and_is_tested_on_the_new(small_omniglot):

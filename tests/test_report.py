@@ -30,7 +30,8 @@ def made(folder, sse, points=(), model=None, **changes):
     metrics |= {"parameters": 1234, "test_elbo": -100.75, "test_sse_error": 0.125}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "curves").mkdir()
-    lines = [f"{e},{100 * (e + 1)},{sse}" for e, sse in enumerate(points)]
+    seen = [100, 150]  # an epoch, and half of one
+    lines = [f"{e},{seen[e]},{sse}" for e, sse in enumerate(points)]
     text = "\n".join(["epoch,images_seen,val_sse", *lines])
     (folder / "curves" / "metrics.csv").write_text(text + "\n")
 
@@ -77,7 +78,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "| mnist-flat (flat VAE), validation | 31.0 |  |" in text
     for other in ("mnist-other", "mnist-binary", "omniglot"):
         assert f"{other}, validation" not in text, "of another setting"
-    rows = "| authors | 29 | 12.5 | 15.9 |\n| omniglot | 2 | 40.00 | 13.50 ± 0.12 |"
+    rows = "| authors | 29 | 12.5 | 15.9 |\n| omniglot | 1.5 | 40.00 | 13.50 ± 0.12 |"
     assert rows in text
     assert "![MNIST](docs/mnist-figure-3.png)" in text
     with Image.open(tmp_path / "docs" / "mnist-figure-3.png") as picture:

@@ -23,10 +23,12 @@ from inference.data import DATASETS, Splits, load_data
 from inference.evaluation import evaluate
 from inference.images import read_image
 from inference.provenance import fingerprint
+from inference.report import report
 from inference.reproduction import Reproduction, asked, timed
 from inference.transfer import cases
 from pyro_rnp import RNPConfig, load
 from pyro_rnp.affine import FIELDS
+from pyro_rnp.checkpoint import SHIPPED, shipped
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SMALL = [
@@ -388,6 +390,27 @@ def test_figures(monkeypatch, run_folder, tmp_path, program, clusters):
     if program == "recursive":
         assert len(found["3"]["explained_by_step"]) == 2
         assert "level_probe" in found["4"]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_figures_of_what_comes_along(monkeypatch, tmp_path, name):
+    out = tmp_path / "out"
+    call(monkeypatch, "figures.py", name, "--data=digits", "--num=40", "--clusters=2", "--out", out)
+    found = json.loads((out / "figures.json").read_text())
+    steps = found["3"]["explained_by_step"]
+    assert len(steps) == load(name).config.steps[0]
+    assert 0.5 < sum(steps) < 1, "it draws digits"
+    assert found["3"]["sse_level_2"] < found["3"]["sse_level_1"]
+    assert found["4"]["level_probe"] > 0.9
+    assert (out / "figure-4c-z1.png").exists()
+
+
+def test_the_page_says_what_comes_along(tmp_path):
+    report(SHIPPED, tmp_path / "PAGE.md", tmp_path / "docs", "")
+    here, there = tmp_path / "PAGE.md", SCRIPTS.parent / "REPRODUCTION.md"
+    for name in shipped():
+        (row,) = [r for r in here.read_text().splitlines() if r.startswith(f"| {name} |")]
+        assert row in there.read_text()
 
 
 def test_ship(monkeypatch, capsys, run_folder, tmp_path):

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -11,10 +11,11 @@ import torch
 from inference import shipping
 from inference.cli import train_config
 from inference.data import data_of
-from inference.recipe import curve
+from inference.recipe import curve, training_of
 from inference.settings import TrainConfig
 from inference.shipping import ship
 from pyro_rnp import RNP, checkpoint, load, save
+from pyro_rnp.checkpoint import shipped
 from tests.conftest import tiny
 
 
@@ -26,7 +27,7 @@ def run(tmp_path):
     folder = tmp_path / "run"
     save(RNP(config.model), folder, {"training": notes})
     metrics = {"test_sse": 12.3456, "images_seen": 1500, "seconds": 4000.0, "skipped_steps": 0}
-    metrics |= {"parameters": 99, "hardware": "2 CPU cores"}
+    metrics |= {"parameters": 99, "test_sse_error": 0.25, "hardware": "2 CPU cores"}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "curves").mkdir()
     line = "epoch,images_seen,val_sse\n0,500.0,20.0\n"
@@ -71,7 +72,23 @@ def test_the_card_has_the_command_that_made_it(run, weights):
     config = train_config(shlex.split(command))
     assert (config.model, config.epochs, config.seed) == (tiny(), 3, 7)
     assert "1 h 7 min on 2 CPU cores" in text
-    assert "| `test_sse` | 12.35 |" in text
+    assert "| `test_sse` | 12.35 ± 0.25 |" in text
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_each_that_comes_along_says_what_it_is_and_is_small(name):
+    folder = checkpoint.SHIPPED / name
+    config, metrics = training_of(folder), json.loads((folder / "metrics.json").read_text())
+    assert (folder / "model.safetensors").stat().st_size <= 10_000_000
+    assert load(name).config == config.model
+    assert (config.data, config.data_root) == (name, None)
+    text = (folder / "README.md").read_text()
+    command = re.search(r"`scripts/train.py (.*) --data-root DIR`", text)[1]
+    assert train_config(shlex.split(command)) == replace(config, out=None)
+    assert f"| `test_sse` | {metrics['test_sse']:.4g} ± " in text
+    points = curve(folder)
+    assert points[-1]["images_seen"] == metrics["images_seen"]
+    assert points[-1]["val_sse"] < 0.5 * points[0]["val_sse"]
 
 
 def test_a_name_that_there_is_not_gets_those_that_are(run, weights):
