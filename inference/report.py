@@ -15,6 +15,7 @@ from PIL import Image
 
 from inference.outputs import markdown, with_error
 from inference.recipe import curve, flags, training_of
+from pyro_rnp.checkpoint import shipped
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.files import write
 
@@ -41,6 +42,23 @@ FIGURES = {
     "5": "Figure 5: samples of the prior",
 }
 
+LEGENDS = {
+    "3": "Squared error by the whole program (`sse_level_2`; of a flat VAE `sse_level_0`), and by "
+    "what the top program expects of its parts, without running them (`sse_level_1`); the share of "
+    "the images' squared intensity that each step of the top program adds; the share of ink that "
+    "lies where another part has more (`overlap`). Of all test images.",
+    "4a": "Silhouette of images' and parts' programs as two clusters, from -1 to 1; accuracy of a "
+    "linear probe that tells one from the other (five folds), and of one that tells the class from "
+    "an image's program, learned from training images.",
+    "4c-z2": "Largest change from one image to the next along a path over the mean one, mean of "
+    "the paths: 1 where all steps are alike, 9 where everything happens at once. z2: images' "
+    "programs; z1: parts'; z0: those of a flat VAE.",
+    "5": "Fréchet distance, precision and recall of as many samples as test images, in the last "
+    "hidden layer of a small classifier, and its accuracy on validation images. `_floor`: the "
+    "same of real images that were held out, instead of samples.",
+}
+"""What the numbers of a figure are."""
+
 
 def report(runs: Path, page: Path, pictures: Path, remarks: str) -> None:
     """Write the page, and the pictures beside it.
@@ -56,7 +74,9 @@ def report(runs: Path, page: Path, pictures: Path, remarks: str) -> None:
         "What is in the paper (Fisher and Rao, arXiv 2206.08462), made again by commands, with "
         "numbers. Every measured number is read from what the runs left. Squared error is "
         "summed over an image's pixels, of one posterior sample unless said; KL and bounds are in "
-        "nats.",
+        "nats; ± standard errors over images, of one run each. DIR is a folder of data sets as "
+        "`--data-root` takes it.",
+        come_along(runs),
         "## Runs",
         trainings(runs),
         "## Beside the authors' published logs",
@@ -80,7 +100,8 @@ def report(runs: Path, page: Path, pictures: Path, remarks: str) -> None:
         numbers = figure_numbers(runs, figure)
         if shown or numbers:
             command = f"By `scripts/figures.py RUN --only {figure[0]} --data-root DIR`."
-            parts += [f"## {title}", command, *shown, numbers]
+            parts += [f"## {title}", command, *shown]
+            parts += [LEGENDS[figure], numbers] if numbers else []
     unseen, likelihoods = transfers(runs, page, pictures), bounds(runs)
     parts += ["## Figure 6: images unlike those learned from", *unseen] if unseen else []
     parts += ["## Likelihood of binarised images", likelihoods] if likelihoods else []
@@ -119,6 +140,15 @@ def _ended(runs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield run.name, _read(run / "metrics.json")
 
 
+def come_along(runs: Path) -> str:
+    """Which of the runs' models come along."""
+    ended = [name for name, _ in _ended(runs)]
+    names = [name for name in shipped() if name in ended]
+    links = ", ".join(f"[`{name}`](pyro_rnp/weights/{name}/README.md)" for name in names)
+    how = "`pyro_rnp.load` and every command, in the place of RUN, take them by name"
+    return f"Trained models that come with the project: {links}; {how}." if names else ""
+
+
 def trainings(runs: Path) -> str:
     """A row for each run: what made it, and what came out."""
     head = ["run", "epochs", "`test_sse`", "at the mean", "KL", "ELBO", "parameters", "minutes",
@@ -127,7 +157,7 @@ def trainings(runs: Path) -> str:
     for name, found in _ended(runs):
         config = training_of(runs / name)
         names = ("test_sse", "test_sse_mean", "test_kl", "test_elbo")
-        scores = [f"{found[n]:.2f}" if n in found else "" for n in names]
+        scores = [with_error(found, n, ".2f") for n in names]
         minutes, steps = f"{found['seconds'] / 60:.0f}", str(found["skipped_steps"])
         size = f"{found['parameters']:,}"
         on = found.get("hardware", "")

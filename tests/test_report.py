@@ -70,7 +70,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     page = tmp_path / "PAGE.md"
     report(runs, page, tmp_path / "docs", "It *differs*.\n")
     text = page.read_text()
-    assert "| mnist | 2 | 6.54 |" in text
+    assert "| mnist | 2 | 6.54 ± 0.12 |" in text
     assert "| 1,234 | 2 | an abacus | 0 |" in text
     assert "- mnist: `scripts/train.py --data=mnist --epochs=2" in text
     assert "| mnist, validation | 30.0 | 20.0 |  |" in text
