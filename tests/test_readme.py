@@ -1,8 +1,11 @@
 """What the README says is so."""
 
 import importlib
+import json
 import re
 from pathlib import Path
+
+from pyro_rnp.checkpoint import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -60,6 +63,14 @@ def test_its_pictures_files_and_targets_are_there():
     assert {"train", "test"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_its_figure_of_mnist_is_that_of_the_model_that_comes_along():
+    metrics = json.loads((SHIPPED / "mnist" / "metrics.json").read_text())
+    said = re.search(
+        r"published logs end at a\ssquared error of 7\.2, ends here at ([\d.]+);", README
+    )
+    assert said[1] == f"{metrics['test_sse']:.2f}"
 
 
 def test_every_dependency_has_a_reason():
