@@ -19,7 +19,7 @@ def test_its_python_runs():
         assert len(code.splitlines()) <= 5, "five lines a question"
     for code in blocks:  # one after the other, as one would type them
         exec(code, space)
-    assert space["tree"].canvas.shape == (16, 1, 28, 28)
+    assert space["tree"].canvas.shape == (64, 1, 28, 28)
     assert type(space["mine"].model.prior).__name__ == "LaplacePrior"
     assert type(space["mine"].guide.top).__name__ == "LinearGuide"
     assert space["mine_loss"] < 1e6
@@ -67,9 +67,7 @@ def test_its_pictures_files_and_targets_are_there():
 
 def test_its_figure_of_mnist_is_that_of_the_model_that_comes_along():
     metrics = json.loads((SHIPPED / "mnist" / "metrics.json").read_text())
-    said = re.search(
-        r"published logs end at a\ssquared error of 7\.2, ends here at ([\d.]+);", README
-    )
+    said = re.search(r"end at a\ssquared error of 7\.2, ends here at ([\d.]+);", README)
     assert said[1] == f"{metrics['test_sse']:.2f}"
 
 
