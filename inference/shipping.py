@@ -6,12 +6,13 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from inference.outputs import with_error, write_json
 from inference.recipe import CURVE, curve, flags, portable, training_of
+from inference.settings import TrainConfig
 from pyro_rnp import load
 from pyro_rnp.checkpoint import CONFIG, SHIPPED, WEIGHTS
-from pyro_rnp.config import RNPConfig
 from pyro_rnp.files import write
 
 LARGEST = 10_000_000
@@ -67,20 +68,16 @@ def ship(run: str | Path, name: str, to: Path = SHIPPED) -> Path:
     write_json(folder / CONFIG, {"model": rnp.config.to_dict(), **portable(run)})
     write_json(folder / "metrics.json", metrics)
     write_json(folder / CURVE, points)
-    text = card(
-        name if to == SHIPPED else str(folder),
-        rnp.config,
-        config.data,
-        " ".join(flags(config)),
-        config.seed,
-        metrics,
-    )
+    text = card(name if to == SHIPPED else str(folder), config, metrics)
     write(folder / "README.md", text.encode())
     return folder
 
 
-def card(name: str, model: RNPConfig, data: str, command: str, seed: int, metrics: dict) -> str:
+def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
     """A model's card, as Markdown."""
+    model, data, command = config.model, config.data, " ".join(flags(config))
+    if config.start is not None:
+        command += " --start RUN"
     parts = " by ".join(map(str, model.steps))
     kind = f"A recursive neural program, {model.depth} levels of {parts} parts"
     if not model.depth:
@@ -94,7 +91,8 @@ def card(name: str, model: RNPConfig, data: str, command: str, seed: int, metric
         f"{kind}, |z| = {model.program_size}, {metrics['parameters']:,} parameters, as "
         f'`pyro_rnp.load("{name}")`.',
         f"- Data: {SOURCES.get(data, data)}.",
-        f"- Made by: `scripts/train.py {command}{root}`, seed {seed}.",
+        f"- Made by: `scripts/train.py {command}{root}`, seed {config.seed}"
+        + (", from another run's weights." if config.start else "."),
         f"- Training: {metrics['images_seen']:,} images in {took} on "
         f"{metrics.get('hardware', 'a CPU')}; {metrics['skipped_steps']} steps skipped. "
         "`curve.json` has what validation gave after each epoch.",

@@ -13,7 +13,7 @@ from inference.cli import train_config
 from inference.data import data_of
 from inference.recipe import curve, training_of
 from inference.settings import TrainConfig
-from inference.shipping import ship
+from inference.shipping import card, ship
 from pyro_rnp import RNP, checkpoint, load, save
 from pyro_rnp.checkpoint import shipped
 from tests.conftest import tiny
@@ -73,6 +73,15 @@ def test_the_card_has_the_command_that_made_it(run, weights):
     assert (config.model, config.epochs, config.seed) == (tiny(), 3, 7)
     assert "1 h 7 min on 2 CPU cores" in text
     assert "| `test_sse` | 12.35 ± 0.25 |" in text
+
+
+def test_the_card_says_that_a_run_began_with_another_s_weights(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    plain = card("small", training_of(run), metrics)
+    begun = card("small", replace(training_of(run), start="/somewhere"), metrics)
+    assert "--start" not in plain
+    assert "--start RUN`, seed 7, from another run's weights." in begun
+    assert "/somewhere" not in begun
 
 
 @pytest.mark.parametrize("name", shipped())
