@@ -46,6 +46,8 @@ def test_of_classes_only_training_images_say_which_is_which():
     test, train = heaps(), heaps()
     wrong = replace(train, labels=1 - train.labels)
     assert space_numbers(test, wrong)["class_probe"] == 0
+    turned = replace(train, programs=-train.programs)  # all of the test images are of its first
+    assert space_numbers(test, turned)["class_probe"] == pytest.approx(2 / 3)
     other = replace(train, labels=train.labels + 2)
     assert space_numbers(test, other).keys() == {"silhouette_of_levels", "level_probe"}
 
