@@ -114,7 +114,8 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
         "Train a recursive neural program and look at what it makes of images.",
         "The run folder holds config.json, model.safetensors, metrics.json, parse.png, curves/ "
         "(CSV and TensorBoard) and last.ckpt to resume from. --model.prior and all its like may "
-        "be written --prior; the defaults shown are those of --preset fast. Pieces take options as name:option=value,option=value. "
+        "be written --prior; the defaults shown are those of --preset fast. Pieces take options as "
+        "name:option=value,option=value. "
         + " ".join(
             f"{name}: {registry.describe()}."
             for name, registry in {**PIECES, "elbo": OBJECTIVES}.items()
