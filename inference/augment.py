@@ -32,3 +32,10 @@ def turned(data: ImageSet) -> ImageSet:
     labels = torch.cat([data.labels + classes * quarter for quarter in range(4)])
     segments = None if data.segments is None else every(data.segments)
     return ImageSet(every(data.images), labels, segments)
+
+
+def turned_by_chance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Each image turned by none, one, two or three quarters, as chance has it."""
+    quarters = torch.randint(4, (len(images),), device=images.device)
+    every = torch.stack([images.rot90(quarter, (-2, -1)) for quarter in range(4)])
+    return every[quarters, torch.arange(len(images), device=images.device)]

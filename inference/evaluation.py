@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -17,6 +19,7 @@ from tqdm import tqdm
 
 from inference.data import ImageSet
 from inference.objectives import latent, site_kl
+from inference.outputs import write_json
 from inference.segmentation import adjusted_rand, by_position, segment
 from pyro_rnp import RNP
 from pyro_rnp.checks import check_images
@@ -24,13 +27,19 @@ from pyro_rnp.checks import check_images
 
 @torch.no_grad()
 def evaluate(
-    rnp: RNP, data: ImageSet, batch_size: int = 500, seed: int = 0, particles: int = 0
+    rnp: RNP,
+    data: ImageSet,
+    batch_size: int = 500,
+    seed: int = 0,
+    particles: int = 0,
+    keep: Path | None = None,
 ) -> dict[str, float]:
     """Means over images, of one posterior sample each unless said.
 
     Args:
         particles: samples of the guide for each image in the importance-weighted bound; 0 leaves
             it out.
+        keep: see `importance_weighted`.
 
     Returns:
         `sse` squared error summed over an image's pixels, of what the likelihood expects;
@@ -57,7 +66,7 @@ def evaluate(
             for name, values in _scores(rnp, data[start : start + batch_size]).items():
                 found.setdefault(name, []).append(values.cpu().double())
         if particles and "elbo" in found:
-            bounds = importance_weighted(rnp, data.images, particles)
+            bounds = importance_weighted(rnp, data.images, particles, keep=keep)
             found["iw_bound"] = [bounds.double()]
     every = {name: torch.cat(values) for name, values in found.items()}
     power = float(every.pop("power").sum())
@@ -122,7 +131,11 @@ def _traces(rnp: RNP, images: Tensor, particles: int | None = None) -> tuple[Any
 
 @torch.no_grad()
 def importance_weighted(
-    rnp: RNP, images: Float[Tensor, "n c h w"], particles: int, at_once: int = 2000
+    rnp: RNP,
+    images: Float[Tensor, "n c h w"],
+    particles: int,
+    at_once: int = 2000,
+    keep: Path | None = None,
 ) -> Float[Tensor, "n"]:
     """The importance-weighted bound on log p(x) of each image, in nats (Burda et al., 2016).
 
@@ -132,20 +145,24 @@ def importance_weighted(
     Args:
         particles: k.
         at_once: samples that are run together.
+        keep: a file of the bounds so far, to go on from.
     """
-    bounds = []
+    bounds: list[float] = json.loads(keep.read_text()) if keep and keep.exists() else []
     with evaluating(rnp):
-        some = images.split(max(1, at_once // particles))
-        for image in tqdm(some, "importance-weighted bound", leave=False, delay=5):
-            x, done, total = image.to(rnp.device), 0, None
+        size = max(1, at_once // particles)
+        starts = range(len(bounds), len(images), size)
+        for start in tqdm(starts, "importance-weighted bound", leave=False, delay=5):
+            x, done, total = images[start : start + size].to(rnp.device), 0, None
             while done < particles:
                 k = min(particles - done, max(1, at_once // len(x)))
                 more = _log_weights(rnp, x, k).logsumexp(0)
                 total = more if total is None else torch.logaddexp(total, more)
                 done += k
             assert total is not None
-            bounds.append((total - math.log(particles)).cpu())
-    return torch.cat(bounds)
+            bounds += (total - math.log(particles)).tolist()
+            if keep:
+                write_json(keep, bounds)
+    return torch.tensor(bounds, dtype=images.dtype)
 
 
 def _log_weights(rnp: RNP, images: Tensor, particles: int) -> Tensor:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from inference.augment import turned_by_chance
 from inference.data import ImageSet, Splits
 from pyro_rnp import RNP
 
@@ -146,20 +147,24 @@ def fidelity(
 
 
 @torch.no_grad()
-def sample_numbers(rnp: RNP, splits: Splits, num: int, seed: int = 0) -> dict[str, float]:
+def sample_numbers(
+    rnp: RNP, splits: Splits, num: int, seed: int = 0, turned: bool = False
+) -> dict[str, float]:
     """How samples of the prior compare with test images, in a classifier trained on the set.
 
     Args:
-        num: test images, and as many samples.
+        num: test images, and as many samples; at most half of the test images.
+        turned: turn each test image by as many quarters as chance has it, as training did.
 
     Returns:
-        What `fidelity` gives of samples; the same of validation images instead, with `_floor`
+        What `fidelity` gives of samples; the same of other test images instead, with `_floor`
         behind; and `classifier_accuracy`, of validation images.
     """
     judge = train_classifier(splits.train, splits.validation, seed=seed)
-    test, held = splits.test.images[:num], splits.validation.images[:num]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        images = splits.test.images[: 2 * min(num, len(splits.test) // 2)]
+        test, other = (turned_by_chance(images) if turned else images).chunk(2)
         found = fidelity(judge.model, test, rnp.sample(len(test)).canvas)
-    floor = {f"{name}_floor": v for name, v in fidelity(judge.model, test, held).items()}
+    floor = {f"{name}_floor": v for name, v in fidelity(judge.model, test, other).items()}
     return {**found, **floor, "classifier_accuracy": judge.accuracy}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,11 @@ from inference.settings import TrainConfig
 from pyro_rnp import RNP
 from pyro_rnp.checkpoint import load_config
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 def run_folder(config: TrainConfig) -> Path:
     """Where the new run folder will be, or the one to resume after a look at what it holds."""
@@ -35,6 +43,33 @@ def run_folder(config: TrainConfig) -> Path:
     if getattr(rank_zero_only, "rank", 0) > 0:  # another process makes it
         return Path(name)
     return unused(name, hint=f", or go on with --resume {name}")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run folder, where the system can, so that no other process trains there.
+
+    Raises:
+        ValueError: if one does.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if isinstance(error, BlockingIOError):
+            raise ValueError(
+                f"Another process is training in {folder}; let it end or stop it first."
+            ) from error
+        yield  # a file system without locks
+        return
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def leave(rnp: RNP, test: ImageSet, folder: Path, counts: dict[str, Any]) -> None:

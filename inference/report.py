@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from PIL import Image
@@ -55,7 +57,8 @@ LEGENDS = {
     "programs; z1: parts'; z0: those of a flat VAE.",
     "5": "Fréchet distance, precision and recall of as many samples as test images, in the last "
     "hidden layer of a small classifier, and its accuracy on validation images. `_floor`: the "
-    "same of real images that were held out, instead of samples.",
+    "same of other test images, instead of samples. A model that learned from turned images is "
+    "held against turned test images.",
 }
 """What the numbers of a figure are."""
 
@@ -102,7 +105,8 @@ def report(runs: Path, page: Path, pictures: Path, remarks: str) -> None:
             command = f"By `scripts/figures.py RUN --only {figure[0]} --data-root DIR`."
             parts += [f"## {title}", command, *shown]
             parts += [LEGENDS[figure], numbers] if numbers else []
-    unseen, likelihoods = transfers(runs, page, pictures), bounds(runs)
+    unseen = [*elsewhere(runs, page, pictures), *transfers(runs, page, pictures)]
+    likelihoods = bounds(runs)
     parts += ["## Figure 6: images unlike those learned from", *unseen] if unseen else []
     parts += ["## Likelihood of binarised images", likelihoods] if likelihoods else []
     parts += ["## Where this differs from the paper, and why", remarks.strip()]
@@ -151,8 +155,8 @@ def come_along(runs: Path) -> str:
 
 def trainings(runs: Path) -> str:
     """A row for each run: what made it, and what came out."""
-    head = ["run", "epochs", "`test_sse`", "at the mean", "KL", "ELBO", "parameters", "minutes",
-            "on", "skipped"]  # fmt: skip
+    head = ["run", "epochs", "images seen", "`test_sse`", "at the mean", "KL", "ELBO",
+            "parameters", "minutes", "on", "skipped"]  # fmt: skip
     rows, commands = [], []
     for name, found in _ended(runs):
         config = training_of(runs / name)
@@ -161,7 +165,8 @@ def trainings(runs: Path) -> str:
         minutes, steps = f"{found['seconds'] / 60:.0f}", str(found["skipped_steps"])
         size = f"{found['parameters']:,}"
         on = found.get("hardware", "")
-        rows.append([name, _epochs(runs / name), *scores, size, minutes, on, steps])
+        seen = f"{found['images_seen']:,}"
+        rows.append([name, _epochs(runs / name), seen, *scores, size, minutes, on, steps])
         commands.append(f"- {name}: `scripts/train.py {' '.join(flags(config))} --data-root DIR`")
     return markdown(head, rows) + "\n\n" + "\n".join(commands)
 
@@ -186,17 +191,34 @@ def curves(runs: Path) -> str:
         rows.append(
             [f"{_named(runs, name)}, validation", *cells, with_error(found, "test_sse", ".2f")]
         )
-    return markdown(head, rows)
+    return markdown(head, rows) + _over_seeds(runs, "mnist")
 
 
 def characters(runs: Path) -> str:
     """The squared error of each run on Omniglot, beside the authors'."""
     theirs = AUTHORS_OMNIGLOT
-    rows = [["authors", f"{theirs['epochs']}", f"{theirs['seen']:.1f}", f"{theirs['unseen']:.1f}"]]
+    ends = [f"{theirs[which]:.1f}" for which in ("seen", "unseen")]
+    rows = [["authors", f"{theirs['epochs']}", "", *ends]]
     for name, found in _like_for_like(runs, "omniglot"):
         seen, unseen = curve(runs / name)[-1]["val_sse"], with_error(found, "test_sse", ".2f")
-        rows.append([_named(runs, name), _epochs(runs / name), f"{seen:.2f}", unseen])
-    return markdown(["run", "epochs", "characters learned from", "unseen characters"], rows)
+        images = f"{found['images_seen']:,}"
+        rows.append([_named(runs, name), _epochs(runs / name), images, f"{seen:.2f}", unseen])
+    head = ["run", "epochs", "images seen", "characters learned from", "unseen characters"]
+    return markdown(head, rows) + _over_seeds(runs, "omniglot")
+
+
+def _over_seeds(runs: Path, data: str) -> str:
+    """Means of runs that differ in their seeds alone, where there are some."""
+    groups: dict[tuple[str, ...], dict[str, float]] = {}
+    for name, found in _like_for_like(runs, data):
+        same = tuple(flags(replace(training_of(runs / name), seed=0)))
+        groups.setdefault(same, {})[name] = found["test_sse"]
+    said = [
+        f"Mean of {', '.join(own)}: {mean(own.values()):.2f}, standard deviation of a run "
+        f"{stdev(own.values()):.2f}."
+        for own in groups.values() if len(own) > 1
+    ]  # fmt: skip
+    return "".join(f"\n\n{line}" for line in said)
 
 
 def _like_for_like(runs: Path, data: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -212,8 +234,14 @@ def _like_for_like(runs: Path, data: str) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def _named(runs: Path, name: str) -> str:
-    flat = training_of(runs / name).model.program != "recursive"
-    return f"{name} (flat VAE)" if flat else name
+    config = training_of(runs / name)
+    what = {
+        "flat VAE": config.model.program != "recursive",
+        "of turned images too": config.turned,
+        "of moved images": config.jitter > 0,
+    }
+    said = ", ".join(name for name, so in what.items() if so)
+    return f"{name} ({said})" if said else name
 
 
 def figure_numbers(runs: Path, figure: str) -> str:
@@ -273,7 +301,7 @@ def transfers(runs: Path, page: Path, pictures: Path) -> list[str]:
             names = [name for name in case["rows"][0] if not name.endswith("_error")][1:]
             rows = [
                 [row["model"], *(with_error(row, name, ".1f") for name in names)]
-                for row in [*case["rows"], {"model": "trained on that set", **_own(runs, names)}]
+                for row in case["rows"]
             ]
             parts.append(f"Unseen: {case['unseen']}, {case['images']:,} images.")
             parts.append(markdown(["model", *names], rows))
@@ -285,10 +313,29 @@ def transfers(runs: Path, page: Path, pictures: Path) -> list[str]:
     return parts
 
 
-def _own(runs: Path, names: Sequence[str]) -> dict[str, float]:
-    """The squared error of test images by the runs on these data sets."""
-    found = {name: _read(runs / name / "metrics.json") for name in names}
-    return {name: values["test_sse"] for name, values in found.items() if values}
+def elsewhere(runs: Path, page: Path, pictures: Path) -> list[str]:
+    """Squared error of other data sets, by models that nothing was tuned of."""
+    rows, parts = [], []
+    for name, read in _figures(runs):
+        found, own = read.get("6", {}), str(training_of(runs / name).data)
+        if not found:
+            continue
+        cells = {own: with_error(_read(runs / name / "metrics.json"), "test_sse", ".1f")}
+        for data in (data for data in SETS if data in found):
+            blank = found[f"{data}_blank"]
+            cells[data] = f"{with_error(found, data, '.1f')} (blank {blank:.1f})"
+            picture = runs / f"{name}-figures" / f"figure-6-{data}.png"
+            if name in SETS and picture.exists():
+                title = f"{SETS[data]}, by what was learned from {SETS[name]}"
+                parts += [f"{title}:", _shown(picture, page, pictures, f"{name}-", title)]
+        rows.append([_named(runs, name), *(cells.get(data, "") for data in SETS)])
+    if not rows:
+        return []
+    how = (
+        "Nothing tuned, by `scripts/figures.py RUN --only 6 --across '[mnist,omniglot,fashion]' "
+        "--data-root DIR`: squared error of test images, those of a model's own set among them."
+    )
+    return [how, markdown(["run", *SETS.values()], rows), *parts]
 
 
 def _hours(seconds: float) -> str:
@@ -308,16 +355,27 @@ def bounds(runs: Path) -> str:
                     ("elbo", "iw_bound")]  # fmt: skip
             every = f"{-metrics['test_elbo']:.1f}"
             sizes = [f"{made['particles']:,}", f"{made['num']:,}"]
-            rows.append([_named(runs, run), *sizes, *ends, every, _hours(made["seconds"])])
+            z = str(training_of(runs / run).model.program_size)
+            rows.append([_named(runs, run), z, *sizes, *ends, every, _hours(made["seconds"])])
         if any(row[0].startswith(name) for row in rows):
-            rows += [[f"{what} (published)", "", "", "", f"{nats:.1f}", "", ""]
+            rows += [[f"{what} (published)", "", "", "", "", f"{nats:.1f}", "", ""]
                      for what, nats in published.items()]  # fmt: skip
     if not rows:
         return ""
     how = (
         "By `scripts/evaluate.py RUN --particles K --num IMAGES --data-root DIR`. The published "
-        "rows are of other binarisations of the same images, and of all test images of their "
-        "splits; those of Omniglot, as ours here, learned from the characters they are tested on:"
+        "rows are of all test images and of other binarisations, those of Omniglot also of another "
+        "reduction to 28x28 and another split. As there, ours of Omniglot learned from the "
+        "characters that they are tested on, in other drawings."
     )
-    head = ["model", "k", "images", "-ELBO", "-IW bound", "-ELBO, all test images", "time"]
+    head = [
+        "model",
+        "&#124;z&#124;",
+        "k",
+        "images",
+        "-ELBO",
+        "-IW bound",
+        "-ELBO, all test images",
+        "time",
+    ]
     return f"{how}\n\n{markdown(head, rows)}"

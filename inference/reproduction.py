@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ AS = "as:"
 RECIPE = r"[\w-]+\.yaml"
 TRANSFER = "transfer-"
 """How names of comparisons begin that `scripts/transfer.py` makes."""
+ACROSS = ("mnist", "omniglot", "fashion")
+"""Data sets that a model is tried on with nothing tuned, but its own."""
+MADE = "made.json"
 
 
 def asked(file: Path) -> dict[str, list[str]]:
@@ -53,6 +57,10 @@ def asked(file: Path) -> dict[str, list[str]]:
                 raise ValueError(f"{name} takes the minutes of {before}, which must stand above.")
         if not name.startswith(TRANSFER):
             train_config(timed(found[name], None))
+            continue
+        for before, nested in pairwise(found[name]):
+            if before in ("--flags", "--tune_flags"):
+                train_config(shlex.split(nested))
     return found
 
 
@@ -92,24 +100,29 @@ class Reproduction:
         """
         root = [] if self.data_root is None else ["--data-root", self.data_root]
         if folder.name.startswith(TRANSFER):
-            if not (folder / "transfer.json").exists():
+            how: dict[str, Any] = {"asked": list(flags)}
+            if not _made(folder / MADE, how):
                 self._run("transfer.py", *flags, *root, "--out", folder)
+                write_json(folder / MADE, {"made": how})
             return
         trained(folder, [*timed(flags, folder.parent), *root], self.scripts / "train.py")
-        how: dict[str, Any] = {"weights": fingerprint(folder)}
+        how = {"weights": fingerprint(folder)}
         if not training_of(folder).binarize:
             figures = folder.with_name(f"{folder.name}-figures")
             if not _made(figures / "figures.json", how):  # whole or not at all
                 half = figures.with_name(f"{figures.name}.part")
                 for old in (half, figures):
                     shutil.rmtree(old, ignore_errors=True)
-                self._run("figures.py", folder, *root, "--out", half)
+                own = training_of(folder).data.partition("-")[0]
+                across = json.dumps([name for name in ACROSS if name != own])
+                self._run("figures.py", folder, *root, f"--across={across}", "--out", half)
                 half.rename(figures)
             return
         bound, how = folder / "bound.json", how | {"particles": self.particles, "num": self.num}
         if not _made(bound, how):
             clock, sizes = Clock(), [f"--particles={self.particles}", f"--num={self.num}"]
-            found = json.loads(self._run("evaluate.py", folder, *root, *sizes))
+            kept = f"--keep={folder}"
+            found = json.loads(self._run("evaluate.py", folder, *root, *sizes, kept))
             write_json(bound, {**found, "made": clock.made(folder, **how)})
 
     def _run(self, name: str, *arguments: object) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from inference import recipe
 from inference.cli import train_config
+from inference.folder import held
 from inference.interrupt import Interrupted, listening
 from inference.recipe import training_of
 from inference.resume import CHECKPOINT, PREVIOUS
@@ -49,7 +50,8 @@ def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
         script: `scripts/train.py`.
 
     Raises:
-        ValueError: if it does not end, or what is there was made with other flags.
+        ValueError: if it does not end, or what is there was made with other flags, or is being
+            made by another process.
     """
     if folder.exists() and recipe.flags(training_of(folder)) != recipe.flags(train_config(flags)):
         raise ValueError(
@@ -61,7 +63,9 @@ def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
         print(f"{' '.join(flags)}: {folder}", flush=True)
         place = ["--resume", str(folder)]
         if not any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS)):
-            shutil.rmtree(folder, ignore_errors=True)  # it was killed before it had done anything
+            if folder.exists():  # it was killed before it had done anything
+                with held(folder):
+                    shutil.rmtree(folder)
             place = [*flags, "--out", str(folder)]
         finish([sys.executable, str(script), *place])
         if not metrics.exists():

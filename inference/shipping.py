@@ -90,7 +90,8 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
         f"# {Path(name).name}",
         f"{kind}, |z| = {model.program_size}, {metrics['parameters']:,} parameters, as "
         f'`pyro_rnp.load("{name}")`.',
-        f"- Data: {SOURCES.get(data, data)}.",
+        f"- Data: {SOURCES.get(data, data)}{', each turned by quarters too' * config.turned}"
+        f"{', moved a little' * bool(config.jitter)}.",
         f"- Made by: `scripts/train.py {command}{root}`, seed {config.seed}"
         + (", from another run's weights." if config.start else "."),
         f"- Training: {metrics['images_seen']:,} images in {took} on "

@@ -7,6 +7,7 @@ import logging
 import signal
 import time
 import warnings
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import count
@@ -31,7 +32,7 @@ from inference.augment import jittered, turned
 from inference.batches import loader
 from inference.data import ImageSet, Splits, load_data
 from inference.evaluation import evaluate
-from inference.folder import leave, restore, run_folder
+from inference.folder import held, leave, restore, run_folder
 from inference.interrupt import Interrupted, StopSignal, listening
 from inference.objectives import OBJECTIVES, check, loss
 from inference.outputs import new_folder
@@ -304,7 +305,7 @@ def train(config: TrainConfig) -> Path | None:
     checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     notes = {"training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}}
-    with listening() as stop:
+    with listening() as stop, ExitStack() as until_the_end:
         rnp = RNP(config.model)
         if config.start is not None and config.resume is None:
             load_weights(rnp, find(config.start) / WEIGHTS)
@@ -318,8 +319,10 @@ def train(config: TrainConfig) -> Path | None:
             trainer = _trainer(module, folder, keep=not sentence)
             if trainer.is_global_zero and checkpoint is None:
                 new_folder(folder)  # another run may have taken the name since
+                until_the_end.enter_context(held(folder))
                 save(module.rnp, folder, notes)
             elif trainer.is_global_zero:
+                until_the_end.enter_context(held(folder))
                 save_config(config.model, folder, notes)  # what was asked for now
             _fit(trainer, module, checkpoint)
         except (MisconfigurationException, TypeError) as error:

@@ -121,10 +121,15 @@ def transfer(
     return {"unseen": case.name, "images": len(case.unseen), "rows": rows}
 
 
+def seconds(out: Path) -> float:
+    """How long all runs of a folder took."""
+    return sum(json.loads(f.read_text())["seconds"] for f in out.glob("*/metrics.json"))
+
+
 def minutes(folder: Path) -> float:
     """How long a run took, to the hundredth."""
-    seconds = json.loads((folder / "metrics.json").read_text())["seconds"]
-    return max(0.01, round(seconds / 60, 2))
+    took = json.loads((folder / "metrics.json").read_text())["seconds"]
+    return max(0.01, round(took / 60, 2))
 
 
 def as_many(base: Sequence[str], left: Sequence[str], everything: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Score a trained model on a data set."""
 
 import json
+from pathlib import Path
 from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
@@ -11,6 +12,7 @@ from inference.completion import completion
 from inference.data import DataName, data_of
 from inference.evaluation import evaluate
 from inference.given import Side, hiding
+from inference.provenance import fingerprint
 from inference.segmentation import posterior_segmentation
 from pyro_rnp import load
 
@@ -41,7 +43,12 @@ def main() -> None:
         help="samples an image of the importance-weighted bound (5000 in most papers); 0: none",
     )
     arguments.add_argument(
-        "--num", type=PositiveInt | None, help="score the first so many images; by default all"
+        "--keep",
+        type=str | None,
+        help="folder for the bounds so far, from which the same command goes on if interrupted",
+    )
+    arguments.add_argument(
+        "--num", type=PositiveInt | None, help="score so many images; by default all"
     )
     arguments.add_argument(
         "--hide",
@@ -74,7 +81,12 @@ def main() -> None:
         )
     if args.segment is not None:
         found["segmentation"] = posterior_segmentation(rnp, images, args.segment, seed=args.seed)
-    scores = evaluate(rnp, images, seed=args.seed, particles=args.particles)
+    keep = None
+    if args.keep is not None:
+        what = (fingerprint(args.run), args.data, args.split, args.num, args.particles)
+        keep = Path(args.keep) / f"{'-'.join(map(str, what))}.json"
+        keep.parent.mkdir(parents=True, exist_ok=True)
+    scores = evaluate(rnp, images, seed=args.seed, particles=args.particles, keep=keep)
     found = {f"{args.split}_{k}": v for k, v in scores.items()} | found
     print(json.dumps(found, indent=2))
 

@@ -1,5 +1,6 @@
 """Make the paper's figures and tables again: train, draw, measure, and write one page of it."""
 
+import sys
 from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
@@ -34,12 +35,19 @@ def main() -> None:
     args = arguments.parse_args()
     wanted = asked(Path(args.runs))
     making = Reproduction(HERE, args.data_root, args.particles, args.num)
+    failed = []
     for name, flags in {} if args.only_page else wanted.items():
-        making.make(Path(args.out) / name, flags)
+        try:
+            making.make(Path(args.out) / name, flags)
+        except (ValueError, OSError) as error:  # the others do not hang on it
+            print(f"{name}: {error}", file=sys.stderr)
+            failed.append(name)
     page, remarks = Path(args.page), HERE.parent / "docs" / "differences.md"
     text = remarks.read_text() if remarks.exists() else ""
     report(Path(args.out), page, page.parent / "docs" / "reproduction", text)
     print(page)
+    if failed:
+        raise ValueError(f"Not made, for what is said above: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":

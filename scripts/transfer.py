@@ -8,7 +8,7 @@ from inference.cli import add_data_root, parser, run, train_config
 from inference.data import DataName, load_data
 from inference.outputs import write_json
 from inference.provenance import Clock
-from inference.transfer import PROGRAMS, as_many, cases, transfer
+from inference.transfer import PROGRAMS, as_many, cases, seconds, transfer
 
 
 def main() -> None:
@@ -55,6 +55,7 @@ def main() -> None:
     said = ("data", "unseen", "new", "all", "across", "flags", "tune_flags")
     values = {name: getattr(args, name) for name in said if getattr(args, name)}
     made = clock.made(out / f"{PROGRAMS[0]}-without-{found[0].name}")
+    made["seconds"] = seconds(out)  # of training, in as many sittings as it took
     flags = shlex.join(f"--{name}={value}" for name, value in values.items())
     write_json(out / "transfer.json", {"flags": flags, "cases": told, "made": made})
     print(json.dumps(told, indent=2))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inference.augment import jittered, turned
+from inference.augment import jittered, turned, turned_by_chance
 from inference.data import ImageSet
 from inference.settings import TrainConfig
 
@@ -40,3 +40,13 @@ def test_jitter_moves_each_image_in_its_own_way():
 def test_what_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match="jitter must be"):
         TrainConfig(**wrong)
+
+
+def test_each_image_is_turned_as_chance_has_it():
+    torch.manual_seed(0)
+    images = torch.rand(1, 1, 5, 5).expand(400, -1, -1, -1)
+    found = turned_by_chance(images)
+    ways = torch.stack([images[0].rot90(quarter, (-2, -1)) for quarter in range(4)])
+    same = (found.unsqueeze(1) == ways).flatten(2).all(2)
+    assert same.sum(1).eq(1).all(), "each in one way"
+    assert (same.double().mean(0) - 0.25).abs().max() < 4 * (0.25 * 0.75 / 400) ** 0.5

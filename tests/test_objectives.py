@@ -1,5 +1,6 @@
 """Objectives against what is known exactly: a linear-Gaussian model of the same classes."""
 
+import json
 import math
 
 import pyro
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from inference import evaluation
 from inference.data import ImageSet
 from inference.evaluation import evaluate, importance_weighted
 from inference.objectives import OBJECTIVES, check, loss
@@ -136,6 +138,28 @@ def test_it_does_not_depend_on_the_chunks_in_expectation_and_evaluation_reports_
     wanted = evidence(rnp, shown).detach()
     assert scores["iw_bound"] == pytest.approx(wanted.mean().item())
     assert scores["iw_bound_error"] == pytest.approx(wanted.std().item() / math.sqrt(N))
+
+
+def test_a_bound_that_is_interrupted_goes_on_from_what_it_kept(toy, tmp_path, monkeypatch):
+    rnp, images = toy
+    wanted = evidence(rnp, images).detach()
+    keep, calls, plain = tmp_path / "bounds.json", [], evaluation._log_weights
+
+    def interrupted(rnp, images, particles):
+        calls.append(images)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(rnp, images, particles)
+
+    monkeypatch.setattr(evaluation, "_log_weights", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        importance_weighted(rnp, images, 20, 20, keep)
+    assert len(json.loads(keep.read_text())) == 2
+    found = importance_weighted(rnp, images, 20, 20, keep)
+    torch.testing.assert_close(found, wanted)
+    assert torch.equal(calls[3], images[2:3]), "those that are there are not made again"
+    importance_weighted(rnp, images, 20, 20, keep)
+    assert len(calls) == 1 + N
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "laplace", "continuous_bernoulli"])

@@ -27,7 +27,12 @@ def made(folder, sse, points=(), model=None, **changes):
     del notes["model"]
     save(RNP(config.model), folder, {"training": notes})
     metrics = {"test_sse": sse, "seconds": 120.0, "skipped_steps": 0, "hardware": "an abacus"}
-    metrics |= {"parameters": 1234, "test_elbo": -100.75, "test_sse_error": 0.125}
+    metrics |= {
+        "images_seen": 15000,
+        "parameters": 1234,
+        "test_elbo": -100.75,
+        "test_sse_error": 0.125,
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "curves").mkdir()
     seen = [100, 150]  # an epoch, and half of one
@@ -43,13 +48,17 @@ def runs(tmp_path):
     flat = like("mnist", program="flat")
     made(out / "mnist-flat", 7.25, [31.0], flat, data="mnist", minutes=1.0)
     made(out / "mnist-other", 5.0, [3.0], data="mnist", epochs=1)
-    made(out / "omniglot", 13.5, [45.0, 40.0], like("omniglot"), data="omniglot", minutes=1.0)
+    made(out / "mnist-seed-1", 7.0, [31.0], like("mnist"), data="mnist", epochs=2, seed=1)
+    how = {"data": "omniglot", "minutes": 1.0, "turned": True, "jitter": 0.1}
+    made(out / "omniglot", 13.5, [45.0, 40.0], like("omniglot"), **how)
     made(out / "mnist-binary", 7.5, [9.0], data="mnist", epochs=1, binarize=True)
     (out / "unfinished").mkdir()
     figures = out / "mnist-figures"
     figures.mkdir()
     Image.new("RGB", (30, 20), (200, 30, 40)).save(figures / "figure-3.png")
     numbers = {"3": {"sse_level_2": 6.543, "explained_by_step": [0.5, 0.25]}, "5": {"recall": 0.75}}
+    numbers["6"] = {"omniglot": 40.25, "omniglot_error": 0.5, "omniglot_blank": 48.25}
+    Image.new("RGB", (9, 9)).save(figures / "figure-6-omniglot.png")
     numbers["made"] = {"num": 2000, "seed": 4, "seconds": 90, "hardware": "a slide rule"}
     (figures / "figures.json").write_text(json.dumps(numbers))
     (out / "transfer-x").mkdir()
@@ -70,7 +79,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     page = tmp_path / "PAGE.md"
     report(runs, page, tmp_path / "docs", "It *differs*.\n")
     text = page.read_text()
-    assert "| mnist | 2 | 6.54 ± 0.12 |" in text
+    assert "| mnist | 2 | 15,000 | 6.54 ± 0.12 |" in text
     assert "| 1,234 | 2 | an abacus | 0 |" in text
     assert "- mnist: `scripts/train.py --data=mnist --epochs=2" in text
     assert "| mnist, validation | 30.0 | 20.0 |  |" in text
@@ -78,8 +87,12 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "| mnist-flat (flat VAE), validation | 31.0 |  |" in text
     for other in ("mnist-other", "mnist-binary", "omniglot"):
         assert f"{other}, validation" not in text, "of another setting"
-    rows = "| authors | 29 | 12.5 | 15.9 |\n| omniglot | 1.5 | 40.00 | 13.50 ± 0.12 |"
-    assert rows in text
+    assert "| authors | 29 |  | 12.5 | 15.9 |" in text
+    name = "omniglot (of turned images too, of moved images)"
+    assert f"| {name} | 1.5 | 15,000 | 40.00 | 13.50 ± 0.12 |" in text
+    said = "Mean of mnist, mnist-seed-1: 6.77, standard deviation of a run 0.32."
+    assert said in text
+    assert "Mean of mnist, mnist-flat" not in text
     assert "![MNIST](docs/mnist-figure-3.png)" in text
     with Image.open(tmp_path / "docs" / "mnist-figure-3.png") as picture:
         assert picture.size == (30, 20)
@@ -92,14 +105,15 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "Unseen: 7, 1,028 images." in text
     assert "| blank | 60.2 ± 1.5 | 9.5 | 40.0 |" in text
     assert "| flat-all | 17.2 ± 0.5 | 8.0 |  |" in text
-    assert "| trained on that set |  |  | 13.5 |" in text
+    assert "| mnist | 6.5 ± 0.12 | 40.2 ± 0.5 (blank 48.2) |  |" in text
+    assert "](docs/mnist-figure-6-omniglot.png)" in text
     assert "![transfer-x, 7-parts](docs/transfer-x-7-parts.png)" in text
-    row = "| mnist-binary | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 | 100.8 | 10 minutes |"
+    row = "| mnist-binary | 3 | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 | 100.8 | 10 minutes |"
     assert row in text
     order = [f"| {name} |" for name in ("mnist", "mnist-other", "mnist-flat", "omniglot")]
     places = [text.index(name) for name in [*order, "| mnist-binary |"]]
     assert places == sorted(places)
-    assert "| IWAE, k = 50 (published) |  |  |  | 87.1 |  |  |" in text
+    assert "| IWAE, k = 50 (published) |  |  |  |  | 87.1 |  |  |" in text
     assert "unfinished" not in text
     assert "silhouette" not in text
     assert "DRAW" not in text

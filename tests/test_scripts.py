@@ -377,13 +377,18 @@ def test_figures(monkeypatch, run_folder, tmp_path, program, clusters):
         call(monkeypatch, "train.py", "--program=flat:units=8", "--epochs=1", "--batch_size=600",
              *SMALL, "--out", folder)  # fmt: skip
     out = tmp_path / "out"
-    call(monkeypatch, "figures.py", folder, "--num=60", f"--clusters={clusters}", "--out", out)
+    call(monkeypatch, "figures.py", folder, "--num=60", f"--clusters={clusters}",
+         "--across=['digits']", "--out", out)  # fmt: skip
     found = json.loads((out / "figures.json").read_text())
-    assert found.keys() == {"3", "4", "5", "made"}
+    assert found.keys() == {"3", "4", "5", "6", "made"}
     assert found["made"]["num"] == 60
     assert 0 <= found["4"]["class_probe"] <= 1
     assert found["5"]["frechet"] > found["5"]["frechet_floor"] > 0, "it has learned nothing"
-    names = {"figure-3.png", "figure-4a.png", "figure-5.png", "figures.json"}
+    assert found["6"]["digits"] == pytest.approx(
+        json.loads((folder / "metrics.json").read_text())["test_sse"], rel=1e-5
+    )
+    names = {"figure-3.png", "figure-4a.png", "figure-5.png", "figure-6-digits.png"}
+    names.add("figures.json")
     levels = (2, 1) if program == "recursive" else (0,)
     names |= {f"figure-4{x}-z{k}.png" for x in "bc"[: clusters - 1] or "b" for k in levels}
     assert {p.name for p in out.iterdir()} == names
@@ -400,7 +405,6 @@ def test_figures_of_what_comes_along(monkeypatch, tmp_path, name):
     steps = found["3"]["explained_by_step"]
     assert len(steps) == load(name).config.steps[0]
     assert 0.5 < sum(steps) < 1, "it draws digits"
-    assert found["3"]["sse_level_2"] < found["3"]["sse_level_1"]
     assert found["4"]["level_probe"] > 0.9
     assert (out / "figure-4c-z1.png").exists()
 
@@ -409,8 +413,12 @@ def test_the_page_says_what_comes_along(tmp_path):
     report(SHIPPED, tmp_path / "PAGE.md", tmp_path / "docs", "")
     here, there = tmp_path / "PAGE.md", SCRIPTS.parent / "REPRODUCTION.md"
     for name in shipped():
-        (row,) = [r for r in here.read_text().splitlines() if r.startswith(f"| {name} |")]
-        assert row in there.read_text()
+        rows = [row for row in here.read_text().splitlines() if row.startswith(f"| {name} |")]
+        assert rows
+        for row in rows:
+            assert row in there.read_text()
+    remarks = (SCRIPTS.parent / "docs" / "differences.md").read_text()
+    assert there.read_text().endswith(remarks)
 
 
 def test_ship(monkeypatch, capsys, run_folder, tmp_path):
@@ -439,13 +447,23 @@ def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
         picture = f"docs/reproduction/mnist-figure-{name}.png"
         assert f"]({picture})" in text
         assert (tmp_path / picture).exists()
-    assert "| mnist-binary | 3 | 20 |" in text[text.index("-IW bound") :]
+    assert "| mnist-binary | 4 | 3 | 20 |" in text[text.index("-IW bound") :]
     page.unlink()
     call(monkeypatch, "reproduce.py", *how, "--only_page=true")
     assert page.read_text() == text
     call(monkeypatch, "reproduce.py", *how, "--particles=4")
-    assert "| mnist-binary | 4 | 20 |" in page.read_text()
+    assert "| mnist-binary | 4 | 4 | 20 |" in page.read_text()
     assert not (out / "mnist-figures.part").exists()
+    lines.write_text(f"mnist: {small} --seed=1\nmnist-binary: {small} --likelihood=bernoulli "
+                     "--binarize=true\n")  # fmt: skip
+    (out / "mnist-binary" / "bound.json").unlink()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "reproduce.py", *how)
+    err = capsys.readouterr().err
+    assert "made with other flags" in err
+    assert "Not made, for what is said above: mnist.\n" in err
+    assert (out / "mnist-binary" / "bound.json").exists(), "the next line"
     lines.write_text("mnist: --epochs=0\n")
     assert "epochs" in refused(monkeypatch, capsys, "reproduce.py", *how)
     lines.write_text("mnist --epochs=1\n")
