@@ -27,7 +27,7 @@ RECIPE = r"[\w-]+\.yaml"
 TRANSFER = "transfer-"
 """How names of comparisons begin that `scripts/transfer.py` makes."""
 ACROSS = ("mnist", "omniglot", "fashion")
-"""Data sets that a model is tried on with nothing tuned, but its own."""
+"""Data sets that models of these are tried on with nothing tuned, but a model's own."""
 MADE = "made.json"
 
 
@@ -114,7 +114,8 @@ class Reproduction:
                 for old in (half, figures):
                     shutil.rmtree(old, ignore_errors=True)
                 own = training_of(folder).data.partition("-")[0]
-                across = json.dumps([name for name in ACROSS if name != own])
+                others = [name for name in ACROSS if name != own] if own in ACROSS else []
+                across = json.dumps(others)
                 self._run("figures.py", folder, *root, f"--across={across}", "--out", half)
                 half.rename(figures)
             return

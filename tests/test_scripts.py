@@ -442,7 +442,7 @@ def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
     call(monkeypatch, "reproduce.py", *how)
     text = page.read_text()
     metrics = json.loads((run_folder / "metrics.json").read_text())
-    assert f"| mnist | 1 | {metrics['test_sse']:.2f} ± " in text
+    assert f"| mnist | 1 | {metrics['images_seen']:,} | {metrics['test_sse']:.2f} ± " in text
     for name in ("3", "4a", "5"):
         picture = f"docs/reproduction/mnist-figure-{name}.png"
         assert f"]({picture})" in text
