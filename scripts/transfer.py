@@ -4,11 +4,13 @@ import json
 import shlex
 from pathlib import Path
 
+import torch
+
 from inference.cli import add_data_root, parser, run, train_config
 from inference.data import DataName, load_data
 from inference.outputs import write_json
-from inference.provenance import Clock
-from inference.transfer import PROGRAMS, as_many, cases, seconds, transfer
+from inference.provenance import hardware
+from inference.transfer import as_many, cases, seconds, transfer
 
 
 def main() -> None:
@@ -50,12 +52,11 @@ def main() -> None:
     else:
         everything = None
     across = {name: load_data(name, args.data_root, binarize).test for name in args.across}
-    out, script, clock = Path(args.out), Path(__file__).with_name("train.py"), Clock()
+    out, script = Path(args.out), Path(__file__).with_name("train.py")
     told = [transfer(case, out, base, tune, everything, across, script) for case in found]
     said = ("data", "unseen", "new", "all", "across", "flags", "tune_flags")
     values = {name: getattr(args, name) for name in said if getattr(args, name)}
-    made = clock.made(out / f"{PROGRAMS[0]}-without-{found[0].name}")
-    made["seconds"] = seconds(out)  # of training, in as many sittings as it took
+    made = {"hardware": hardware(torch.device("cpu")), "seconds": seconds(out)}
     flags = shlex.join(f"--{name}={value}" for name, value in values.items())
     write_json(out / "transfer.json", {"flags": flags, "cases": told, "made": made})
     print(json.dumps(told, indent=2))

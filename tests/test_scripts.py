@@ -21,6 +21,7 @@ from inference.benchmark import sweeps
 from inference.cli import train_config
 from inference.data import DATASETS, Splits, load_data
 from inference.evaluation import evaluate
+from inference.folder import held
 from inference.images import read_image
 from inference.provenance import fingerprint
 from inference.report import report
@@ -91,15 +92,27 @@ def test_train(run_folder):
     assert {"config.json", "metrics.json", "parse.png"} <= {p.name for p in run_folder.iterdir()}
 
 
-def test_evaluate(monkeypatch, capsys, run_folder):
+def test_a_run_that_another_process_trains_is_left_alone(monkeypatch, capsys, run_folder):
+    with held(run_folder):
+        how = ("--resume", run_folder, "--epochs=2")
+        assert "Another process is training" in refused(monkeypatch, capsys, "train.py", *how)
+
+
+def test_evaluate(monkeypatch, capsys, run_folder, tmp_path):
     call(monkeypatch, "evaluate.py", run_folder)
     scores = json.loads(capsys.readouterr().out)
     metrics = json.loads((run_folder / "metrics.json").read_text())
     assert scores == pytest.approx({k: v for k, v in metrics.items() if k.startswith("test_")})
     call(monkeypatch, "evaluate.py", run_folder, "--split", "validation")
     assert "validation_elbo" in json.loads(capsys.readouterr().out)
-    call(monkeypatch, "evaluate.py", run_folder, "--particles=3", "--num=5")
+    kept = tmp_path / "kept"
+    few_of = (run_folder, "--particles=3", "--num=5", "--keep", kept)
+    call(monkeypatch, "evaluate.py", *few_of)
     few = json.loads(capsys.readouterr().out)
+    (file,) = kept.iterdir()
+    file.write_text(json.dumps([1.0, 2.0, 3.0, 4.0, 5.0]))
+    call(monkeypatch, "evaluate.py", *few_of)
+    assert json.loads(capsys.readouterr().out)["test_iw_bound"] == 3.0, "it went on from there"
     assert few["test_iw_bound_error"] > 0
     assert few["test_elbo"] != scores["test_elbo"]
 
@@ -495,6 +508,16 @@ def test_what_is_there_is_not_made_again_unless_weights_are_others(
     shutil.copyfile(folder / "config.json", folder / "model.safetensors")
     Reproduction(SCRIPTS).make(folder, [])
     assert called == ["figures.py"] * 2
+
+
+def test_a_comparison_of_transfer_is_made_again_if_another_is_asked_for(monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr(Reproduction, "_run", lambda self, name, *flags: called.append(flags))
+    folder = tmp_path / "transfer-x"
+    folder.mkdir()
+    for flags in (["--unseen", "[7]"], ["--unseen", "[7]"], ["--unseen", "[8]"]):
+        Reproduction(SCRIPTS).make(folder, flags)
+    assert [flags[1] for flags in called] == ["[7]", "[8]"]
 
 
 def test_the_runs_of_the_reproduction_can_be_read_from_anywhere(monkeypatch, tmp_path):
