@@ -35,6 +35,7 @@ def asked(file: Path) -> dict[str, list[str]]:
     """Names and flags, a line each; recipes lie beside the file.
 
     Raises:
+        FileNotFoundError: if there is no such file.
         jsonargparse.ArgumentError, ValueError: if a line is none, or is not what
             `scripts/train.py` takes.
     """
@@ -43,6 +44,8 @@ def asked(file: Path) -> dict[str, list[str]]:
         path = os.path.relpath(file.parent / recipe.group())
         return path if recipe.group() == recipe.string else shlex.quote(path)
 
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; it is to say what to run, one a line.")
     found = {}
     for line in file.read_text().splitlines():
         name, colon, flags = line.partition("#")[0].partition(":")
