@@ -16,6 +16,7 @@ from PIL import Image
 
 import inference.benchmark
 import inference.reproduction
+import inference.runs
 import inference.transfer
 from inference.benchmark import sweeps
 from inference.cli import train_config
@@ -53,6 +54,18 @@ def refused(monkeypatch, capsys, name, *args):
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     return err
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Runs of other scripts are made here, without a process and its imports for each."""
+
+    def finish(command):
+        _, script, *args = command
+        with monkeypatch.context() as patch:
+            call(patch, Path(script).name, *args)
+
+    monkeypatch.setattr(inference.runs, "finish", finish)
 
 
 @pytest.fixture(scope="module")
@@ -442,7 +455,7 @@ def test_ship(monkeypatch, capsys, run_folder, tmp_path):
     assert "exists already" in refused(monkeypatch, capsys, "ship.py", *wrong)
 
 
-def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
+def test_reproduce(monkeypatch, capsys, in_process, run_folder, tmp_path):
     out, lines = tmp_path / "out", tmp_path / "runs.txt"
     shutil.copytree(run_folder, out / "mnist")
     small = " ".join(["--epochs=1", "--batch_size=600", *SMALL])
@@ -540,7 +553,7 @@ def test_a_run_can_take_as_long_as_another(tmp_path):
     assert timed(flags, None) == ["--minutes", "1.0", "--seed=1"]
 
 
-def test_transfer(monkeypatch, capsys, tmp_path):
+def test_transfer(monkeypatch, capsys, in_process, tmp_path):
     short = " ".join(["--epochs=1", "--batch_size=300", *SMALL])
     args = ("--data=digits", "--unseen=[7]", "--across=['digits']", f"--flags={short}",
             "--tune_flags=--epochs=1 --batch_size=50", "--out", tmp_path / "out")  # fmt: skip
