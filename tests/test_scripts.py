@@ -1,5 +1,7 @@
 """Every script runs; a user's mistakes end in one sentence and overwrite nothing."""
 
+import contextlib
+import io
 import json
 import runpy
 import shlex
@@ -60,12 +62,15 @@ def refused(monkeypatch, capsys, name, *args):
 def in_process(monkeypatch):
     """Runs of other scripts are made here, without a process and its imports for each."""
 
-    def finish(command):
+    def finish(command, stdout=None):
         _, script, *args = command
-        with monkeypatch.context() as patch:
+        said = io.StringIO()
+        with monkeypatch.context() as patch, contextlib.redirect_stdout(said):
             call(patch, Path(script).name, *args)
+        return subprocess.CompletedProcess(command, 0, said.getvalue() if stdout else None)
 
     monkeypatch.setattr(inference.runs, "finish", finish)
+    monkeypatch.setattr(inference.reproduction, "finish", finish)
 
 
 @pytest.fixture(scope="module")
