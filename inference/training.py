@@ -271,7 +271,15 @@ def _stopped(folder: Path) -> str:
 
 
 class _Bar(TQDMProgressBar):
-    """Lightning's progress bar without the version of its log."""
+    """Lightning's progress bar without the version of its log, and right where a run goes on."""
+
+    def on_train_start(self, trainer: lightning.Trainer, *args: Any) -> None:
+        super().on_train_start(trainer, *args)
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready % self.total_train_batches
+        if done:  # within an epoch, which Lightning's bar takes for one without end
+            self.on_train_epoch_start(trainer)
+            self.train_progress_bar.initial = self.train_progress_bar.n = done
+            self.train_progress_bar.refresh()
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         return {k: v for k, v in super().get_metrics(*args).items() if k != "v_num"}

@@ -82,12 +82,15 @@ def same(whole, folder, trail):
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
-def test_a_run_that_is_asked_to_stop_goes_on_as_if_it_had_not(whole, tmp_path, step):
+def test_a_run_that_is_asked_to_stop_goes_on_as_if_it_had_not(whole, capsys, tmp_path, step):
     with pytest.raises(Interrupted, match="go on with --resume"):
         run(tmp_path / "run", tmp_path / "trail", stop_at=step)
     log = (tmp_path / "run" / "log.txt").read_text()
     assert f"Stopped by SIGTERM after step {step}." in log
+    capsys.readouterr()
     run(tmp_path / "run", tmp_path / "trail")
+    bar = capsys.readouterr().out
+    assert step % 4 == 0 or f"{step % 4}/4 [00:00<?" in bar
     same(whole, tmp_path / "run", tmp_path / "trail")
 
 
