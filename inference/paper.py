@@ -38,6 +38,8 @@ class Asked:
     """Whether the model learned from images turned by quarters too."""
     across: dict[str, ImageSet] = field(default_factory=dict)
     """Test images of other data sets."""
+    classifier: Path | None = None
+    """The file that keeps the classifier of figure 5, see `sample_numbers`."""
 
 
 def parses(asked: Asked) -> dict[str, Any]:
@@ -83,7 +85,8 @@ def samples(asked: Asked) -> dict[str, Any]:
     """Figure 5: samples of the prior, with their parts; see `sample_numbers`."""
     torch.manual_seed(asked.seed)
     parse_figure(asked.rnp.sample(SHOWN), asked.out / "figure-5.png")
-    return dict(sample_numbers(asked.rnp, asked.splits, asked.num, asked.seed, asked.turned))
+    how = (asked.num, asked.seed, asked.turned, asked.classifier)
+    return dict(sample_numbers(asked.rnp, asked.splits, *how))
 
 
 def elsewhere(asked: Asked) -> dict[str, Any]:

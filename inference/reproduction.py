@@ -116,10 +116,14 @@ class Reproduction:
                 half = figures.with_name(f"{figures.name}.part")
                 for old in (half, figures):
                     shutil.rmtree(old, ignore_errors=True)
-                own = training_of(folder).data.partition("-")[0]
+                data = training_of(folder).data
+                own = data.partition("-")[0]
                 others = [name for name in ACROSS if name != own] if own in ACROSS else []
-                across = json.dumps(others)
-                self._run("figures.py", folder, *root, f"--across={across}", "--out", half)
+                across = f"--across={json.dumps(others)}"
+                # One for all runs of a data set: they are compared in the same features.
+                classifier = folder.with_name(f"classifier-{data}.safetensors")
+                kept = f"--classifier={classifier}"
+                self._run("figures.py", folder, *root, across, kept, "--out", half)
                 half.rename(figures)
             return
         bound, how = folder / "bound.json", how | {"particles": self.particles, "num": self.num}

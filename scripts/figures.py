@@ -1,5 +1,6 @@
 """Make the paper's figures of a trained model, with numbers beside them."""
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -7,6 +8,7 @@ from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_data_root, add_run, parser, run
 from inference.data import DataName, data_of, load_data
+from inference.fidelity import read_classifier
 from inference.outputs import new_folder, unused, write_json
 from inference.paper import FIGURES, Asked
 from inference.provenance import Clock
@@ -34,6 +36,8 @@ def main() -> None:
     arguments.add_argument(
         "--across", type=list[DataName], default=[], help="data sets of figure 6, as [omniglot]"
     )
+    kept = "file that keeps the classifier of figure 5; learned and put there if there is none"
+    arguments.add_argument("--classifier", type=str | None, help=kept)
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     arguments.add_argument("--out", type=str, default="figures", help="folder to make")
     args = arguments.parse_args()
@@ -44,15 +48,17 @@ def main() -> None:
         name: load_data(name, args.data_root, notes.get("binarize", False)).test
         for name in args.across
     }
+    classifier = None if args.classifier is None else Path(args.classifier)
+    if classifier is not None:
+        read_classifier(classifier, splits.train, args.seed)  # what is wrong is said at once
     out, numbers, clock = new_folder(args.out), {}, Clock()
-    asked = Asked(
-        rnp, splits, out, args.num, args.clusters, args.seed, notes.get("turned", False), across
-    )
+    how = (args.num, args.clusters, args.seed, notes.get("turned", False))
+    asked = Asked(rnp, splits, out, *how, across, classifier)
     with torch.no_grad():
         for name in FIGURES if args.only is None else [args.only]:
             numbers[name] = FIGURES[name](asked)
-            how = {"num": min(args.num, len(splits.test)), "seed": args.seed}
-            write_json(out / "figures.json", {**numbers, "made": clock.made(args.run, **how)})
+            made = clock.made(args.run, num=min(args.num, len(splits.test)), seed=args.seed)
+            write_json(out / "figures.json", {**numbers, "made": made})
     print(out)
 
 

@@ -4,8 +4,17 @@ import pytest
 import torch
 
 import inference.fidelity
-from inference.data import ImageSet, load_data
-from inference.fidelity import coverage, features, fidelity, frechet, train_classifier
+from inference.data import ImageSet, Splits, load_data
+from inference.fidelity import (
+    coverage,
+    features,
+    fidelity,
+    frechet,
+    read_classifier,
+    sample_numbers,
+    train_classifier,
+)
+from pyro_rnp import RNP, RNPConfig
 
 
 def test_the_frechet_distance_of_normals_is_the_formula_s():
@@ -64,6 +73,37 @@ def test_it_learns_until_validation_stops_and_keeps_the_best():
         judge = train_classifier(data, data, patience=2)
     assert (len(seen), judge.accuracy) == (4, 0.75)
     assert torch.equal(judge.model.last.weight, seen[1])
+
+
+def test_a_classifier_is_kept_and_is_of_its_images_and_seed_alone(tmp_path, monkeypatch):
+    splits, file = load_data("digits"), tmp_path / "kept.safetensors"
+    few = Splits(splits.train[:200], splits.validation, splits.test[:40])
+    rnp = RNP(RNPConfig.preset("fast")).eval()
+    learned = []
+
+    def train(data, validation, seed):
+        learned.append(seed)
+        return train_classifier(data, validation, epochs=1, seed=seed)
+
+    monkeypatch.setattr(inference.fidelity, "train_classifier", train)
+    first, again = (sample_numbers(rnp, few, 10, 3, False, file) for _ in range(2))
+    assert first["classifier_accuracy"] == again["classifier_accuracy"] > 0
+    assert first["frechet_floor"] == again["frechet_floor"]
+    assert learned == [3]
+    judge = read_classifier(file, few.train, 3)
+    x = few.test.images
+    assert torch.equal(
+        judge.model(x), train_classifier(few.train, few.validation, 1, seed=3).model(x)
+    )
+    for data, seed in ((few.train, 4), (splits.train, 3)):
+        with pytest.raises(ValueError, match="name another --classifier"):
+            read_classifier(file, data, seed)
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="delete it to learn anew"):
+        read_classifier(file, few.train, 3)
+    assert read_classifier(tmp_path / "none", few.train, 3) is None
+    with pytest.raises(FileNotFoundError, match="make it to keep"):
+        read_classifier(tmp_path / "no" / "folder", few.train, 3)
 
 
 def test_classes_need_not_be_numbered_from_zero():

@@ -24,6 +24,7 @@ from inference.benchmark import sweeps
 from inference.cli import train_config
 from inference.data import DATASETS, Splits, load_data
 from inference.evaluation import evaluate
+from inference.fidelity import read_classifier
 from inference.folder import held
 from inference.images import read_image
 from inference.provenance import fingerprint
@@ -428,6 +429,16 @@ def test_figures(monkeypatch, run_folder, tmp_path, program, clusters):
         assert "level_probe" in found["4"]
 
 
+def test_a_classifier_that_cannot_be_kept_is_said_before_anything_is_made(
+    monkeypatch, capsys, run_folder, tmp_path
+):
+    (tmp_path / "other").write_text("no classifier")
+    for name, said in {"no/file": "make it to keep", "other": "delete it to learn anew"}.items():
+        wrong = (run_folder, "--classifier", tmp_path / name, "--out", tmp_path / "out")
+        assert said in refused(monkeypatch, capsys, "figures.py", *wrong)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_figures_of_what_comes_along(monkeypatch, tmp_path, name):
     out = tmp_path / "out"
@@ -469,8 +480,10 @@ def test_reproduce(monkeypatch, capsys, in_process, run_folder, tmp_path):
     )
     page = tmp_path / "PAGE.md"
     (out / "mnist-figures.part").mkdir()  # of an attempt that did not end
+    kept = out / "classifier-digits.safetensors"
     how = ("--runs", lines, "--out", out, "--page", page, "--particles=3", "--num=20")
     call(monkeypatch, "reproduce.py", *how)
+    assert read_classifier(kept, load_data("digits").train, 0) is not None
     text = page.read_text()
     metrics = json.loads((run_folder / "metrics.json").read_text())
     assert f"| mnist | 1 | {metrics['images_seen']:,} | {metrics['test_sse']:.2f} ± " in text
