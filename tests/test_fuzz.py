@@ -1,6 +1,7 @@
 """No command line ends in a traceback: odd flags, values, files and folders."""
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -14,8 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import inference.benchmark
+import inference.reproduction
 import inference.training
-from inference.reproduction import Reproduction
+from inference.reproduction import Reproduction, asked
 from pyro_rnp import RNP, save
 from tests.conftest import tiny
 
@@ -87,6 +89,7 @@ def places(tmp_path_factory):
 def test_no_command_line_ends_in_a_traceback(script, places, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp("here"))
     monkeypatch.setattr(Reproduction, "make", lambda *_: None)  # which takes days
+    monkeypatch.setattr(inference.reproduction, "asked", functools.cache(asked))
     values = st.one_of(
         st.sampled_from(ODD), st.sampled_from(places), st.text(max_size=8), st.integers().map(str)
     )

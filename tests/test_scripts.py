@@ -136,7 +136,7 @@ def test_evaluate(monkeypatch, capsys, run_folder, tmp_path):
     assert few["test_elbo"] != scores["test_elbo"]
 
 
-def test_compare(monkeypatch, capsys, tmp_path):
+def test_compare(monkeypatch, capsys, in_process, tmp_path):
     variants = tmp_path / "variants.txt"
     variants.write_text("# three\n\n--prior studentt  # heavy tails\n--guide map\n")
     flags = " ".join(["--epochs=1", "--batch_size=600", *SMALL])
