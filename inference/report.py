@@ -284,7 +284,7 @@ def _cell(value: float | Sequence[float] | None) -> str:
     if value is None:
         return ""
     values = value if isinstance(value, Sequence) else [value]
-    return ", ".join(f"{v:.3g}" for v in values)
+    return ", ".join(f"{v:.4g}" for v in values)
 
 
 def transfers(runs: Path, page: Path, pictures: Path) -> list[str]:
