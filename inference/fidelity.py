@@ -123,8 +123,10 @@ def keep_classifier(judge: Judge, file: Path, data: ImageSet, seed: int) -> None
 
 
 def _identity(data: ImageSet, seed: int) -> str:
-    """What a classifier was made of."""
-    digest = hashlib.sha256(str(seed).encode())
+    """What a classifier was made of: its kind, its images and the seed."""
+    with torch.device("meta"):
+        plain = Classifier(data.images.shape[1], len(data.labels.unique()))
+    digest = hashlib.sha256(f"{plain} {seed}".encode())
     for tensor in (data.images, data.labels):
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

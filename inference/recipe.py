@@ -8,9 +8,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from inference.outputs import write_json
 from inference.settings import RATES, TrainConfig
 from pyro_rnp import RNPConfig
-from pyro_rnp.checkpoint import load_config
+from pyro_rnp.checkpoint import CONFIG, load_config
 
 PLACES = ("data_root", "out", "resume", "start")
 """Fields that say where things are on one machine."""
@@ -63,6 +64,22 @@ def portable(run: str | Path) -> dict[str, Any]:
     training = asdict(training_of(run))
     del training["model"]
     return {"training": {k: v for k, v in training.items() if k not in PLACES}}
+
+
+def describe(run: Path, to: Path, **more: Any) -> None:
+    """Write what a run is and what came out, `config.json`, `metrics.json` and `curve.json`.
+
+    Args:
+        more: beside its metrics.
+    """
+    made = {
+        CONFIG: {"model": load_config(run)[0].to_dict(), **portable(run)},
+        "metrics.json": {**json.loads((run / "metrics.json").read_text()), **more},
+        CURVE: curve(run),
+    }
+    to.mkdir(parents=True, exist_ok=True)
+    for name, value in made.items():
+        write_json(to / name, value)
 
 
 def curve(run: str | Path) -> list[dict[str, Any]]:

@@ -5,21 +5,21 @@ Every number is read from their JSON files; what is not there yet has no row.
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
-
-from PIL import Image
 
 from inference.outputs import markdown, with_error
 from inference.recipe import curve, flags, training_of
 from pyro_rnp.checkpoint import shipped
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.files import write
+
+Shown = Callable[[str, str], str]
+"""From the name of a picture and its title to that picture in the page, if it is there."""
 
 SETS = {"mnist": "MNIST", "omniglot": "Omniglot", "fashion": "Fashion-MNIST"}
 """Names of runs, those with `-flat` behind are of the flat VAE, and what they learned from."""
@@ -63,15 +63,15 @@ LEGENDS = {
 """What the numbers of a figure are."""
 
 
-def report(runs: Path, page: Path, pictures: Path, remarks: str) -> None:
-    """Write the page, and the pictures beside it.
+def report(kept: Path, pictures: str, remarks: str) -> str:
+    """The page, as Markdown.
 
     Args:
-        runs: folder with a run folder for each name, `NAME-figures` of `scripts/figures.py` and
-            `transfer-*` of `scripts/transfer.py`.
-        pictures: folder for them, below that of the page.
+        kept: what `inference.kept.keep` left.
+        pictures: where that lies, seen from the page.
         remarks: what is to be said at the end.
     """
+    shown = partial(_shown, kept, pictures)
     parts = [
         "# Reproduction",
         "What is in the paper (Fisher and Rao, arXiv 2206.08462), made again by commands, with "
@@ -79,53 +79,41 @@ def report(runs: Path, page: Path, pictures: Path, remarks: str) -> None:
         "summed over an image's pixels, of one posterior sample unless said; KL and bounds are in "
         "nats; ± standard errors over images, of one run each. DIR is a folder of data sets as "
         "`--data-root` takes it.",
-        come_along(runs),
+        come_along(kept),
         "## Runs",
-        trainings(runs),
+        trainings(kept),
         "## Beside the authors' published logs",
         "MNIST, 16 numbers a program, 4 by 4 parts, squared error plus 0.2 KL, batches of 64: "
         "squared error after each epoch, of test images theirs, of 1,000 validation images ours; "
         "and of all test images at the end. A flat VAE learns for as long, so for more epochs.",
-        curves(runs),
+        curves(kept),
         "Omniglot, 64 numbers a program, 5 by 5 parts: squared error at the end, of characters "
         "learned from (theirs in training, of ours 1,000 drawings that were held out) and of "
         "unseen ones.",
-        characters(runs),
+        characters(kept),
     ]
-    pictures.mkdir(parents=True, exist_ok=True)
-    parts += ["## What the figures took", costs] if (costs := figure_costs(runs)) else []
+    parts += ["## What the figures took", costs] if (costs := figure_costs(kept)) else []
     for figure, title in FIGURES.items():
-        shown = []
+        drawn = []
         for name, data in SETS.items():
-            picture = runs / f"{name}-figures" / f"figure-{figure}.png"
-            if picture.exists():
-                shown += [f"{data}:", _shown(picture, page, pictures, f"{name}-", data)]
-        numbers = figure_numbers(runs, figure)
-        if shown or numbers:
+            picture = shown(f"{name}-figures/figure-{figure}.png", data)
+            drawn += [f"{data}:", picture] if picture else []
+        numbers = figure_numbers(kept, figure)
+        if drawn or numbers:
             command = f"By `scripts/figures.py RUN --only {figure[0]} --data-root DIR`."
-            parts += [f"## {title}", command, *shown]
+            parts += [f"## {title}", command, *drawn]
             parts += [LEGENDS[figure], numbers] if numbers else []
-    unseen = [*elsewhere(runs, page, pictures), *transfers(runs, page, pictures)]
-    likelihoods = bounds(runs)
+    unseen = [*elsewhere(kept, shown), *transfers(kept, shown)]
+    likelihoods = bounds(kept)
     parts += ["## Figure 6: images unlike those learned from", *unseen] if unseen else []
     parts += ["## Likelihood of binarised images", likelihoods] if likelihoods else []
     parts += ["## Where this differs from the paper, and why", remarks.strip()]
-    write(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _shown(picture: Path, page: Path, pictures: Path, prefix: str, title: str) -> str:
-    """A picture, copied to beside the page."""
-    copy = pictures / f"{prefix}{picture.name}"
-    _shrink(picture, copy)
-    return f"![{title}]({copy.relative_to(page.parent).as_posix()})"
-
-
-def _shrink(picture: Path, to: Path) -> None:
-    """A picture with a palette, a third of the size."""
-    with Image.open(picture) as full:
-        buffer = io.BytesIO()
-        full.convert("RGB").quantize(128).save(buffer, "png", optimize=True)
-    write(to, buffer.getvalue())
+def _shown(kept: Path, pictures: str, name: str, title: str) -> str:
+    """A picture, if it is there."""
+    return f"![{title}]({pictures}/{name})" if (kept / name).exists() else ""
 
 
 def _read(path: Path) -> Any:
@@ -156,7 +144,7 @@ def come_along(runs: Path) -> str:
 def trainings(runs: Path) -> str:
     """A row for each run: what made it, and what came out."""
     head = ["run", "epochs", "images seen", "`test_sse`", "at the mean", "KL", "ELBO",
-            "parameters", "minutes", "on", "skipped"]  # fmt: skip
+            "parameters", "minutes", "images/s", "on", "skipped"]  # fmt: skip
     rows, commands = [], []
     for name, found in _ended(runs):
         config = training_of(runs / name)
@@ -166,7 +154,8 @@ def trainings(runs: Path) -> str:
         size = f"{found['parameters']:,}"
         on = found.get("hardware", "")
         seen = f"{found['images_seen']:,}"
-        rows.append([name, _epochs(runs / name), seen, *scores, size, minutes, on, steps])
+        rate = f"{found['images_seen'] / found['seconds']:.0f}"
+        rows.append([name, _epochs(runs / name), seen, *scores, size, minutes, rate, on, steps])
         commands.append(f"- {name}: `scripts/train.py {' '.join(flags(config))} --data-root DIR`")
     return markdown(head, rows) + "\n\n" + "\n".join(commands)
 
@@ -273,10 +262,10 @@ def figure_costs(runs: Path) -> str:
 
 
 def _figures(runs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Runs and the numbers of their figures."""
-    for name, _ in _ended(runs):
+    """Runs and the numbers of their figures, but those of other weights."""
+    for name, metrics in _ended(runs):
         found = _read(runs / f"{name}-figures" / "figures.json")
-        if found is not None:
+        if found is not None and found["made"]["weights"] == metrics["weights"]:
             yield name, found
 
 
@@ -287,7 +276,7 @@ def _cell(value: float | Sequence[float] | None) -> str:
     return ", ".join(f"{v:.4g}" for v in values)
 
 
-def transfers(runs: Path, page: Path, pictures: Path) -> list[str]:
+def transfers(runs: Path, shown: Shown) -> list[str]:
     """Squared error of unseen images, a table for each case that `scripts/transfer.py` left."""
     parts = []
     for file in sorted(runs.glob("transfer-*/transfer.json")):
@@ -306,14 +295,12 @@ def transfers(runs: Path, page: Path, pictures: Path) -> list[str]:
             parts.append(f"Unseen: {case['unseen']}, {case['images']:,} images.")
             parts.append(markdown(["model", *names], rows))
             for kind in ("", "-parts"):
-                picture = run / f"{case['unseen']}{kind}.png"
-                if picture.exists():
-                    title = f"{run.name}, {case['unseen']}{kind}"
-                    parts.append(_shown(picture, page, pictures, f"{run.name}-", title))
+                name = f"{case['unseen']}{kind}"
+                parts.append(shown(f"{run.name}/{name}.png", f"{run.name}, {name}"))
     return parts
 
 
-def elsewhere(runs: Path, page: Path, pictures: Path) -> list[str]:
+def elsewhere(runs: Path, shown: Shown) -> list[str]:
     """Squared error of other data sets, by models that nothing was tuned of."""
     rows, parts = [], []
     for name, read in _figures(runs):
@@ -324,10 +311,10 @@ def elsewhere(runs: Path, page: Path, pictures: Path) -> list[str]:
         for data in (data for data in SETS if data in found):
             blank = found[f"{data}_blank"]
             cells[data] = f"{with_error(found, data, '.1f')} (blank {blank:.1f})"
-            picture = runs / f"{name}-figures" / f"figure-6-{data}.png"
-            if name in SETS and picture.exists():
-                title = f"{SETS[data]}, by what was learned from {SETS[name]}"
-                parts += [f"{title}:", _shown(picture, page, pictures, f"{name}-", title)]
+            title = f"{SETS[data]}, by what was learned from {SETS.get(name)}"
+            picture = shown(f"{name}-figures/figure-6-{data}.png", title)
+            if name in SETS and picture:
+                parts += [f"{title}:", picture]
         rows.append([_named(runs, name), *(cells.get(data, "") for data in SETS)])
     if not rows:
         return []
@@ -348,7 +335,7 @@ def bounds(runs: Path) -> str:
     for name, published in PUBLISHED.items():
         for run in (name, f"{name}-flat"):
             found, metrics = (_read(runs / run / f"{kind}.json") for kind in ("bound", "metrics"))
-            if found is None:
+            if found is None or found["made"]["weights"] != metrics["weights"]:
                 continue
             made = found["made"]
             ends = [f"{-found[f'test_{k}']:.1f} ± {found[f'test_{k}_error']:.1f}" for k in

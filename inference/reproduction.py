@@ -59,7 +59,7 @@ def asked(file: Path) -> dict[str, list[str]]:
             if before not in found:
                 raise ValueError(f"{name} takes the minutes of {before}, which must stand above.")
         if not name.startswith(TRANSFER):
-            train_config(timed(found[name], None))
+            train_config(timed(found[name], ()))
             continue
         for before, nested in pairwise(found[name]):
             if before in ("--flags", "--tune_flags"):
@@ -67,8 +67,11 @@ def asked(file: Path) -> dict[str, list[str]]:
     return found
 
 
-def timed(flags: Sequence[str], runs: Path | None) -> list[str]:
-    """Flags with the minutes that another run took for `as:NAME`; with 1 where there are no runs.
+def timed(flags: Sequence[str], places: Sequence[Path]) -> list[str]:
+    """Flags with the minutes that another run took for `as:NAME`; with 1 where there is no place.
+
+    Args:
+        places: folders of runs, or of what is kept of them; the first that has NAME says.
 
     Raises:
         FileNotFoundError: if that run has not ended.
@@ -76,7 +79,10 @@ def timed(flags: Sequence[str], runs: Path | None) -> list[str]:
 
     def time(word: str) -> str:
         name = word.partition(AS)[2]
-        return str(minutes(runs / name) if runs else 1.0) if word.startswith(AS) else word
+        if not word.startswith(AS) or not places:
+            return "1.0" if word.startswith(AS) else word
+        ended = (place / name for place in places if (place / name / "metrics.json").exists())
+        return str(minutes(next(ended, places[0] / name)))
 
     return [time(word) for word in flags]
 
@@ -92,6 +98,8 @@ class Reproduction:
     """Of the importance-weighted bound."""
     num: int = 1000
     """Test images for it."""
+    kept: Path | None = None
+    """What is kept beside the page: how long runs took that are not there, and classifiers."""
 
     def make(self, folder: Path, flags: Sequence[str]) -> None:
         """A run with its figures or its bound, or a comparison of transfer.
@@ -108,7 +116,8 @@ class Reproduction:
                 self._run("transfer.py", *flags, *root, "--out", folder)
                 write_json(folder / MADE, {"made": how})
             return
-        trained(folder, [*timed(flags, folder.parent), *root], self.scripts / "train.py")
+        places = [folder.parent, *([] if self.kept is None else [self.kept])]
+        trained(folder, [*timed(flags, places), *root], self.scripts / "train.py")
         how = {"weights": fingerprint(folder)}
         if not training_of(folder).binarize:
             figures = folder.with_name(f"{folder.name}-figures")
@@ -121,7 +130,8 @@ class Reproduction:
                 others = [name for name in ACROSS if name != own] if own in ACROSS else []
                 across = f"--across={json.dumps(others)}"
                 # One for all runs of a data set: they are compared in the same features.
-                classifier = folder.with_name(f"classifier-{data}.safetensors")
+                classifier = (self.kept or folder.parent) / f"classifier-{data}.safetensors"
+                classifier.parent.mkdir(parents=True, exist_ok=True)
                 kept = f"--classifier={classifier}"
                 self._run("figures.py", folder, *root, across, kept, "--out", half)
                 half.rename(figures)

@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from inference.outputs import with_error, write_json
-from inference.recipe import CURVE, curve, flags, portable, training_of
+from inference.outputs import with_error
+from inference.recipe import describe, flags, training_of
 from inference.settings import TrainConfig
 from pyro_rnp import load
-from pyro_rnp.checkpoint import CONFIG, SHIPPED, WEIGHTS
+from pyro_rnp.checkpoint import SHIPPED, WEIGHTS
 from pyro_rnp.files import write
 
 LARGEST = 10_000_000
@@ -53,7 +53,7 @@ def ship(run: str | Path, name: str, to: Path = SHIPPED) -> Path:
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"A name is made of letters, digits, - and _, not {name!r}.")
     run, folder = Path(run), to / name
-    rnp, config = load(run), training_of(run)
+    load(run)  # whole, or refused
     if not (run / "metrics.json").exists():
         raise FileNotFoundError(f"{run} has no metrics.json; let the run end first.")
     size = (run / WEIGHTS).stat().st_size
@@ -61,14 +61,10 @@ def ship(run: str | Path, name: str, to: Path = SHIPPED) -> Path:
         raise ValueError(f"{run / WEIGHTS} has {size:,} bytes; at most {LARGEST:,} come along.")
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another --name.")
-    metrics = json.loads((run / "metrics.json").read_text())
-    points = curve(run)
-    folder.mkdir(parents=True)
+    describe(run, folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
     shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
-    write_json(folder / CONFIG, {"model": rnp.config.to_dict(), **portable(run)})
-    write_json(folder / "metrics.json", metrics)
-    write_json(folder / CURVE, points)
-    text = card(name if to == SHIPPED else str(folder), config, metrics)
+    text = card(name if to == SHIPPED else str(folder), training_of(folder), metrics)
     write(folder / "README.md", text.encode())
     return folder
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_data_root, parser, run
+from inference.kept import keep
 from inference.report import report
 from inference.reproduction import Reproduction, asked
+from pyro_rnp.files import write
 
 HERE = Path(__file__).parent
 
@@ -16,7 +18,8 @@ def main() -> None:
     arguments = parser(
         "Make the paper's figures and tables again: train, draw, measure, and write one page.",
         "What is there is not made again, so an interrupted reproduction goes on where it stopped; "
-        "all of it takes many hours. --only_page writes the page from what there is.",
+        "all of it takes many hours. docs/reproduction beside the page keeps what runs left but "
+        "their weights; --only_page adds what there is, and writes the page.",
     )
     arguments.add_argument(
         "--runs",
@@ -34,7 +37,9 @@ def main() -> None:
     arguments.add_argument("--num", type=PositiveInt, default=1000, help="test images for it")
     args = arguments.parse_args()
     wanted = asked(Path(args.runs))
-    making = Reproduction(HERE, args.data_root, args.particles, args.num)
+    page, pictures = Path(args.page), "docs/reproduction"
+    kept = page.parent / pictures
+    making = Reproduction(HERE, args.data_root, args.particles, args.num, kept)
     failed = []
     for name, flags in {} if args.only_page else wanted.items():
         try:
@@ -42,9 +47,10 @@ def main() -> None:
         except (ValueError, OSError) as error:  # the others do not hang on it
             print(f"{name}: {error}", file=sys.stderr)
             failed.append(name)
-    page, remarks = Path(args.page), HERE.parent / "docs" / "differences.md"
-    text = remarks.read_text() if remarks.exists() else ""
-    report(Path(args.out), page, page.parent / "docs" / "reproduction", text)
+    keep(Path(args.out), kept)
+    remarks = HERE.parent / "docs" / "differences.md"
+    text = report(kept, pictures, remarks.read_text() if remarks.exists() else "")
+    write(page, text.encode())
     print(page)
     if failed:
         raise ValueError(f"Not made, for what is said above: {', '.join(failed)}.")

@@ -98,6 +98,10 @@ def test_a_classifier_is_kept_and_is_of_its_images_and_seed_alone(tmp_path, monk
     for data, seed in ((few.train, 4), (splits.train, 3)):
         with pytest.raises(ValueError, match="name another --classifier"):
             read_classifier(file, data, seed)
+    with monkeypatch.context() as patch:  # of code that has another one
+        patch.setattr(torch.nn.MaxPool2d, "extra_repr", lambda self: "other")
+        with pytest.raises(ValueError, match="name another --classifier"):
+            read_classifier(file, few.train, 3)
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(ValueError, match="delete it to learn anew"):
         read_classifier(file, few.train, 3)

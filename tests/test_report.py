@@ -2,10 +2,13 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from inference.kept import keep
+from inference.provenance import fingerprint
 from inference.report import report
 from inference.settings import TrainConfig
 from pyro_rnp import RNP, RNPConfig, save
@@ -60,7 +63,8 @@ def runs(tmp_path):
     numbers["5"] = {"recall": 0.75}
     numbers["6"] = {"omniglot": 40.25, "omniglot_error": 0.5, "omniglot_blank": 48.25}
     Image.new("RGB", (9, 9)).save(figures / "figure-6-omniglot.png")
-    numbers["made"] = {"num": 2000, "seed": 4, "seconds": 90, "hardware": "a slide rule"}
+    made_by = {"num": 2000, "seed": 4, "seconds": 90, "hardware": "a slide rule"}
+    numbers["made"] = {**made_by, "weights": fingerprint(out / "mnist")}
     (figures / "figures.json").write_text(json.dumps(numbers))
     (out / "transfer-x").mkdir()
     blank = {"model": "blank", "unseen": 60.25, "unseen_error": 1.5, "seen": 9.5, "omniglot": 40.0}
@@ -72,16 +76,17 @@ def runs(tmp_path):
     bound = {"test_elbo": -101.26, "test_elbo_error": 0.5}
     bound |= {"test_iw_bound": -95.04, "test_iw_bound_error": 0.4}
     bound["made"] = {"seconds": 600.0, "particles": 70, "num": 80}
+    bound["made"]["weights"] = fingerprint(out / "mnist-binary")
     (out / "mnist-binary" / "bound.json").write_text(json.dumps(bound))
     return out
 
 
 def test_the_page_has_what_the_files_say(runs, tmp_path):
-    page = tmp_path / "PAGE.md"
-    report(runs, page, tmp_path / "docs", "It *differs*.\n")
-    text = page.read_text()
+    kept = tmp_path / "docs"
+    keep(runs, kept)
+    text = report(kept, "docs", "It *differs*.\n")
     assert "| mnist | 2 | 15,000 | 6.54 ± 0.12 |" in text
-    assert "| 1,234 | 2 | an abacus | 0 |" in text
+    assert "| 1,234 | 2 | 125 | an abacus | 0 |" in text
     assert "- mnist: `scripts/train.py --data=mnist --epochs=2" in text
     assert "| mnist, validation | 30.0 | 20.0 |  |" in text
     assert "|  | 6.54 ± 0.12 |\n" in text, "the test images' at the end of the curve"
@@ -94,8 +99,8 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     said = "Mean of mnist, mnist-seed-1: 6.77, standard deviation of a run 0.32."
     assert said in text
     assert "Mean of mnist, mnist-flat" not in text
-    assert "![MNIST](docs/mnist-figure-3.png)" in text
-    with Image.open(tmp_path / "docs" / "mnist-figure-3.png") as picture:
+    assert "![MNIST](docs/mnist-figures/figure-3.png)" in text
+    with Image.open(kept / "mnist-figures" / "figure-3.png") as picture:
         assert picture.size == (30, 20)
         assert picture.convert("RGB").getpixel((5, 5)) == (200, 30, 40)
     assert "Figure 4a" not in text, "nothing of it is there"
@@ -107,8 +112,8 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "| blank | 60.2 ± 1.5 | 9.5 | 40.0 |" in text
     assert "| flat-all | 17.2 ± 0.5 | 8.0 |  |" in text
     assert "| mnist | 6.5 ± 0.12 | 40.2 ± 0.5 (blank 48.2) |  |" in text
-    assert "](docs/mnist-figure-6-omniglot.png)" in text
-    assert "![transfer-x, 7-parts](docs/transfer-x-7-parts.png)" in text
+    assert "](docs/mnist-figures/figure-6-omniglot.png)" in text
+    assert "![transfer-x, 7-parts](docs/transfer-x/7-parts.png)" in text
     row = "| mnist-binary | 3 | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 | 100.8 | 10 minutes |"
     assert row in text
     order = [f"| {name} |" for name in ("mnist", "mnist-other", "mnist-flat", "omniglot")]
@@ -121,10 +126,40 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert text.endswith("It *differs*.\n")
 
 
+def test_what_is_kept_is_small_and_says_the_same_again(runs, tmp_path):
+    kept = tmp_path / "docs"
+    keep(runs, kept)
+    before = report(kept, "docs", "")
+    assert not list(kept.rglob("*.safetensors"))
+    assert not (kept / "unfinished").exists()
+    for file in runs.rglob("*.png"):
+        assert (kept / file.relative_to(runs)).exists()
+    keep(tmp_path / "nowhere", kept)
+    keep(runs, kept)
+    assert report(kept, "docs", "") == before
+
+
+def test_what_is_of_other_weights_has_no_place_on_the_page(runs, tmp_path):
+    kept = tmp_path / "docs"
+    keep(runs, kept)
+    for name in ("mnist", "mnist-binary"):  # trained again
+        (runs / name / "model.safetensors").write_bytes(name.encode())
+    keep(runs, kept)
+    text = report(kept, "docs", "")
+    assert "a slide rule" not in text
+    assert "IWAE" not in text
+    assert "| mnist | 2 | 15,000 |" in text
+
+
 def test_of_nothing_there_is_a_page_too(tmp_path):
-    (tmp_path / "runs").mkdir()
-    report(tmp_path / "runs", tmp_path / "PAGE.md", tmp_path / "docs", "")
-    text = (tmp_path / "PAGE.md").read_text()
+    text = report(tmp_path, "docs", "")
     assert "| authors, test | 47.9 |" in text
     assert "Figure" not in text
     assert "Likelihood" not in text
+
+
+def test_the_page_that_comes_along_is_made_of_what_is_kept():
+    root = Path(__file__).parents[1]
+    remarks = (root / "docs" / "differences.md").read_text()
+    said = report(root / "docs" / "reproduction", "docs/reproduction", remarks)
+    assert (root / "REPRODUCTION.md").read_text() == said

@@ -1,0 +1,59 @@
+"""What a page of results is made of, kept beside it: all that runs left but their weights.
+
+A folder of runs is large and of one machine; what is kept of it is small, so the page can be
+written anew, and held against what it is made of, wherever the project is. Beside it lie the small
+classifiers of figure 5, so that what is trained elsewhere is compared in the same features.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from inference.outputs import write_json
+from inference.provenance import fingerprint
+from inference.recipe import describe
+from pyro_rnp.files import write
+
+RUN, BOUND = "metrics.json", "bound.json"
+FIGURES, TRANSFER = "figures.json", "transfer.json"
+
+
+def keep(runs: Path, kept: Path) -> None:
+    """Copy the small files of what has ended, under the same names, over what is there.
+
+    Of a run its configuration, metrics and curve, and its bound if it is of these weights; of
+    `NAME-figures` and `transfer-*` the numbers and the pictures, these with a palette.
+
+    Args:
+        runs: folder of runs, as `scripts/reproduce.py` makes it; nothing is kept if there is none.
+    """
+    for file in sorted(runs.glob(f"*/{RUN}")):
+        run, to = file.parent, kept / file.parent.name
+        weights = fingerprint(run)
+        describe(run, to, weights=weights)
+        for other in (run / BOUND, run.with_name(f"{run.name}-figures") / FIGURES):
+            if other.exists() and json.loads(other.read_text())["made"]["weights"] == weights:
+                _copy(other, kept / other.parent.name)
+    for file in sorted(runs.glob(f"*/{TRANSFER}")):
+        _copy(file, kept / file.parent.name)
+
+
+def _copy(file: Path, to: Path) -> None:
+    """A file of numbers, and the pictures beside it."""
+    to.mkdir(parents=True, exist_ok=True)
+    write_json(to / file.name, json.loads(file.read_text()))
+    for picture in file.parent.glob("*.png"):
+        if file.name != BOUND:
+            _shrink(picture, to / picture.name)
+
+
+def _shrink(picture: Path, to: Path) -> None:
+    """A picture with a palette, a third of the size."""
+    with Image.open(picture) as full:
+        buffer = io.BytesIO()
+        full.convert("RGB").quantize(128).save(buffer, "png", optimize=True)
+    write(to, buffer.getvalue())
