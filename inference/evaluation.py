@@ -134,7 +134,7 @@ def importance_weighted(
     rnp: RNP,
     images: Float[Tensor, "n c h w"],
     particles: int,
-    at_once: int = 2000,
+    at_once: int = 250,
     keep: Path | None = None,
 ) -> Float[Tensor, "n"]:
     """The importance-weighted bound on log p(x) of each image, in nats (Burda et al., 2016).

@@ -12,6 +12,9 @@ import torch
 
 from pyro_rnp.checkpoint import WEIGHTS, find
 
+STARTED = "started"
+"""The note of a run folder that says with which weights another run let it begin."""
+
 
 class Clock:
     """Begins when it is made."""

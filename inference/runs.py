@@ -15,8 +15,10 @@ from inference import recipe
 from inference.cli import train_config
 from inference.folder import held
 from inference.interrupt import Interrupted, listening
+from inference.provenance import STARTED, fingerprint
 from inference.recipe import training_of
 from inference.resume import CHECKPOINT, PREVIOUS
+from pyro_rnp.checkpoint import load_config
 
 
 def finish(command: Sequence[str], stdout: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -50,13 +52,19 @@ def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
         script: `scripts/train.py`.
 
     Raises:
-        ValueError: if it does not end, or what is there was made with other flags, or is being
-            made by another process.
+        ValueError: if it does not end, or what is there was made with other flags or began with
+            other weights, or is being made by another process.
     """
+    start = train_config(flags).start
     if folder.exists() and recipe.flags(training_of(folder)) != recipe.flags(train_config(flags)):
         raise ValueError(
             f"{folder} holds a run that was made with other flags "
             f"({' '.join(recipe.flags(training_of(folder)))}); name another --out or delete it."
+        )
+    notes = load_config(folder)[1] if folder.exists() else {}
+    if notes and start is not None and notes.get(STARTED) != fingerprint(start):
+        raise ValueError(
+            f"{folder} began with other weights than {start} has now; delete it to begin anew."
         )
     metrics = folder / "metrics.json"
     if not metrics.exists():

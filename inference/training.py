@@ -36,12 +36,13 @@ from inference.folder import held, leave, restore, run_folder
 from inference.interrupt import Interrupted, StopSignal, listening
 from inference.objectives import OBJECTIVES, check, loss
 from inference.outputs import new_folder
+from inference.provenance import STARTED, fingerprint
 from inference.resume import CHECKPOINT, Checkpoints, at_the_end_of_batch, newest
 from inference.settings import TrainConfig
 from inference.steps import Skips, grown, schedule
 from inference.watch import Watch
 from pyro_rnp import RNP, save
-from pyro_rnp.checkpoint import WEIGHTS, find, load_weights, save_config
+from pyro_rnp.checkpoint import WEIGHTS, find, load_config, load_weights, save_config
 
 LOG = "log.txt"
 NOT_KEPT = ("model", "out", "resume")
@@ -312,11 +313,16 @@ def train(config: TrainConfig) -> Path | None:
     folder = run_folder(config)
     checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    notes = {"training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}}
+    notes: dict[str, Any] = {
+        "training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}
+    }
     with listening() as stop, ExitStack() as until_the_end:
         rnp = RNP(config.model)
         if config.start is not None and config.resume is None:
             load_weights(rnp, find(config.start) / WEIGHTS)
+            notes[STARTED] = fingerprint(config.start)
+        elif config.start is not None:
+            notes[STARTED] = load_config(folder)[1].get(STARTED)
         rnp.check(splits.train.images)
         some = splits.train.images[: config.drawings]
         check(OBJECTIVES.make(config.objective), rnp, some, config.drawings)

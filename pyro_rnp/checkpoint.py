@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +75,20 @@ def find(run: str | Path) -> Path:
     return SHIPPED / here if not (here / CONFIG).exists() and str(run) in shipped() else here
 
 
-def load(run: str | Path) -> RNP:
+def load(run: str | Path, guide: str | None = None) -> RNP:
     """The model of a run folder, or shipped weights by name; in evaluation mode, on the CPU.
+
+    Args:
+        guide: one to have in place of the run's, of the same parameters, such as
+            `refined:steps=50` of a run with `diagonal`.
 
     Raises:
         FileNotFoundError: if the folder or one of its two files is not there.
         ValueError: if a file is damaged, or the weights are of another architecture.
     """
     folder = find(run)
-    rnp = RNP(load_config(folder)[0])
+    config = load_config(folder)[0]
+    rnp = RNP(config if guide is None else replace(config, guide=guide))
     load_weights(rnp, folder / WEIGHTS)
     return rnp.eval()
 

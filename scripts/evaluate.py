@@ -1,11 +1,13 @@
 """Score a trained model on a data set."""
 
 import json
+import re
 from pathlib import Path
 from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
+from inference.allocator import keep_large_blocks
 from inference.answer import Method
 from inference.cli import add_data_root, add_run, parser, run
 from inference.completion import completion
@@ -36,6 +38,12 @@ def main() -> None:
         "--split", type=Literal["train", "validation", "test"], default="test", help="which images"
     )
     arguments.add_argument("--seed", type=int, default=0, help="seed of the posterior samples")
+    arguments.add_argument(
+        "--guide",
+        type=str | None,
+        help="a guide in place of the run's that has its parameters, as refined:steps=50 for one "
+        "that is diagonal: gradient steps on each image's own bound",
+    )
     arguments.add_argument(
         "--particles",
         type=NonNegativeInt,
@@ -71,7 +79,7 @@ def main() -> None:
     )
     add_data_root(arguments)
     args = arguments.parse_args()
-    splits, rnp = data_of(args.run, args.data, args.data_root), load(args.run)
+    splits, rnp = data_of(args.run, args.data, args.data_root), load(args.run, args.guide)
     images = getattr(splits, args.split)[: args.num]
     found: dict = {}  # first what may be refused
     if args.hide is not None:
@@ -84,8 +92,11 @@ def main() -> None:
     keep = None
     if args.keep is not None:
         what = (fingerprint(args.run), args.data, args.split, args.num, args.particles)
+        what = what if args.guide is None else (*what, re.sub(r"\W", "_", args.guide))
         keep = Path(args.keep) / f"{'-'.join(map(str, what))}.json"
         keep.parent.mkdir(parents=True, exist_ok=True)
+    if args.particles:
+        keep_large_blocks()
     scores = evaluate(rnp, images, seed=args.seed, particles=args.particles, keep=keep)
     found = {f"{args.split}_{k}": v for k, v in scores.items()} | found
     print(json.dumps(found, indent=2))

@@ -11,6 +11,7 @@ import pytest
 
 from inference import runs
 from inference.interrupt import Interrupted
+from inference.provenance import fingerprint
 from inference.runs import finish, trained
 from pyro_rnp import RNP, save
 from tests.conftest import tiny
@@ -82,3 +83,20 @@ def test_a_run_without_a_checkpoint_is_begun_anew_and_one_with_is_gone_on_with(
     assert trained(folder, ["--epochs=1"], tmp_path / "train.py") == {}
     new = ["--epochs=1", "--out", str(folder)]
     assert asked == [new, new, ["--resume", str(folder)]]
+
+
+def test_a_run_that_began_with_other_weights_is_not_taken_for_one_that_did_not(
+    tmp_path, monkeypatch
+):
+    first, tuned = tmp_path / "first", tmp_path / "tuned"
+    model = tiny()
+    save(RNP(model), first, {"training": {"data": "digits"}})
+    notes = {"training": {"data": "digits"}, "started": fingerprint(first)}
+    save(RNP(model), tuned, notes)
+    (tuned / "metrics.json").write_text("{}")
+    monkeypatch.setattr(runs.recipe, "flags", lambda config: [])
+    flags = [f"--start={first}"]
+    assert trained(tuned, flags, tmp_path / "train.py") == {}
+    save(RNP(model), first)  # other weights
+    with pytest.raises(ValueError, match="began with other weights"):
+        trained(tuned, flags, tmp_path / "train.py")

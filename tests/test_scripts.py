@@ -135,6 +135,15 @@ def test_evaluate(monkeypatch, capsys, run_folder, tmp_path):
     assert json.loads(capsys.readouterr().out)["test_iw_bound"] == 3.0, "it went on from there"
     assert few["test_iw_bound_error"] > 0
     assert few["test_elbo"] != scores["test_elbo"]
+    for steps in (0, 5):
+        call(monkeypatch, "evaluate.py", run_folder, "--num=50", f"--guide=refined:steps={steps}")
+    plain, refined = (json.loads(f"{{{text}") for text in capsys.readouterr().out.split("{")[1:])
+    assert plain["test_elbo"] == pytest.approx(
+        evaluate(load(run_folder), load_data("digits").test[:50])["elbo"]
+    )
+    assert refined["test_elbo"] > plain["test_elbo"]
+    wrong = refused(monkeypatch, capsys, "evaluate.py", run_folder, "--guide=full")
+    assert "another architecture" in wrong
 
 
 def test_compare(monkeypatch, capsys, in_process, tmp_path):

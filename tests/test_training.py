@@ -9,11 +9,14 @@ import pytest
 import torch
 
 import inference.training
+from inference.cli import train_config
 from inference.data import ImageSet, Splits, load_data
+from inference.provenance import fingerprint
 from inference.settings import TrainConfig
 from inference.steps import schedule
 from inference.training import MAX_SKIPS, Training, TrainingFailed, train
 from pyro_rnp import RNP, RNPConfig, load
+from pyro_rnp.checkpoint import load_config
 from tests.conftest import tiny
 
 METRICS = {
@@ -326,6 +329,9 @@ def test_a_guide_learns_alone_from_where_a_run_ended(few, tmp_path):
     assert all(moved)
     error = [json.loads((f / "metrics.json").read_text())["test_sse"] for f in (first, second)]
     assert abs(error[0] - error[1]) < 0.5 * error[0], "it went on and did not begin again"
+    again = train_config(["--resume", str(second), "--epochs=2"])
+    for folder in (second, train(again)):
+        assert load_config(folder)[1]["started"] == fingerprint(first)
 
 
 def test_some_classes_are_learned_from(tmp_path, monkeypatch):
