@@ -42,6 +42,13 @@ def keep(runs: Path, kept: Path) -> None:
         _copy(file, kept / file.parent.name)
 
 
+def prune(kept: Path, page: str) -> None:
+    """Delete the pictures that a page does not show."""
+    for picture in kept.rglob("*.png"):
+        if picture.relative_to(kept).as_posix() not in page:
+            picture.unlink()
+
+
 def _copy(file: Path, to: Path) -> None:
     """A file of numbers, and the pictures beside it."""
     to.mkdir(parents=True, exist_ok=True)

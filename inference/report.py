@@ -93,15 +93,17 @@ def report(kept: Path, pictures: str, remarks: str) -> str:
         characters(kept),
     ]
     parts += ["## What the figures took", costs] if (costs := figure_costs(kept)) else []
-    for figure, title in FIGURES.items():
-        drawn = []
+    for figure, headline in FIGURES.items():
+        drawn: list[str] = []
         for name, data in SETS.items():
-            picture = shown(f"{name}-figures/figure-{figure}.png", data)
-            drawn += [f"{data}:", picture] if picture else []
+            flat = {f"{name}-flat": f"{data}, by the flat VAE"} if figure == "5" else {}
+            for run, title in {name: data, **flat}.items():
+                picture = shown(f"{run}-figures/figure-{figure}.png", title)
+                drawn += [f"{title}:", picture] if picture else []
         numbers = figure_numbers(kept, figure)
         if drawn or numbers:
             command = f"By `scripts/figures.py RUN --only {figure[0]} --data-root DIR`."
-            parts += [f"## {title}", command, *drawn]
+            parts += [f"## {headline}", command, *drawn]
             parts += [LEGENDS[figure], numbers] if numbers else []
     unseen = [*elsewhere(kept, shown), *transfers(kept, shown)]
     likelihoods = bounds(kept)

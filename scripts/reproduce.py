@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_data_root, parser, run
-from inference.kept import keep
+from inference.kept import keep, prune
 from inference.report import report
 from inference.reproduction import Reproduction, asked
 from pyro_rnp.files import write
@@ -51,6 +51,7 @@ def main() -> None:
     remarks = HERE.parent / "docs" / "differences.md"
     text = report(kept, pictures, remarks.read_text() if remarks.exists() else "")
     write(page, text.encode())
+    prune(kept, text)
     print(page)
     if failed:
         raise ValueError(f"Not made, for what is said above: {', '.join(failed)}.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from inference.kept import keep
+from inference.kept import keep, prune
 from inference.provenance import fingerprint
 from inference.report import report
 from inference.settings import TrainConfig
@@ -137,6 +137,27 @@ def test_what_is_kept_is_small_and_says_the_same_again(runs, tmp_path):
     keep(tmp_path / "nowhere", kept)
     keep(runs, kept)
     assert report(kept, "docs", "") == before
+
+
+def test_pictures_that_the_page_does_not_show_are_not_kept(runs, tmp_path):
+    kept = tmp_path / "docs"
+    Image.new("RGB", (9, 9)).save(runs / "mnist-figures" / "figure-7.png")
+    flat = runs / "mnist-flat-figures"
+    flat.mkdir()
+    for name in ("3", "5"):
+        Image.new("RGB", (9, 9)).save(flat / f"figure-{name}.png")
+    made_by = {"num": 2000, "seed": 4, "seconds": 90, "hardware": "a slide rule"}
+    made_by["weights"] = fingerprint(runs / "mnist-flat")
+    (flat / "figures.json").write_text(json.dumps({"made": made_by}))
+    keep(runs, kept)
+    assert (kept / "mnist-figures" / "figure-7.png").exists()
+    text = report(kept, "docs", "")
+    assert "![MNIST, by the flat VAE](docs/mnist-flat-figures/figure-5.png)" in text
+    prune(kept, text)
+    assert {p.relative_to(kept).as_posix() for p in kept.rglob("*.png")} == {
+        "mnist-figures/figure-3.png", "mnist-figures/figure-6-omniglot.png",
+        "mnist-flat-figures/figure-5.png", "transfer-x/7-parts.png",
+    }  # fmt: skip
 
 
 def test_what_is_of_other_weights_has_no_place_on_the_page(runs, tmp_path):
