@@ -18,28 +18,26 @@ from inference.provenance import fingerprint
 from inference.recipe import describe
 from pyro_rnp.files import write
 
-RUN, BOUND = "metrics.json", "bound.json"
-FIGURES, TRANSFER = "figures.json", "transfer.json"
+RUN, FIGURES = "metrics.json", "figures.json"
+SCORE, TRANSFER = "score.json", "transfer.json"
 
 
 def keep(runs: Path, kept: Path) -> None:
     """Copy the small files of what has ended, under the same names, over what is there.
 
-    Of a run its configuration, metrics and curve, and its bound if it is of these weights; of
-    `NAME-figures` and `transfer-*` the numbers and the pictures, these with a palette.
+    Of a run its configuration, metrics and curve; of `NAME-figures`, `score-*` and `transfer-*`
+    the numbers, where they are of the run's weights, and the pictures, these with a palette.
 
     Args:
         runs: folder of runs, as `scripts/reproduce.py` makes it; nothing is kept if there is none.
     """
-    for file in sorted(runs.glob(f"*/{RUN}")):
-        run, to = file.parent, kept / file.parent.name
-        weights = fingerprint(run)
-        describe(run, to, weights=weights)
-        for other in (run / BOUND, run.with_name(f"{run.name}-figures") / FIGURES):
-            if other.exists() and json.loads(other.read_text())["made"]["weights"] == weights:
-                _copy(other, kept / other.parent.name)
-    for file in sorted(runs.glob(f"*/{TRANSFER}")):
-        _copy(file, kept / file.parent.name)
+    weights = {file.parent.name: fingerprint(file.parent) for file in runs.glob(f"*/{RUN}")}
+    for name, own in weights.items():
+        describe(runs / name, kept / name, weights=own)
+    for kind in (FIGURES, SCORE, TRANSFER):
+        for file in sorted(runs.glob(f"*/{kind}")):
+            if json.loads(file.read_text())["made"].get("weights") in (None, *weights.values()):
+                _copy(file, kept / file.parent.name)
 
 
 def prune(kept: Path, page: str) -> None:
@@ -54,8 +52,7 @@ def _copy(file: Path, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     write_json(to / file.name, json.loads(file.read_text()))
     for picture in file.parent.glob("*.png"):
-        if file.name != BOUND:
-            _shrink(picture, to / picture.name)
+        _shrink(picture, to / picture.name)
 
 
 def _shrink(picture: Path, to: Path) -> None:

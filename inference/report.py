@@ -194,6 +194,10 @@ def characters(runs: Path) -> str:
         seen, unseen = curve(runs / name)[-1]["val_sse"], with_error(found, "test_sse", ".2f")
         images = f"{found['images_seen']:,}"
         rows.append([_named(runs, name), _epochs(runs / name), images, f"{seen:.2f}", unseen])
+        for run, asked, score in _scores(runs):
+            if run == name and "guide" in asked:
+                refined = f"{name}, scored with `--guide {asked['guide']}`"
+                rows.append([refined, "", "", "", with_error(score, "test_sse", ".2f")])
     head = ["run", "epochs", "images seen", "characters learned from", "unseen characters"]
     return markdown(head, rows) + _over_seeds(runs, "omniglot")
 
@@ -327,6 +331,17 @@ def elsewhere(runs: Path, shown: Shown) -> list[str]:
     return [how, markdown(["run", *SETS.values()], rows), *parts]
 
 
+def _scores(runs: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+    """What was asked about a run and found, by run; but of other weights than it has."""
+    files = [(path, _read(path / "score.json")) for path in sorted(runs.glob("score-*"))]
+    for name, metrics in _ended(runs):
+        for _, found in files:
+            made = found["made"]
+            if (made["of"], made["weights"]) == (name, metrics["weights"]):
+                pairs = (flag.removeprefix("--").partition("=") for flag in made["asked"])
+                yield name, {key: value for key, _, value in pairs}, found
+
+
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
 
@@ -335,18 +350,19 @@ def bounds(runs: Path) -> str:
     """Negative log-likelihoods by the importance-weighted bound, beside published ones."""
     rows = []
     for name, published in PUBLISHED.items():
-        for run in (name, f"{name}-flat"):
-            found, metrics = (_read(runs / run / f"{kind}.json") for kind in ("bound", "metrics"))
-            if found is None or found["made"]["weights"] != metrics["weights"]:
+        own = []
+        for run, asked, found in _scores(runs):
+            if run.removesuffix("-flat") != name or "particles" not in asked:
                 continue
-            made = found["made"]
             ends = [f"{-found[f'test_{k}']:.1f} ± {found[f'test_{k}_error']:.1f}" for k in
                     ("elbo", "iw_bound")]  # fmt: skip
-            every = f"{-metrics['test_elbo']:.1f}"
-            sizes = [f"{made['particles']:,}", f"{made['num']:,}"]
+            every = f"{-_read(runs / run / 'metrics.json')['test_elbo']:.1f}"
+            sizes = [f"{int(asked[size]):,}" for size in ("particles", "num")]
             z = str(training_of(runs / run).model.program_size)
-            rows.append([_named(runs, run), z, *sizes, *ends, every, _hours(made["seconds"])])
-        if any(row[0].startswith(name) for row in rows):
+            took = _hours(found["made"]["seconds"])
+            own.append([_named(runs, run), z, *sizes, *ends, every, took])
+        if own:
+            rows += own
             rows += [[f"{what} (published)", "", "", "", "", f"{nats:.1f}", "", ""]
                      for what, nats in published.items()]  # fmt: skip
     if not rows:

@@ -26,6 +26,8 @@ AS = "as:"
 RECIPE = r"[\w-]+\.yaml"
 TRANSFER = "transfer-"
 """How names of comparisons begin that `scripts/transfer.py` makes."""
+SCORE = "score-"
+"""How names begin of what `scripts/evaluate.py` says of a run, which is named before the flags."""
 ACROSS = ("mnist", "omniglot", "fashion")
 """Data sets that models of these are tried on with nothing tuned, but a model's own."""
 MADE = "made.json"
@@ -58,6 +60,10 @@ def asked(file: Path) -> dict[str, list[str]]:
         for before in (word.partition(AS)[2] for word in found[name] if word.startswith(AS)):
             if before not in found:
                 raise ValueError(f"{name} takes the minutes of {before}, which must stand above.")
+        if name.startswith(SCORE):
+            if not found[name] or found[name][0] not in found:
+                raise ValueError(f"{name} must name a run that stands above.")
+            continue
         if not name.startswith(TRANSFER):
             train_config(timed(found[name], ()))
             continue
@@ -94,17 +100,13 @@ class Reproduction:
     scripts: Path
     """The folder of the commands."""
     data_root: str | None = None
-    particles: int = 5000
-    """Of the importance-weighted bound."""
-    num: int = 1000
-    """Test images for it."""
     kept: Path | None = None
     """What is kept beside the page: how long runs took that are not there, and classifiers."""
 
     def make(self, folder: Path, flags: Sequence[str]) -> None:
-        """A run with its figures or its bound, or a comparison of transfer.
+        """A run with its figures, a score of one, or a comparison of transfer.
 
-        Figures and bounds of other weights than the run's are made anew.
+        Figures and scores of other weights than the run's are made anew.
 
         Raises:
             ValueError: if a command ends otherwise than well.
@@ -116,32 +118,34 @@ class Reproduction:
                 self._run("transfer.py", *flags, *root, "--out", folder)
                 write_json(folder / MADE, {"made": how})
             return
+        if folder.name.startswith(SCORE):
+            run, *asked = flags
+            how = {"of": run, "asked": asked, "weights": fingerprint(folder.parent / run)}
+            if not _made(folder / "score.json", how):
+                folder.mkdir(parents=True, exist_ok=True)
+                clock, kept = Clock(), f"--keep={folder}"
+                said = self._run("evaluate.py", folder.parent / run, *root, *asked, kept)
+                made = clock.made(folder.parent / run, **how)
+                write_json(folder / "score.json", {**json.loads(said), "made": made})
+            return
         places = [folder.parent, *([] if self.kept is None else [self.kept])]
         trained(folder, [*timed(flags, places), *root], self.scripts / "train.py")
         how = {"weights": fingerprint(folder)}
-        if not training_of(folder).binarize:
-            figures = folder.with_name(f"{folder.name}-figures")
-            if not _made(figures / "figures.json", how):  # whole or not at all
-                half = figures.with_name(f"{figures.name}.part")
-                for old in (half, figures):
-                    shutil.rmtree(old, ignore_errors=True)
-                data = training_of(folder).data
-                own = data.partition("-")[0]
-                others = [name for name in ACROSS if name != own] if own in ACROSS else []
-                across = f"--across={json.dumps(others)}"
-                # One for all runs of a data set: they are compared in the same features.
-                classifier = (self.kept or folder.parent) / f"classifier-{data}.safetensors"
-                classifier.parent.mkdir(parents=True, exist_ok=True)
-                kept = f"--classifier={classifier}"
-                self._run("figures.py", folder, *root, across, kept, "--out", half)
-                half.rename(figures)
+        figures = folder.with_name(f"{folder.name}-figures")
+        if training_of(folder).binarize or _made(figures / "figures.json", how):
             return
-        bound, how = folder / "bound.json", how | {"particles": self.particles, "num": self.num}
-        if not _made(bound, how):
-            clock, sizes = Clock(), [f"--particles={self.particles}", f"--num={self.num}"]
-            kept = f"--keep={folder}"
-            found = json.loads(self._run("evaluate.py", folder, *root, *sizes, kept))
-            write_json(bound, {**found, "made": clock.made(folder, **how)})
+        half = figures.with_name(f"{figures.name}.part")  # whole or not at all
+        for old in (half, figures):
+            shutil.rmtree(old, ignore_errors=True)
+        data = training_of(folder).data
+        own = data.partition("-")[0]
+        others = [name for name in ACROSS if name != own] if own in ACROSS else []
+        # One for all runs of a data set: they are compared in the same features.
+        classifier = (self.kept or folder.parent) / f"classifier-{data}.safetensors"
+        classifier.parent.mkdir(parents=True, exist_ok=True)
+        how_to = [f"--across={json.dumps(others)}", f"--classifier={classifier}"]
+        self._run("figures.py", folder, *root, *how_to, "--out", half)
+        half.rename(figures)
 
     def _run(self, name: str, *arguments: object) -> str:
         """What another script prints; its mistakes are this one's."""

@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-from jsonargparse.typing import PositiveInt
-
 from inference.cli import add_data_root, parser, run
 from inference.kept import keep, prune
 from inference.report import report
@@ -26,20 +24,19 @@ def main() -> None:
         type=str,
         default=str(HERE / "configs" / "reproduction.txt"),
         help="text file of what to run, one a line: NAME: flags of scripts/train.py, or of "
-        "scripts/transfer.py where NAME begins with transfer-; recipes (.yaml) lie beside the "
+        "scripts/transfer.py where NAME begins with transfer-, of scripts/evaluate.py, after the "
+        "name of a run above, where it begins with score-; recipes (.yaml) lie beside the "
         "file; --minutes as:NAME is as long as another run took; # begins a comment",
     )
     add_data_root(arguments)
     arguments.add_argument("--out", type=str, default="runs/reproduction", help="folder for runs")
     arguments.add_argument("--page", type=str, default="REPRODUCTION.md", help="page to write")
     arguments.add_argument("--only_page", type=bool, default=False, help="make nothing else")
-    arguments.add_argument("--particles", type=PositiveInt, default=5000, help="of the IW bound")
-    arguments.add_argument("--num", type=PositiveInt, default=1000, help="test images for it")
     args = arguments.parse_args()
     wanted = asked(Path(args.runs))
     page, pictures = Path(args.page), "docs/reproduction"
     kept = page.parent / pictures
-    making = Reproduction(HERE, args.data_root, args.particles, args.num, kept)
+    making = Reproduction(HERE, args.data_root, kept)
     failed = []
     for name, flags in {} if args.only_page else wanted.items():
         try:

@@ -44,6 +44,14 @@ def made(folder, sse, points=(), model=None, **changes):
     (folder / "curves" / "metrics.csv").write_text(text + "\n")
 
 
+def score(out, run, flags, found):
+    """What `scripts/evaluate.py` says of a run."""
+    folder = out / f"score-{run}"
+    folder.mkdir()
+    how = {"of": run, "asked": flags, "weights": fingerprint(out / run), "seconds": 600.0}
+    (folder / "score.json").write_text(json.dumps({**found, "made": how}))
+
+
 @pytest.fixture
 def runs(tmp_path):
     out = tmp_path / "runs"
@@ -75,9 +83,8 @@ def runs(tmp_path):
     Image.new("RGB", (20, 20), (0, 30, 40)).save(out / "transfer-x" / "7-parts.png")
     bound = {"test_elbo": -101.26, "test_elbo_error": 0.5}
     bound |= {"test_iw_bound": -95.04, "test_iw_bound_error": 0.4}
-    bound["made"] = {"seconds": 600.0, "particles": 70, "num": 80}
-    bound["made"]["weights"] = fingerprint(out / "mnist-binary")
-    (out / "mnist-binary" / "bound.json").write_text(json.dumps(bound))
+    score(out, "mnist-binary", ["--particles=70", "--num=80"], bound)
+    score(out, "omniglot", ["--guide=refined:steps=9"], {"test_sse": 11.125})
     return out
 
 
@@ -114,6 +121,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "| mnist | 6.5 ± 0.12 | 40.2 ± 0.5 (blank 48.2) |  |" in text
     assert "](docs/mnist-figures/figure-6-omniglot.png)" in text
     assert "![transfer-x, 7-parts](docs/transfer-x/7-parts.png)" in text
+    assert "| omniglot, scored with `--guide refined:steps=9` |  |  |  | 11.12 |" in text
     row = "| mnist-binary | 3 | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 | 100.8 | 10 minutes |"
     assert row in text
     order = [f"| {name} |" for name in ("mnist", "mnist-other", "mnist-flat", "omniglot")]
@@ -163,12 +171,13 @@ def test_pictures_that_the_page_does_not_show_are_not_kept(runs, tmp_path):
 def test_what_is_of_other_weights_has_no_place_on_the_page(runs, tmp_path):
     kept = tmp_path / "docs"
     keep(runs, kept)
-    for name in ("mnist", "mnist-binary"):  # trained again
+    for name in ("mnist", "mnist-binary", "omniglot"):  # trained again
         (runs / name / "model.safetensors").write_bytes(name.encode())
     keep(runs, kept)
     text = report(kept, "docs", "")
     assert "a slide rule" not in text
     assert "IWAE" not in text
+    assert "scored with" not in text
     assert "| mnist | 2 | 15,000 |" in text
 
 

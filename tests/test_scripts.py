@@ -485,11 +485,12 @@ def test_reproduce(monkeypatch, capsys, in_process, run_folder, tmp_path):
     small = " ".join(["--epochs=1", "--batch_size=600", *SMALL])
     lines.write_text(
         f"# two\nmnist: {small}\nmnist-binary: {small} --likelihood=bernoulli --binarize=true\n"
+        "score-it: mnist-binary --particles=3 --num=20\n"
     )
     page = tmp_path / "PAGE.md"
     (out / "mnist-figures.part").mkdir()  # of an attempt that did not end
     kept = tmp_path / "docs" / "reproduction" / "classifier-digits.safetensors"
-    how = ("--runs", lines, "--out", out, "--page", page, "--particles=3", "--num=20")
+    how = ("--runs", lines, "--out", out, "--page", page)
     call(monkeypatch, "reproduce.py", *how)
     assert read_classifier(kept, load_data("digits").train, 0) is not None
     text = page.read_text()
@@ -503,23 +504,26 @@ def test_reproduce(monkeypatch, capsys, in_process, run_folder, tmp_path):
     page.unlink()
     call(monkeypatch, "reproduce.py", *how, "--only_page=true")
     assert page.read_text() == text
-    call(monkeypatch, "reproduce.py", *how, "--particles=4")
+    lines.write_text(lines.read_text().replace("particles=3", "particles=4"))
+    call(monkeypatch, "reproduce.py", *how)
     assert "| mnist-binary | 4 | 4 | 20 |" in page.read_text()
     assert not (out / "mnist-figures.part").exists()
     lines.write_text(f"mnist: {small} --seed=1\nmnist-binary: {small} --likelihood=bernoulli "
-                     "--binarize=true\n")  # fmt: skip
-    (out / "mnist-binary" / "bound.json").unlink()
+                     "--binarize=true\nscore-it: mnist-binary --num=9\n")  # fmt: skip
+    (out / "score-it" / "score.json").unlink()
     capsys.readouterr()
     with pytest.raises(SystemExit):
         call(monkeypatch, "reproduce.py", *how)
     err = capsys.readouterr().err
     assert "made with other flags" in err
     assert "Not made, for what is said above: mnist.\n" in err
-    assert (out / "mnist-binary" / "bound.json").exists(), "the next line"
+    assert (out / "score-it" / "score.json").exists(), "the next lines"
     lines.write_text("mnist: --epochs=0\n")
     assert "epochs" in refused(monkeypatch, capsys, "reproduce.py", *how)
     lines.write_text("mnist --epochs=1\n")
     assert "no name and colon" in refused(monkeypatch, capsys, "reproduce.py", *how)
+    lines.write_text("score-it: mnist --num=9\n")
+    assert "name a run that stands above" in refused(monkeypatch, capsys, "reproduce.py", *how)
     lines.write_text("flat: --minutes as:mnist\nmnist: --epochs=1\n")
     assert "mnist, which must stand above" in refused(monkeypatch, capsys, "reproduce.py", *how)
 
@@ -564,6 +568,9 @@ def test_the_runs_of_the_reproduction_can_be_read_from_anywhere(monkeypatch, tmp
     found = asked(SCRIPTS / "configs" / "reproduction.txt")
     assert train_config(found["mnist-binary"]).model.program_size == 16
     for name, flags in found.items():
+        if name.startswith("score-"):
+            assert flags[0] in found
+            continue
         if not name.startswith("transfer-"):
             assert train_config(timed(flags, ())).data.partition("-")[0] == name.partition("-")[0]
             continue
