@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from inference.data import ImageSet
 from inference.objectives import latent, site_kl
 from inference.outputs import write_json
+from inference.provenance import fingerprint
 from inference.segmentation import adjusted_rand, by_position, segment
 from pyro_rnp import RNP
 from pyro_rnp.checks import check_images
@@ -163,6 +165,13 @@ def importance_weighted(
             if keep:
                 write_json(keep, bounds)
     return torch.tensor(bounds, dtype=images.dtype)
+
+
+def kept_bounds(folder: str | Path, run: str | Path, what: Sequence[object]) -> Path:
+    """The file for `keep` of what is asked about a run; its folder is made."""
+    words = [fingerprint(run), *(re.sub(r"\W", "_", str(word)) for word in what)]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder) / f"{'-'.join(words)}.json"
 
 
 def _log_weights(rnp: RNP, images: Tensor, particles: int) -> Tensor:

@@ -89,7 +89,7 @@ def read_classifier(file: Path, data: ImageSet, seed: int) -> Judge | None:
     """The classifier of these images that a file keeps; None where there is no file.
 
     Raises:
-        ValueError: if it is damaged, or keeps one of other images or of another seed.
+        ValueError: if it is damaged, or keeps one of other images, another seed or another kind.
         FileNotFoundError: if there is not even its folder.
     """
     if not file.parent.is_dir():
@@ -104,7 +104,8 @@ def read_classifier(file: Path, data: ImageSet, seed: int) -> Judge | None:
         raise ValueError(f"{file} cannot be read: {error}; delete it to learn anew.") from error
     if notes.get("of") != _identity(data, seed):
         raise ValueError(
-            f"{file} is no classifier of these images and this seed; name another --classifier."
+            f"{file} is no classifier as it is now of these images and this seed; delete it, or "
+            "name another --classifier."
         )
     model = Classifier(data.images.shape[1], len(data.labels.unique()))
     model.load_state_dict(tensors)

@@ -20,13 +20,16 @@ from pyro_rnp.files import write
 
 RUN, FIGURES = "metrics.json", "figures.json"
 SCORE, TRANSFER = "score.json", "transfer.json"
+PART = ".part"
+"""How names of folders end that are not whole yet."""
 
 
 def keep(runs: Path, kept: Path) -> None:
     """Copy the small files of what has ended, under the same names, over what is there.
 
     Of a run its configuration, metrics and curve; of `NAME-figures`, `score-*` and `transfer-*`
-    the numbers, where they are of the run's weights, and the pictures, these with a palette.
+    the numbers, where they are of a run's weights as they are now, and the pictures, these with a
+    palette.
 
     Args:
         runs: folder of runs, as `scripts/reproduce.py` makes it; nothing is kept if there is none.
@@ -36,15 +39,18 @@ def keep(runs: Path, kept: Path) -> None:
         describe(runs / name, kept / name, weights=own)
     for kind in (FIGURES, SCORE, TRANSFER):
         for file in sorted(runs.glob(f"*/{kind}")):
-            if json.loads(file.read_text())["made"].get("weights") in (None, *weights.values()):
+            of = json.loads(file.read_text())["made"].get("weights")
+            if of in (None, *weights.values()) and file.parent.suffix != PART:
                 _copy(file, kept / file.parent.name)
 
 
 def prune(kept: Path, page: str) -> None:
-    """Delete the pictures that a page does not show."""
-    for picture in kept.rglob("*.png"):
-        if picture.relative_to(kept).as_posix() not in page:
-            picture.unlink()
+    """Delete the pictures beside numbers that are kept, where the page does not show them."""
+    for kind in (FIGURES, TRANSFER):
+        for file in kept.glob(f"*/{kind}"):
+            for picture in file.parent.glob("*.png"):
+                if picture.relative_to(kept).as_posix() not in page:
+                    picture.unlink()
 
 
 def _copy(file: Path, to: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from pyro_rnp.checkpoint import CONFIG, load_config
 
 PLACES = ("data_root", "out", "resume", "start")
 """Fields that say where things are on one machine."""
+RECIPE = r"[\w-]+\.yaml"
+"""The name of a recipe in a command."""
 CURVE = "curve.json"
 """The curve of a shipped model."""
 
@@ -59,11 +62,19 @@ def flags(config: TrainConfig) -> list[str]:
     return found
 
 
+def in_configs(text: str) -> str:
+    """A command in which recipes lie where they do in the project."""
+    return re.sub(rf"[^\s'\"=]*?({RECIPE})", r"scripts/configs/\1", text)
+
+
 def portable(run: str | Path) -> dict[str, Any]:
-    """The notes of a run folder without what belongs to one machine."""
-    training = asdict(training_of(run))
-    del training["model"]
-    return {"training": {k: v for k, v in training.items() if k not in PLACES}}
+    """The notes of a run folder without what belongs to one machine.
+
+    A run that began with another's weights says `RUN` in place of where these were.
+    """
+    config = training_of(run)
+    training = {k: v for k, v in asdict(config).items() if k not in (*PLACES, "model")}
+    return {"training": training | ({} if config.start is None else {"start": "RUN"})}
 
 
 def describe(run: Path, to: Path, **more: Any) -> None:

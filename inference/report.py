@@ -14,8 +14,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from inference.outputs import markdown, with_error
-from inference.recipe import curve, flags, training_of
-from pyro_rnp.checkpoint import shipped
+from inference.provenance import fingerprint
+from inference.recipe import curve, flags, in_configs, training_of
+from pyro_rnp.checkpoint import SHIPPED, shipped
 from pyro_rnp.config import RNPConfig
 
 Shown = Callable[[str, str], str]
@@ -57,8 +58,9 @@ LEGENDS = {
     "programs; z1: parts'; z0: those of a flat VAE.",
     "5": "Fréchet distance, precision and recall of as many samples as test images, in the last "
     "hidden layer of a small classifier, and its accuracy on validation images. `_floor`: the "
-    "same of other test images, instead of samples. A model that learned from turned images is "
-    "held against turned test images.",
+    "same of other test images, instead of samples. With `--classifier "
+    "docs/reproduction/classifier-SET.safetensors` all runs are held against the same features. "
+    "A model that learned from turned images is held against turned test images.",
 }
 """What the numbers of a figure are."""
 
@@ -75,35 +77,37 @@ def report(kept: Path, pictures: str, remarks: str) -> str:
     parts = [
         "# Reproduction",
         "What is in the paper (Fisher and Rao, arXiv 2206.08462), made again by commands, with "
-        "numbers. Every measured number is read from what the runs left. Squared error is "
-        "summed over an image's pixels, of one posterior sample unless said; KL and bounds are in "
-        "nats; ± standard errors over images, of one run each. DIR is a folder of data sets as "
-        "`--data-root` takes it.",
+        "numbers; `scripts/reproduce.py --data-root DIR` makes all. Every measured number is read "
+        "from what the runs left. Squared error is summed over an image's pixels, of one posterior "
+        "sample unless said; KL and bounds are in nats; ± standard errors over images, of one run "
+        "each. DIR is a folder of data sets as `--data-root` takes it.",
         come_along(kept),
         "## Runs",
         trainings(kept),
         "## Beside the authors' published logs",
         "MNIST, 16 numbers a program, 4 by 4 parts, squared error plus 0.2 KL, batches of 64: "
         "squared error after each epoch, of test images theirs, of 1,000 validation images ours; "
-        "and of all test images at the end. A flat VAE learns for as long, so for more epochs.",
+        "and of all test images at the end. A flat VAE learns for as many minutes as a recursion "
+        "beside it on the same machine (see above), so for more epochs.",
         curves(kept),
         "Omniglot, 64 numbers a program, 5 by 5 parts: squared error at the end, of characters "
         "learned from (theirs in training, of ours 1,000 drawings that were held out) and of "
-        "unseen ones.",
+        "unseen ones. An epoch of turned images too is four epochs of the drawings.",
         characters(kept),
     ]
+    current = {run for run, _ in _figures(kept)}
     parts += ["## What the figures took", costs] if (costs := figure_costs(kept)) else []
     for figure, headline in FIGURES.items():
         drawn: list[str] = []
         for name, data in SETS.items():
             flat = {f"{name}-flat": f"{data}, by the flat VAE"} if figure == "5" else {}
             for run, title in {name: data, **flat}.items():
-                picture = shown(f"{run}-figures/figure-{figure}.png", title)
+                picture = shown(f"{run}-figures/figure-{figure}.png", title) * (run in current)
                 drawn += [f"{title}:", picture] if picture else []
         numbers = figure_numbers(kept, figure)
         if drawn or numbers:
-            command = f"By `scripts/figures.py RUN --only {figure[0]} --data-root DIR`."
-            parts += [f"## {headline}", command, *drawn]
+            command = f"scripts/figures.py RUN --only {figure[0]} --data-root DIR"
+            parts += [f"## {headline}", f"By `{command}`.", *drawn]
             parts += [LEGENDS[figure], numbers] if numbers else []
     unseen = [*elsewhere(kept, shown), *transfers(kept, shown)]
     likelihoods = bounds(kept)
@@ -136,8 +140,8 @@ def _ended(runs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def come_along(runs: Path) -> str:
     """Which of the runs' models come along."""
-    ended = [name for name, _ in _ended(runs)]
-    names = [name for name in shipped() if name in ended]
+    ended = dict(_ended(runs))
+    names = [n for n in shipped() if ended.get(n, {}).get("weights") == fingerprint(SHIPPED / n)]
     links = ", ".join(f"[`{name}`](pyro_rnp/weights/{name}/README.md)" for name in names)
     how = "`pyro_rnp.load` and every command, in the place of RUN, take them by name"
     return f"Trained models that come with the project: {links}; {how}." if names else ""
@@ -156,7 +160,7 @@ def trainings(runs: Path) -> str:
         size = f"{found['parameters']:,}"
         on = found.get("hardware", "")
         seen = f"{found['images_seen']:,}"
-        rate = f"{found['images_seen'] / found['seconds']:.0f}"
+        rate = f"{found['images_per_second']:.0f}"
         rows.append([name, _epochs(runs / name), seen, *scores, size, minutes, rate, on, steps])
         commands.append(f"- {name}: `scripts/train.py {' '.join(flags(config))} --data-root DIR`")
     return markdown(head, rows) + "\n\n" + "\n".join(commands)
@@ -189,6 +193,7 @@ def characters(runs: Path) -> str:
     """The squared error of each run on Omniglot, beside the authors'."""
     theirs = AUTHORS_OMNIGLOT
     ends = [f"{theirs[which]:.1f}" for which in ("seen", "unseen")]
+    commands: list[str] = []
     rows = [["authors", f"{theirs['epochs']}", "", *ends]]
     for name, found in _like_for_like(runs, "omniglot"):
         seen, unseen = curve(runs / name)[-1]["val_sse"], with_error(found, "test_sse", ".2f")
@@ -196,10 +201,15 @@ def characters(runs: Path) -> str:
         rows.append([_named(runs, name), _epochs(runs / name), images, f"{seen:.2f}", unseen])
         for run, asked, score in _scores(runs):
             if run == name and "guide" in asked:
-                refined = f"{name}, scored with `--guide {asked['guide']}`"
+                refined = f"{_named(runs, name)}, refined"
                 rows.append([refined, "", "", "", with_error(score, "test_sse", ".2f")])
+                commands.append(
+                    f"- {refined}: `scripts/evaluate.py {name} {' '.join(score['made']['asked'])} "
+                    f"--data-root DIR`, of {asked.get('num', 'all')} test images, "
+                    f"{_took(score['made'])}"
+                )
     head = ["run", "epochs", "images seen", "characters learned from", "unseen characters"]
-    return markdown(head, rows) + _over_seeds(runs, "omniglot")
+    return "\n\n".join([markdown(head, rows) + _over_seeds(runs, "omniglot"), "\n".join(commands)])
 
 
 def _over_seeds(runs: Path, data: str) -> str:
@@ -289,17 +299,17 @@ def transfers(runs: Path, shown: Shown) -> list[str]:
         found = _read(file)
         made, run = found["made"], file.parent
         parts.append(
-            f"{run.name}, by `scripts/transfer.py {found['flags']} --data-root DIR`, "
-            f"{_hours(made['seconds'])} on {made['hardware']}:"
+            f"{run.name}, by `scripts/transfer.py {in_configs(found['flags'])} --data-root DIR`, "
+            f"{_took(made)}:"
         )
         for case in found["cases"]:
             names = [name for name in case["rows"][0] if not name.endswith("_error")][1:]
-            rows = [
-                [row["model"], *(with_error(row, name, ".1f") for name in names)]
-                for row in case["rows"]
-            ]
+            rows = []
+            for row in case["rows"]:
+                seen = f"{row['images_seen']:,}" if "images_seen" in row else ""
+                rows.append([row["model"], seen, *(with_error(row, n, ".1f") for n in names)])
             parts.append(f"Unseen: {case['unseen']}, {case['images']:,} images.")
-            parts.append(markdown(["model", *names], rows))
+            parts.append(markdown(["model", "images learned from", *names], rows))
             for kind in ("", "-parts"):
                 name = f"{case['unseen']}{kind}"
                 parts.append(shown(f"{run.name}/{name}.png", f"{run.name}, {name}"))
@@ -333,13 +343,17 @@ def elsewhere(runs: Path, shown: Shown) -> list[str]:
 
 def _scores(runs: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
     """What was asked about a run and found, by run; but of other weights than it has."""
-    files = [(path, _read(path / "score.json")) for path in sorted(runs.glob("score-*"))]
+    files = [_read(path) for path in sorted(runs.glob("score-*/score.json"))]
     for name, metrics in _ended(runs):
-        for _, found in files:
+        for found in files:
             made = found["made"]
             if (made["of"], made["weights"]) == (name, metrics["weights"]):
                 pairs = (flag.removeprefix("--").partition("=") for flag in made["asked"])
                 yield name, {key: value for key, _, value in pairs}, found
+
+
+def _took(made: dict[str, Any]) -> str:
+    return f"{_hours(made['seconds'])} on {made['hardware']}"
 
 
 def _hours(seconds: float) -> str:
@@ -357,10 +371,9 @@ def bounds(runs: Path) -> str:
             ends = [f"{-found[f'test_{k}']:.1f} ± {found[f'test_{k}_error']:.1f}" for k in
                     ("elbo", "iw_bound")]  # fmt: skip
             every = f"{-_read(runs / run / 'metrics.json')['test_elbo']:.1f}"
-            sizes = [f"{int(asked[size]):,}" for size in ("particles", "num")]
+            sizes = [f"{int(asked[n]):,}" if n in asked else "all" for n in ("particles", "num")]
             z = str(training_of(runs / run).model.program_size)
-            took = _hours(found["made"]["seconds"])
-            own.append([_named(runs, run), z, *sizes, *ends, every, took])
+            own.append([_named(runs, run), z, *sizes, *ends, every, _took(found["made"])])
         if own:
             rows += own
             rows += [[f"{what} (published)", "", "", "", "", f"{nats:.1f}", "", ""]

@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from inference.cli import train_config
+from inference.kept import PART
 from inference.outputs import write_json
 from inference.provenance import Clock, fingerprint
-from inference.recipe import training_of
+from inference.recipe import RECIPE, in_configs, training_of
 from inference.runs import finish, trained
 from inference.transfer import minutes
 
 AS = "as:"
-RECIPE = r"[\w-]+\.yaml"
 TRANSFER = "transfer-"
 """How names of comparisons begin that `scripts/transfer.py` makes."""
 SCORE = "score-"
 """How names begin of what `scripts/evaluate.py` says of a run, which is named before the flags."""
+SCORE_FLAGS = ("particles", "num", "guide", "seed")
+"""What it can be asked there."""
 ACROSS = ("mnist", "omniglot", "fashion")
 """Data sets that models of these are tried on with nothing tuned, but a model's own."""
 MADE = "made.json"
@@ -48,29 +50,36 @@ def asked(file: Path) -> dict[str, list[str]]:
 
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; it is to say what to run, one a line.")
-    found = {}
+    found: dict[str, list[str]] = {}
     for line in file.read_text().splitlines():
         name, colon, flags = line.partition("#")[0].partition(":")
-        if colon:
-            found[name] = [re.sub(RECIPE, beside, word) for word in shlex.split(flags)]
-        elif name.strip():
+        if not colon and name.strip():
             raise ValueError(f"A line of {file} has no name and colon in front: {line}.")
-        else:
-            continue
-        for before in (word.partition(AS)[2] for word in found[name] if word.startswith(AS)):
-            if before not in found:
-                raise ValueError(f"{name} takes the minutes of {before}, which must stand above.")
-        if name.startswith(SCORE):
-            if not found[name] or found[name][0] not in found:
-                raise ValueError(f"{name} must name a run that stands above.")
-            continue
-        if not name.startswith(TRANSFER):
-            train_config(timed(found[name], ()))
-            continue
-        for before, nested in pairwise(found[name]):
+        if colon:
+            words = [re.sub(RECIPE, beside, word) for word in shlex.split(flags)]
+            _check(name, words, [n for n in found if not n.startswith((SCORE, TRANSFER))])
+            found[name] = words
+    return found
+
+
+def _check(name: str, words: Sequence[str], runs: Sequence[str]) -> None:
+    """Raise unless a line can be made; `runs` are those above it."""
+    for before in (word.partition(AS)[2] for word in words if word.startswith(AS)):
+        if before not in runs:
+            raise ValueError(f"{name} takes the minutes of {before}, which must stand above.")
+    if name.startswith(SCORE):
+        if not words or words[0] not in runs:
+            raise ValueError(f"{name} must name a run that stands above.")
+        for flag in words[1:]:
+            if not re.fullmatch(f"--({'|'.join(SCORE_FLAGS)})=.+", flag):
+                what = ", ".join(f"--{known}=VALUE" for known in SCORE_FLAGS)
+                raise ValueError(f"{name} takes {what}; got {flag}.")
+    elif name.startswith(TRANSFER):
+        for before, nested in pairwise(words):
             if before in ("--flags", "--tune_flags"):
                 train_config(shlex.split(nested))
-    return found
+    else:
+        train_config(timed(words, ()))
 
 
 def timed(flags: Sequence[str], places: Sequence[Path]) -> list[str]:
@@ -87,8 +96,12 @@ def timed(flags: Sequence[str], places: Sequence[Path]) -> list[str]:
         name = word.partition(AS)[2]
         if not word.startswith(AS) or not places:
             return "1.0" if word.startswith(AS) else word
-        ended = (place / name for place in places if (place / name / "metrics.json").exists())
-        return str(minutes(next(ended, places[0] / name)))
+        ended = [place / name for place in places if (place / name / "metrics.json").exists()]
+        if not ended:
+            raise FileNotFoundError(f"{name} has not ended, so how long it took is not known.")
+        if ended[0] != places[0] / name:
+            print(f"As long as {name} took where it was trained, by {ended[0]}.", file=sys.stderr)
+        return str(minutes(ended[0]))
 
     return [time(word) for word in flags]
 
@@ -110,22 +123,25 @@ class Reproduction:
 
         Raises:
             ValueError: if a command ends otherwise than well.
+            FileNotFoundError: if a run that it takes the time or the weights of has not ended.
         """
         root = [] if self.data_root is None else ["--data-root", self.data_root]
         if folder.name.startswith(TRANSFER):
-            how: dict[str, Any] = {"asked": list(flags)}
+            how: dict[str, Any] = {"asked": [in_configs(flag) for flag in flags]}
             if not _made(folder / MADE, how):
                 self._run("transfer.py", *flags, *root, "--out", folder)
                 write_json(folder / MADE, {"made": how})
             return
         if folder.name.startswith(SCORE):
-            run, *asked = flags
-            how = {"of": run, "asked": asked, "weights": fingerprint(folder.parent / run)}
+            name, *questions = flags
+            run = folder.parent / name
+            if not (run / "metrics.json").exists():
+                raise FileNotFoundError(f"{name} has not ended, so it cannot be scored.")
+            how = {"of": name, "asked": questions, "weights": fingerprint(run)}
             if not _made(folder / "score.json", how):
-                folder.mkdir(parents=True, exist_ok=True)
-                clock, kept = Clock(), f"--keep={folder}"
-                said = self._run("evaluate.py", folder.parent / run, *root, *asked, kept)
-                made = clock.made(folder.parent / run, **how)
+                clock = Clock()
+                said = self._run("evaluate.py", run, *root, *questions, f"--keep={folder}")
+                made = clock.made(run, **how)
                 write_json(folder / "score.json", {**json.loads(said), "made": made})
             return
         places = [folder.parent, *([] if self.kept is None else [self.kept])]
@@ -134,7 +150,7 @@ class Reproduction:
         figures = folder.with_name(f"{folder.name}-figures")
         if training_of(folder).binarize or _made(figures / "figures.json", how):
             return
-        half = figures.with_name(f"{figures.name}.part")  # whole or not at all
+        half = figures.with_name(f"{figures.name}{PART}")  # whole or not at all
         for old in (half, figures):
             shutil.rmtree(old, ignore_errors=True)
         data = training_of(folder).data

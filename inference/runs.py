@@ -64,7 +64,8 @@ def trained(folder: Path, flags: Sequence[str], script: Path) -> dict[str, Any]:
     notes = load_config(folder)[1] if folder.exists() else {}
     if notes and start is not None and notes.get(STARTED) != fingerprint(start):
         raise ValueError(
-            f"{folder} began with other weights than {start} has now; delete it to begin anew."
+            f"{folder} does not say that it began with the weights that {start} has now; delete it "
+            "to begin anew."
         )
     metrics = folder / "metrics.json"
     if not metrics.exists():

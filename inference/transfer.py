@@ -88,7 +88,8 @@ def transfer(
 
     Returns:
         `unseen` the case's name, `images` how many, and `rows`: for no ink at all (`blank`) and
-        each model the squared error of an image, summed over pixels, one posterior sample, of
+        each model how many images it learned from (`images_seen`) and the squared
+        error of an image, summed over pixels, one posterior sample, of
         images `unseen` and `seen` and those of `across`, each with its standard error, `_error`.
     """
     some = case.unseen.images[:12]
@@ -111,7 +112,8 @@ def transfer(
                 flags = [*flags, "--epochs=null", f"--minutes={minutes(beside)}"]
             trained(folder, flags, script)
             rnp, name = load(folder), folder.name.removesuffix(f"-{case.name}")
-            rows.append({"model": name, **_scores(rnp, scored)})
+            seen = json.loads((folder / "metrics.json").read_text())["images_seen"]
+            rows.append({"model": name, "images_seen": seen, **_scores(rnp, scored)})
             with torch.no_grad():
                 tree = rnp.parse(some)
             pictures.append((name, tree.canvas))

@@ -1,8 +1,6 @@
 """Score a trained model on a data set."""
 
 import json
-import re
-from pathlib import Path
 from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
@@ -12,9 +10,8 @@ from inference.answer import Method
 from inference.cli import add_data_root, add_run, parser, run
 from inference.completion import completion
 from inference.data import DataName, data_of
-from inference.evaluation import evaluate
+from inference.evaluation import evaluate, kept_bounds
 from inference.given import Side, hiding
-from inference.provenance import fingerprint
 from inference.segmentation import posterior_segmentation
 from pyro_rnp import load
 
@@ -89,12 +86,8 @@ def main() -> None:
         )
     if args.segment is not None:
         found["segmentation"] = posterior_segmentation(rnp, images, args.segment, seed=args.seed)
-    keep = None
-    if args.keep is not None:
-        what = (fingerprint(args.run), args.data, args.split, args.num, args.particles)
-        what = what if args.guide is None else (*what, re.sub(r"\W", "_", args.guide))
-        keep = Path(args.keep) / f"{'-'.join(map(str, what))}.json"
-        keep.parent.mkdir(parents=True, exist_ok=True)
+    what = [args.data, args.split, args.num, args.particles, args.seed, args.guide]
+    keep = None if args.keep is None else kept_bounds(args.keep, args.run, what)
     if args.particles:
         keep_large_blocks()
     scores = evaluate(rnp, images, seed=args.seed, particles=args.particles, keep=keep)

@@ -23,10 +23,10 @@ def main() -> None:
         "--runs",
         type=str,
         default=str(HERE / "configs" / "reproduction.txt"),
-        help="text file of what to run, one a line: NAME: flags of scripts/train.py, or of "
-        "scripts/transfer.py where NAME begins with transfer-, of scripts/evaluate.py, after the "
-        "name of a run above, where it begins with score-; recipes (.yaml) lie beside the "
-        "file; --minutes as:NAME is as long as another run took; # begins a comment",
+        help="text file of what to run, one a line; NAME: flags of scripts/train.py; "
+        "transfer-NAME: flags of scripts/transfer.py; score-NAME: a run above and flags of "
+        "scripts/evaluate.py; recipes (.yaml) lie beside the file; --minutes as:NAME is as long "
+        "as another run took; # begins a comment",
     )
     add_data_root(arguments)
     arguments.add_argument("--out", type=str, default="runs/reproduction", help="folder for runs")

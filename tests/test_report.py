@@ -1,6 +1,7 @@
 """The page of the reproduction says what the files say, and no more."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def made(folder, sse, points=(), model=None, **changes):
     metrics = {"test_sse": sse, "seconds": 120.0, "skipped_steps": 0, "hardware": "an abacus"}
     metrics |= {
         "images_seen": 15000,
+        "images_per_second": 125.0,
         "parameters": 1234,
         "test_elbo": -100.75,
         "test_sse_error": 0.125,
@@ -49,6 +51,7 @@ def score(out, run, flags, found):
     folder = out / f"score-{run}"
     folder.mkdir()
     how = {"of": run, "asked": flags, "weights": fingerprint(out / run), "seconds": 600.0}
+    how["hardware"] = "pebbles"
     (folder / "score.json").write_text(json.dumps({**found, "made": how}))
 
 
@@ -76,8 +79,20 @@ def runs(tmp_path):
     (figures / "figures.json").write_text(json.dumps(numbers))
     (out / "transfer-x").mkdir()
     blank = {"model": "blank", "unseen": 60.25, "unseen_error": 1.5, "seen": 9.5, "omniglot": 40.0}
-    rows = [blank, {"model": "flat-all", "unseen": 17.25, "unseen_error": 0.5, "seen": 8.0}]
-    told = {"flags": "--x=1", "cases": [{"unseen": "7", "images": 1028, "rows": rows}]}
+    rows = [
+        blank,
+        {
+            "model": "flat-all",
+            "images_seen": 1500,
+            "unseen": 17.25,
+            "unseen_error": 0.5,
+            "seen": 8.0,
+        },
+    ]
+    told = {
+        "flags": "--x=1 --flags='--config ../../there/mnist.yaml'",
+        "cases": [{"unseen": "7", "images": 1028, "rows": rows}],
+    }
     told["made"] = {"seconds": 7200.0, "hardware": "beads"}
     (out / "transfer-x" / "transfer.json").write_text(json.dumps(told))
     Image.new("RGB", (20, 20), (0, 30, 40)).save(out / "transfer-x" / "7-parts.png")
@@ -114,15 +129,19 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "| mnist |  |  | 6.543 | 0.5, 0.25 |  |" in text
     assert "| mnist |  |  | 0.75 |  |" in text
     assert "| mnist | 2,000 | 4 | 1.5 | a slide rule |" in text
-    assert "`scripts/transfer.py --x=1 --data-root DIR`, 2.0 hours on beads" in text
+    flags = "--x=1 --flags='--config scripts/configs/mnist.yaml'"
+    assert f"`scripts/transfer.py {flags} --data-root DIR`, 2.0 hours on beads" in text
     assert "Unseen: 7, 1,028 images." in text
-    assert "| blank | 60.2 ± 1.5 | 9.5 | 40.0 |" in text
-    assert "| flat-all | 17.2 ± 0.5 | 8.0 |  |" in text
+    assert "| blank |  | 60.2 ± 1.5 | 9.5 | 40.0 |" in text
+    assert "| flat-all | 1,500 | 17.2 ± 0.5 | 8.0 |  |" in text
     assert "| mnist | 6.5 ± 0.12 | 40.2 ± 0.5 (blank 48.2) |  |" in text
     assert "](docs/mnist-figures/figure-6-omniglot.png)" in text
     assert "![transfer-x, 7-parts](docs/transfer-x/7-parts.png)" in text
-    assert "| omniglot, scored with `--guide refined:steps=9` |  |  |  | 11.12 |" in text
-    row = "| mnist-binary | 3 | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 | 100.8 | 10 minutes |"
+    assert "| {name}, refined |  |  |  | 11.12 |".replace("{name}", name) in text
+    assert "`scripts/evaluate.py omniglot --guide=refined:steps=9 --data-root DIR`, of all" in text
+    row = (
+        "| mnist-binary | 3 | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 | 100.8 | 10 minutes on pebbles |"
+    )
     assert row in text
     order = [f"| {name} |" for name in ("mnist", "mnist-other", "mnist-flat", "omniglot")]
     places = [text.index(name) for name in [*order, "| mnist-binary |"]]
@@ -150,6 +169,9 @@ def test_what_is_kept_is_small_and_says_the_same_again(runs, tmp_path):
 def test_pictures_that_the_page_does_not_show_are_not_kept(runs, tmp_path):
     kept = tmp_path / "docs"
     Image.new("RGB", (9, 9)).save(runs / "mnist-figures" / "figure-7.png")
+    half = runs / "mnist-figures.part"
+    half.mkdir()
+    shutil.copyfile(runs / "mnist-figures" / "figures.json", half / "figures.json")
     flat = runs / "mnist-flat-figures"
     flat.mkdir()
     for name in ("3", "5"):
@@ -159,11 +181,13 @@ def test_pictures_that_the_page_does_not_show_are_not_kept(runs, tmp_path):
     (flat / "figures.json").write_text(json.dumps({"made": made_by}))
     keep(runs, kept)
     assert (kept / "mnist-figures" / "figure-7.png").exists()
+    assert not (kept / half.name).exists(), "it is not whole"
+    Image.new("RGB", (9, 9)).save(kept / "own.png")
     text = report(kept, "docs", "")
     assert "![MNIST, by the flat VAE](docs/mnist-flat-figures/figure-5.png)" in text
     prune(kept, text)
     assert {p.relative_to(kept).as_posix() for p in kept.rglob("*.png")} == {
-        "mnist-figures/figure-3.png", "mnist-figures/figure-6-omniglot.png",
+        "own.png", "mnist-figures/figure-3.png", "mnist-figures/figure-6-omniglot.png",
         "mnist-flat-figures/figure-5.png", "transfer-x/7-parts.png",
     }  # fmt: skip
 
@@ -177,7 +201,8 @@ def test_what_is_of_other_weights_has_no_place_on_the_page(runs, tmp_path):
     text = report(kept, "docs", "")
     assert "a slide rule" not in text
     assert "IWAE" not in text
-    assert "scored with" not in text
+    assert "refined" not in text
+    assert "![" not in text.replace("![transfer", "")
     assert "| mnist | 2 | 15,000 |" in text
 
 

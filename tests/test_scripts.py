@@ -522,8 +522,12 @@ def test_reproduce(monkeypatch, capsys, in_process, run_folder, tmp_path):
     assert "epochs" in refused(monkeypatch, capsys, "reproduce.py", *how)
     lines.write_text("mnist --epochs=1\n")
     assert "no name and colon" in refused(monkeypatch, capsys, "reproduce.py", *how)
-    lines.write_text("score-it: mnist --num=9\n")
-    assert "name a run that stands above" in refused(monkeypatch, capsys, "reproduce.py", *how)
+    for wrong in ("mnist --nums=9", "mnist --num 9", "score-it --num=9", ""):
+        lines.write_text(f"mnist: {small}\nscore-it: {wrong}\n")
+        said = "name a run that" if "mnist" not in wrong else "takes --particles=VALUE"
+        assert said in refused(monkeypatch, capsys, "reproduce.py", *how)
+    lines.write_text("flat: --minutes as:flat\n")
+    assert "flat, which must stand above" in refused(monkeypatch, capsys, "reproduce.py", *how)
     lines.write_text("flat: --minutes as:mnist\nmnist: --epochs=1\n")
     assert "mnist, which must stand above" in refused(monkeypatch, capsys, "reproduce.py", *how)
 
@@ -584,6 +588,8 @@ def test_a_run_can_take_as_long_as_another(tmp_path):
     flags = ["--minutes", "as:long", "--seed=1"]
     assert timed(flags, [tmp_path / "none", tmp_path]) == ["--minutes", "1.5", "--seed=1"]
     assert timed(flags, ()) == ["--minutes", "1.0", "--seed=1"]
+    with pytest.raises(FileNotFoundError, match="long has not ended"):
+        timed(flags, [tmp_path / "none"])
 
 
 def test_transfer(monkeypatch, capsys, in_process, tmp_path):

@@ -75,6 +75,18 @@ def test_the_card_has_the_command_that_made_it(run, weights):
     assert "| `test_sse` | 12.35 ± 0.25 |" in text
 
 
+def test_a_run_that_began_with_another_s_weights_is_shipped_like_any(run, weights):
+    notes = json.loads((run / "config.json").read_text())
+    notes["training"] |= {"start": "/there/run", "learn": "guide"}
+    (run / "config.json").write_text(json.dumps(notes))
+    folder = ship(run, "tuned", weights)
+    text = (folder / "README.md").read_text()
+    assert "--learn=guide " in text
+    assert "--start RUN`, seed 7, from another run's weights." in text
+    assert training_of(folder).start == "RUN"
+    assert "/there" not in (folder / "config.json").read_text()
+
+
 def test_the_card_says_that_a_run_began_with_another_s_weights(run):
     metrics = json.loads((run / "metrics.json").read_text())
     plain = card("small", training_of(run), metrics)
