@@ -644,7 +644,8 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
     def trained(folder, flags, script):
         asked[folder.name] = train_config(flags)
         shutil.copytree(run_folder, folder)
-        (folder / "metrics.json").write_text(json.dumps({"seconds": 30.0 + 60 * len(asked)}))
+        found = {"seconds": 30.0 + 60 * len(asked), "images_seen": len(asked)}
+        (folder / "metrics.json").write_text(json.dumps(found))
 
     monkeypatch.setattr(inference.transfer, "trained", trained)
     monkeypatch.setattr(inference.transfer, "evaluate", lambda _, data: {"sse": float(len(data))})
@@ -666,4 +667,5 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
     assert asked["flat-tuned-strokes"].start == str(out / "flat-without-strokes")
     rows = json.loads((out / "transfer.json").read_text())["cases"][0]["rows"]
     assert [row["unseen"] for row in rows[1:]] == [7] * 6
+    assert [row.get("images_seen") for row in rows] == [None, 1, 2, 3, 4, 5, 6]
     assert {row["seen"] for row in rows[1:]} == {180}
