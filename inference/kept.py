@@ -27,20 +27,17 @@ PART = ".part"
 def keep(runs: Path, kept: Path) -> None:
     """Copy the small files of what has ended, under the same names, over what is there.
 
-    Of a run its configuration, metrics and curve; of `NAME-figures`, `score-*` and `transfer-*`
-    the numbers, where they are of a run's weights as they are now, and the pictures, these with a
-    palette.
+    Of a run its configuration, metrics and curve, and a fingerprint of its weights; of
+    `NAME-figures`, `score-*` and `transfer-*` the numbers, and the pictures with a palette.
 
     Args:
         runs: folder of runs, as `scripts/reproduce.py` makes it; nothing is kept if there is none.
     """
-    weights = {file.parent.name: fingerprint(file.parent) for file in runs.glob(f"*/{RUN}")}
-    for name, own in weights.items():
-        describe(runs / name, kept / name, weights=own)
+    for file in sorted(runs.glob(f"*/{RUN}")):
+        describe(file.parent, kept / file.parent.name, weights=fingerprint(file.parent))
     for kind in (FIGURES, SCORE, TRANSFER):
         for file in sorted(runs.glob(f"*/{kind}")):
-            of = json.loads(file.read_text())["made"].get("weights")
-            if of in (None, *weights.values()) and file.parent.suffix != PART:
+            if file.parent.suffix != PART:
                 _copy(file, kept / file.parent.name)
 
 

@@ -148,6 +148,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert places == sorted(places)
     assert "| IWAE, k = 50 (published) |  |  |  |  | 87.1 |  |  |" in text
     assert "unfinished" not in text
+    assert "come with the project" not in text, "a model of that name does, but not this run's"
     assert "silhouette" not in text
     assert "DRAW" not in text
     assert text.endswith("It *differs*.\n")
