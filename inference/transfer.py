@@ -116,7 +116,7 @@ def transfer(
             rows.append({"model": name, "images_seen": seen, **_scores(rnp, scored)})
             with torch.no_grad():
                 tree = rnp.parse(some)
-            pictures.append((name, tree.canvas))
+            pictures.append((name.replace("-", "\n"), tree.canvas))
             if folder == out / f"{PROGRAMS[0]}-without-{case.name}":
                 parse_figure(tree, out / f"{case.name}-parts.png", some)
     grid_figure(pictures, out / f"{case.name}.png")
