@@ -200,13 +200,13 @@ def characters(runs: Path) -> str:
         images = f"{found['images_seen']:,}"
         rows.append([_named(runs, name), _epochs(runs / name), images, f"{seen:.2f}", unseen])
         for run, asked, score in _scores(runs):
-            if run == name and "guide" in asked:
-                refined = f"{_named(runs, name)}, refined"
-                rows.append([refined, "", "", "", with_error(score, "test_sse", ".2f")])
+            if run == name and "particles" not in asked:
+                of = f"{int(asked['num']):,} of the" if "num" in asked else "all"
+                what = f"{name}{', refined' * ('guide' in asked)}, {of} test images"
+                rows.append([what, "", "", "", with_error(score, "test_sse", ".2f")])
                 commands.append(
-                    f"- {refined}: `scripts/evaluate.py {name} {' '.join(score['made']['asked'])} "
-                    f"--data-root DIR`, of {asked.get('num', 'all')} test images, "
-                    f"{_took(score['made'])}"
+                    f"- {what}: `scripts/evaluate.py {name} {' '.join(score['made']['asked'])} "
+                    f"--data-root DIR`, {_took(score['made'])}"
                 )
     head = ["run", "epochs", "images seen", "characters learned from", "unseen characters"]
     return "\n\n".join([markdown(head, rows) + _over_seeds(runs, "omniglot"), "\n".join(commands)])
@@ -357,6 +357,8 @@ def _took(made: dict[str, Any]) -> str:
 
 
 def _hours(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
     return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
 
 
