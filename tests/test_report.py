@@ -5,9 +5,12 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import matplotlib.colors
+import numpy as np
 import pytest
 from PIL import Image
 
+from inference.figures import COLOURS
 from inference.kept import keep, prune
 from inference.provenance import fingerprint
 from inference.report import report
@@ -191,6 +194,20 @@ def test_pictures_that_the_page_does_not_show_are_not_kept(runs, tmp_path):
         "own.png", "mnist-figures/figure-3.png", "mnist-figures/figure-6-omniglot.png",
         "mnist-flat-figures/figure-5.png", "transfer-x/7-parts.png",
     }  # fmt: skip
+
+
+def test_the_colours_of_parts_are_kept(runs, tmp_path):
+    random = np.random.default_rng(0)
+    blue, *others = (matplotlib.colors.to_rgb(name) for name in COLOURS[:4])
+    ink = random.dirichlet([0.5] * 3, (400, 400)) * random.random((400, 400, 1))
+    shades = 1 - ink @ (1 - np.array(others))  # much ink in mixed shades, and thin blue lines
+    shades[::40] = blue
+    pixels = (255 * shades).round().astype(np.uint8)
+    Image.fromarray(pixels).save(runs / "mnist-figures" / "figure-3.png")
+    keep(runs, tmp_path / "docs")
+    with Image.open(tmp_path / "docs" / "mnist-figures" / "figure-3.png") as picture:
+        found = np.asarray(picture.convert("RGB"))
+    assert np.abs(found.astype(int) - pixels).max() < 25
 
 
 def test_what_is_of_other_weights_has_no_place_on_the_page(runs, tmp_path):
