@@ -63,6 +63,6 @@ def _shrink(picture: Path, to: Path) -> None:
     with Image.open(picture) as full:
         buffer = io.BytesIO()
         # Other methods give rare colours, such as thin blue frames, to their neighbours.
-        palette = full.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE)
+        palette = full.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
         palette.save(buffer, "png", optimize=True)
     write(to, buffer.getvalue())
