@@ -5,8 +5,6 @@ import json
 import re
 from pathlib import Path
 
-from pyro_rnp.checkpoint import SHIPPED
-
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -65,10 +63,21 @@ def test_its_pictures_files_and_targets_are_there():
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
-def test_its_figure_of_mnist_is_that_of_the_model_that_comes_along():
-    metrics = json.loads((SHIPPED / "mnist" / "metrics.json").read_text())
-    said = re.search(r"end at a\ssquared error of 7\.2, ends here at ([\d.]+);", README)
-    assert said[1] == f"{metrics['test_sse']:.2f}"
+def test_its_figures_of_the_reproduction_are_those_of_the_runs():
+    def found(run, *names):
+        value = json.loads((ROOT / "docs" / "reproduction" / run).read_text())
+        for name in names:
+            value = value[name]
+        return value
+
+    here = re.search(r"\| here \| ([\d.]+), ([\d.]+) \(two seeds\) \| ([\d.]+) \|", README)
+    flat = re.search(r"\| a flat VAE .* for equal time \| ([\d.]+) \|", README)
+    runs = ("mnist", "mnist-seed-1", "omniglot", "mnist-flat")
+    for said, run in zip((*here.groups(), *flat.groups()), runs, strict=True):
+        assert said == f"{found(f'{run}/metrics.json', 'test_sse'):.2f}", run
+    said = re.search(r"Fréchet distance \((\d+) against (\d+) and (\d+)\)", README).groups()
+    for number, run in zip(said, ("mnist-flat", "mnist-seed-1", "mnist"), strict=True):
+        assert number == f"{found(f'{run}-figures/figures.json', '5', 'frechet'):.0f}", run
 
 
 def test_every_dependency_has_a_reason():
