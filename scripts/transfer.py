@@ -57,7 +57,8 @@ def main() -> None:
     said = ("data", "unseen", "new", "all", "across", "flags", "tune_flags")
     values = {name: getattr(args, name) for name in said if getattr(args, name)}
     made = {"hardware": hardware(torch.device("cpu")), "seconds": seconds(out)}
-    flags = shlex.join(f"--{name}={value}" for name, value in values.items())
+    texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in values.items()}
+    flags = shlex.join(f"--{name}={text}" for name, text in texts.items())
     write_json(out / "transfer.json", {"flags": flags, "cases": told, "made": made})
     print(json.dumps(told, indent=2))
 

@@ -75,7 +75,7 @@ def test_its_figures_of_the_reproduction_are_those_of_the_runs():
     runs = ("mnist", "mnist-seed-1", "omniglot", "mnist-flat")
     for said, run in zip((*here.groups(), *flat.groups()), runs, strict=True):
         assert said == f"{found(f'{run}/metrics.json', 'test_sse'):.2f}", run
-    said = re.search(r"Fréchet distance \((\d+) against (\d+) and (\d+)\)", README).groups()
+    said = re.search(r"Fréchet distance \((\d+) against (\d+)\sand\s(\d+)\)", README).groups()
     for number, run in zip(said, ("mnist-flat", "mnist-seed-1", "mnist"), strict=True):
         assert number == f"{found(f'{run}-figures/figures.json', '5', 'frechet'):.0f}", run
 

@@ -594,7 +594,7 @@ def test_a_run_can_take_as_long_as_another(tmp_path):
 
 def test_transfer(monkeypatch, capsys, in_process, tmp_path):
     short = " ".join(["--epochs=1", "--batch_size=300", *SMALL])
-    args = ("--data=digits", "--unseen=[7]", "--across=['digits']", f"--flags={short}",
+    args = ("--data=digits", "--unseen=[7]", '--across=["digits"]', f"--flags={short}",
             "--tune_flags=--epochs=1 --batch_size=50", "--out", tmp_path / "out")  # fmt: skip
     call(monkeypatch, "transfer.py", *args)
     found = json.loads((tmp_path / "out" / "transfer.json").read_text())
