@@ -342,7 +342,7 @@ def elsewhere(runs: Path, shown: Shown) -> list[str]:
 
 
 def _scores(runs: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
-    """What was asked about a run and found, by run; but of other weights than it has."""
+    """Runs with what was asked about each and found; what is of other weights is left out."""
     files = [_read(path) for path in sorted(runs.glob("score-*/score.json"))]
     for name, metrics in _ended(runs):
         for found in files:
