@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from inference.outputs import write_json
 from inference.provenance import fingerprint
-from inference.recipe import describe
+from inference.recipe import describe, training_of
 from pyro_rnp.files import write
 
+SETS = {"mnist": "MNIST", "omniglot": "Omniglot", "fashion": "Fashion-MNIST"}
+"""Names of runs, those with `-flat` behind are of the flat VAE, and what they learned from."""
 RUN, FIGURES = "metrics.json", "figures.json"
 SCORE, TRANSFER = "score.json", "transfer.json"
+SCORES, TRANSFERS = "score-", "transfer-"
+"""How names of scores of a run begin, and of comparisons of transfer."""
 PART = ".part"
 """How names of folders end that are not whole yet."""
 
@@ -66,3 +72,44 @@ def _shrink(picture: Path, to: Path) -> None:
         palette = full.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
         palette.save(buffer, "png", optimize=True)
     write(to, buffer.getvalue())
+
+
+def ended(kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Runs with their metrics, by likelihood, then data set and name, flat VAEs last."""
+
+    def order(run: Path) -> tuple[Any, ...]:
+        config = training_of(run)
+        kinds = (config.binarize, list(SETS).index(config.data) if config.data in SETS else -1)
+        return *kinds, config.model.program != "recursive", run.name
+
+    for run in sorted((file.parent for file in kept.glob(f"*/{RUN}")), key=order):
+        yield run.name, _read(run / RUN)
+
+
+def figures(kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Runs and the numbers of their figures, but those of other weights."""
+    for name, metrics in ended(kept):
+        found = _read(kept / f"{name}-figures" / FIGURES)
+        if found is not None and found["made"]["weights"] == metrics["weights"]:
+            yield name, found
+
+
+def scores(kept: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+    """Runs with what was asked about each and found; what is of other weights is left out."""
+    files = [_read(path) for path in sorted(kept.glob(f"{SCORES}*/{SCORE}"))]
+    for name, metrics in ended(kept):
+        for found in files:
+            made = found["made"]
+            if (made["of"], made["weights"]) == (name, metrics["weights"]):
+                pairs = (flag.removeprefix("--").partition("=") for flag in made["asked"])
+                yield name, {key: value for key, _, value in pairs}, found
+
+
+def transfers(kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What `scripts/transfer.py` left."""
+    for file in sorted(kept.glob(f"{TRANSFERS}*/{TRANSFER}")):
+        yield file.parent.name, _read(file)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.cli import train_config
-from inference.kept import PART
+from inference.kept import FIGURES, PART, SCORE, SCORES, TRANSFERS
 from inference.outputs import write_json
 from inference.provenance import Clock, fingerprint
 from inference.recipe import RECIPE, in_configs, training_of
@@ -24,12 +24,8 @@ from inference.runs import finish, trained
 from inference.transfer import minutes
 
 AS = "as:"
-TRANSFER = "transfer-"
-"""How names of comparisons begin that `scripts/transfer.py` makes."""
-SCORE = "score-"
-"""How names begin of what `scripts/evaluate.py` says of a run, which is named before the flags."""
 SCORE_FLAGS = ("particles", "num", "guide", "seed")
-"""What it can be asked there."""
+"""What `scripts/evaluate.py` can be asked of a run, which is named before the flags."""
 ACROSS = ("mnist", "omniglot", "fashion")
 """Data sets that models of these are tried on with nothing tuned, but a model's own."""
 MADE = "made.json"
@@ -57,7 +53,7 @@ def asked(file: Path) -> dict[str, list[str]]:
             raise ValueError(f"A line of {file} has no name and colon in front: {line}.")
         if colon:
             words = [re.sub(RECIPE, beside, word) for word in shlex.split(flags)]
-            _check(name, words, [n for n in found if not n.startswith((SCORE, TRANSFER))])
+            _check(name, words, [n for n in found if not n.startswith((SCORES, TRANSFERS))])
             found[name] = words
     return found
 
@@ -67,14 +63,14 @@ def _check(name: str, words: Sequence[str], runs: Sequence[str]) -> None:
     for before in (word.partition(AS)[2] for word in words if word.startswith(AS)):
         if before not in runs:
             raise ValueError(f"{name} takes the minutes of {before}, which must stand above.")
-    if name.startswith(SCORE):
+    if name.startswith(SCORES):
         if not words or words[0] not in runs:
             raise ValueError(f"{name} must name a run that stands above.")
         for flag in words[1:]:
             if not re.fullmatch(f"--({'|'.join(SCORE_FLAGS)})=.+", flag):
                 what = ", ".join(f"--{known}=VALUE" for known in SCORE_FLAGS)
                 raise ValueError(f"{name} takes {what}; got {flag}.")
-    elif name.startswith(TRANSFER):
+    elif name.startswith(TRANSFERS):
         for before, nested in pairwise(words):
             if before in ("--flags", "--tune_flags"):
                 train_config(shlex.split(nested))
@@ -126,29 +122,29 @@ class Reproduction:
             FileNotFoundError: if a run that it takes the time or the weights of has not ended.
         """
         root = [] if self.data_root is None else ["--data-root", self.data_root]
-        if folder.name.startswith(TRANSFER):
+        if folder.name.startswith(TRANSFERS):
             how: dict[str, Any] = {"asked": [in_configs(flag) for flag in flags]}
             if not _made(folder / MADE, how):
                 self._run("transfer.py", *flags, *root, "--out", folder)
                 write_json(folder / MADE, {"made": how})
             return
-        if folder.name.startswith(SCORE):
+        if folder.name.startswith(SCORES):
             name, *questions = flags
             run = folder.parent / name
             if not (run / "metrics.json").exists():
                 raise FileNotFoundError(f"{name} has not ended, so it cannot be scored.")
             how = {"of": name, "asked": questions, "weights": fingerprint(run)}
-            if not _made(folder / "score.json", how):
+            if not _made(folder / SCORE, how):
                 clock = Clock()
                 said = self._run("evaluate.py", run, *root, *questions, f"--keep={folder}")
                 made = clock.made(run, **how)
-                write_json(folder / "score.json", {**json.loads(said), "made": made})
+                write_json(folder / SCORE, {**json.loads(said), "made": made})
             return
         places = [folder.parent, *([] if self.kept is None else [self.kept])]
         trained(folder, [*timed(flags, places), *root], self.scripts / "train.py")
         how = {"weights": fingerprint(folder)}
         figures = folder.with_name(f"{folder.name}-figures")
-        if training_of(folder).binarize or _made(figures / "figures.json", how):
+        if training_of(folder).binarize or _made(figures / FIGURES, how):
             return
         half = figures.with_name(f"{figures.name}{PART}")  # whole or not at all
         for old in (half, figures):
