@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -256,4 +256,29 @@ def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
             axis.grid(alpha=0.3)
         line[0].set_ylabel(unit)
     figure.tight_layout()
+    _save(figure, path)
+
+
+def curves_figure(
+    curves: Mapping[str, Mapping[int, float]], ticks: Sequence[int], label: str, path: str | Path
+) -> None:
+    """Draw curves by epochs done, the first dotted; both axes logarithmic.
+
+    Args:
+        curves: by name, from epochs to values.
+        ticks: epochs that are named.
+        label: what the values are.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for i, (name, points) in enumerate(curves.items()):
+        style = {"color": "black", "marker": "o", "linestyle": ":"} if i == 0 else {}
+        axis.loglog([*points], [*points.values()], label=name, **style)
+    axis.set(xlabel="epochs", ylabel=label)
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.xaxis.minorticks_off()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, loc="upper right")
     _save(figure, path)

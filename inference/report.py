@@ -13,6 +13,8 @@ from inference.kept import SETS, ended, figures
 from inference.provenance import fingerprint
 from pyro_rnp.checkpoint import SHIPPED, shipped
 
+CURVES = "curves.png"
+"""The picture of squared error by epochs."""
 FIGURES = {
     "3": "Figure 3: images taken apart",
     "4a": "Figure 4a: the space of programs",
@@ -67,6 +69,7 @@ def report(kept: Path, pictures: str, remarks: str) -> str:
         "squared error after each epoch, of test images theirs, of 1,000 validation images ours; "
         "and of all test images at the end. A flat VAE learns for as many minutes as a recursion "
         "beside it on the same machine (see above), so for more epochs.",
+        shown(CURVES, "Squared error of digits by epochs, the authors' and ours"),
         tables.curves(kept),
         "Omniglot, 64 numbers a program, 5 by 5 parts: squared error at the end, of characters "
         "learned from (theirs in training, of ours 1,000 drawings that were held out) and of "

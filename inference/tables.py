@@ -49,18 +49,28 @@ def _epochs(run: Path) -> str:
     return f"{points[-1]['images_seen'] / whole:.1f}" if whole else ""
 
 
+def learned(kept: Path) -> dict[str, dict[int, float]]:
+    """Squared error on MNIST by epochs done, the authors' first."""
+    found = {"authors, test": dict(AUTHORS)}
+    for name, _ in _like_for_like(kept, "mnist"):
+        points = {row["epoch"]: row["val_sse"] for row in curve(kept / name)}
+        found[f"{_named(kept, name)}, validation"] = points
+    return found
+
+
 def curves(kept: Path) -> str:
     """The squared error of each run on MNIST after each epoch, beside the authors'."""
     head = ["after epoch", *map(str, AUTHORS), "at the end, test"]
-    theirs = [f"{value:.1f}" for value in AUTHORS.values()]
-    rows = [["authors, test", *theirs, theirs[-1]]]
-    for name, found in _like_for_like(kept, "mnist"):
-        points = {row["epoch"]: row["val_sse"] for row in curve(kept / name)}
-        cells = [f"{points[e]:.1f}" if e in points else "" for e in AUTHORS]
-        rows.append(
-            [f"{_named(kept, name)}, validation", *cells, with_error(found, "test_sse", ".2f")]
-        )
-    return markdown(head, rows) + _over_seeds(kept, "mnist")
+    runs = dict(_like_for_like(kept, "mnist"))
+    ends = [f"{[*AUTHORS.values()][-1]:.1f}"]
+    ends += [with_error(found, "test_sse", ".2f") for found in runs.values()]
+    rows = []
+    for (name, points), end in zip(learned(kept).items(), ends, strict=True):
+        rows.append([name, *(f"{points[e]:.1f}" if e in points else "" for e in AUTHORS), end])
+    again = [[*_scored(kept, name)] for name in runs]
+    rows += [[what, *[""] * len(AUTHORS), sse] for some in again for what, sse, _ in some]
+    commands = "\n".join(command for some in again for _, _, command in some)
+    return f"{markdown(head, rows)}{_over_seeds(kept, 'mnist')}\n\n{commands}".strip()
 
 
 def characters(kept: Path) -> str:
@@ -73,17 +83,23 @@ def characters(kept: Path) -> str:
         seen, unseen = curve(kept / name)[-1]["val_sse"], with_error(found, "test_sse", ".2f")
         images = f"{found['images_seen']:,}"
         rows.append([_named(kept, name), _epochs(kept / name), images, f"{seen:.2f}", unseen])
-        for run, asked, score in scores(kept):
-            if run == name and "particles" not in asked:
-                of = f"{int(asked['num']):,} of the" if "num" in asked else "all"
-                what = f"{name}{', refined' * ('guide' in asked)}, {of} test images"
-                rows.append([what, "", "", "", with_error(score, "test_sse", ".2f")])
-                commands.append(
-                    f"- {what}: `scripts/evaluate.py {name} {' '.join(score['made']['asked'])} "
-                    f"--data-root DIR`, {_took(score['made'])}"
-                )
+        for what, sse, command in _scored(kept, name):
+            rows.append([what, "", "", "", sse])
+            commands.append(command)
     head = ["run", "epochs", "images seen", "characters learned from", "unseen characters"]
     return "\n\n".join([markdown(head, rows) + _over_seeds(kept, "omniglot"), "\n".join(commands)])
+
+
+def _scored(kept: Path, name: str) -> Iterator[tuple[str, str, str]]:
+    """What else was asked about a run's squared error, what came out, and by which command."""
+    for run, asked, score in scores(kept):
+        if run == name and "particles" not in asked:
+            of = f"{int(asked['num']):,} of the" if "num" in asked else "all"
+            what = f"{name}{', refined' * ('guide' in asked)}, {of} test images"
+            flags = " ".join(score["made"]["asked"])
+            command = f"scripts/evaluate.py {name} {flags} --data-root DIR"
+            sse = with_error(score, "test_sse", ".2f")
+            yield what, sse, f"- {what}: `{command}`, {_took(score['made'])}"
 
 
 def _over_seeds(kept: Path, data: str) -> str:

@@ -4,9 +4,12 @@ import sys
 from pathlib import Path
 
 from inference.cli import add_data_root, parser, run
+from inference.figures import curves_figure
 from inference.kept import keep, prune
-from inference.report import report
+from inference.published import AUTHORS
+from inference.report import CURVES, report
 from inference.reproduction import Reproduction, asked
+from inference.tables import learned
 from pyro_rnp.files import write
 
 HERE = Path(__file__).parent
@@ -45,6 +48,7 @@ def main() -> None:
             print(f"{name}: {error}", file=sys.stderr)
             failed.append(name)
     keep(Path(args.out), kept)
+    curves_figure(learned(kept), [*AUTHORS], "squared error of an image", kept / CURVES)
     remarks = HERE.parent / "docs" / "differences.md"
     text = report(kept, pictures, remarks.read_text() if remarks.exists() else "")
     write(page, text.encode())

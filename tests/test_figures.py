@@ -13,6 +13,7 @@ from inference.figures import (
     COLOURS,
     answer_figure,
     coloured,
+    curves_figure,
     dictionary_figure,
     grey,
     parse_figure,
@@ -78,3 +79,19 @@ def test_a_dictionary_has_a_row_for_each_primitive(tmp_path, rnp, images):
     picture = png.imread(tmp_path / "d.png")
     assert picture.shape[1] > picture.shape[0]
     assert np.ptp(picture[..., :3]) > 0.5
+
+
+@pytest.mark.parametrize("falling", [True, False])
+def test_curves_go_where_their_values_go(tmp_path, falling):
+    values = [9.0, 5.0, 1.5] if falling else [1.5, 5.0, 9.0]
+    theirs, ours = {1: 4.0, 8: 4.0}, dict(zip((1, 3, 8), values, strict=True))
+    curves_figure({"theirs": theirs, "ours": ours}, [1, 8], "error", tmp_path / "c.png")
+    picture = png.imread(tmp_path / "c.png")[..., :3]
+    colour = np.array(matplotlib.colors.to_rgb("C0"))
+    rows, columns = np.nonzero(np.abs(picture - colour).max(-1) < 0.02)
+    below = picture.shape[0] // 4  # the legend is above
+    line = columns[rows > below], rows[rows > below]
+    left, right = (line[1][line[0] == end(line[0])].mean() for end in (min, max))
+    assert (right - left > 50) == falling
+    black = (picture < 0.1).all(-1)
+    assert black[below:].sum() > 100

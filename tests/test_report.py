@@ -13,8 +13,10 @@ from PIL import Image
 from inference.figures import COLOURS
 from inference.kept import keep, prune
 from inference.provenance import fingerprint
+from inference.published import AUTHORS
 from inference.report import report
 from inference.settings import TrainConfig
+from inference.tables import learned
 from pyro_rnp import RNP, RNPConfig, save
 from tests.conftest import tiny
 
@@ -103,6 +105,7 @@ def runs(tmp_path):
     bound |= {"test_iw_bound": -95.04, "test_iw_bound_error": 0.4}
     score(out, "mnist-binary", ["--particles=70", "--num=80"], bound)
     score(out, "omniglot", ["--guide=refined:steps=9", "--num=1200"], {"test_sse": 11.125})
+    score(out, "mnist", ["--guide=refined"], {"test_sse": 6.25})
     return out
 
 
@@ -142,6 +145,8 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "![transfer-x, 7-parts](docs/transfer-x/7-parts.png)" in text
     assert "| omniglot, refined, 1,200 of the test images |  |  |  | 11.12 |" in text
     assert "`scripts/evaluate.py omniglot --guide=refined:steps=9 --num=1200 --data-root" in text
+    assert f"| mnist, refined, all test images |{'  |' * 7} 6.25 |" in text
+    assert "- mnist, refined, all test images: `scripts/evaluate.py mnist --guide=ref" in text
     row = (
         "| mnist-binary | 3 | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 | 100.8 | 10 minutes on pebbles |"
     )
@@ -155,6 +160,17 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "silhouette" not in text
     assert "DRAW" not in text
     assert text.endswith("It *differs*.\n")
+
+
+def test_curves_are_those_of_the_runs_beside_the_authors(runs, tmp_path):
+    keep(runs, tmp_path)
+    authors, *others = learned(tmp_path).items()
+    assert authors == ("authors, test", AUTHORS)
+    assert dict(others) == {
+        "mnist, validation": {1: 30.0, 2: 20.04},
+        "mnist-seed-1, validation": {1: 31.0},
+        "mnist-flat (flat VAE), validation": {1: 31.0},
+    }
 
 
 def test_what_is_kept_is_small_and_says_the_same_again(runs, tmp_path):

@@ -29,7 +29,7 @@ from inference.folder import held
 from inference.images import read_image
 from inference.kept import keep
 from inference.provenance import fingerprint
-from inference.report import report
+from inference.report import CURVES, report
 from inference.reproduction import Reproduction, asked, timed
 from inference.transfer import cases
 from pyro_rnp import RNPConfig, load
@@ -500,6 +500,8 @@ def test_reproduce(monkeypatch, capsys, in_process, run_folder, tmp_path):
         picture = f"docs/reproduction/mnist-figures/figure-{name}.png"
         assert f"]({picture})" in text
         assert (tmp_path / picture).exists()
+    assert f"](docs/reproduction/{CURVES})" in text
+    assert (kept.parent / CURVES).exists()
     assert "| mnist-binary | 4 | 3 | 20 |" in text[text.index("-IW bound") :]
     page.unlink()
     call(monkeypatch, "reproduce.py", *how, "--only_page=true")
