@@ -78,6 +78,14 @@ def test_its_figures_of_the_reproduction_are_those_of_the_runs():
     said = re.search(r"Fréchet distance \((\d+) against (\d+)\sand\s(\d+)\)", README).groups()
     for number, run in zip(said, ("mnist-flat", "mnist-seed-1", "mnist"), strict=True):
         assert number == f"{found(f'{run}-figures/figures.json', '5', 'frechet'):.0f}", run
+    nats = (
+        r"bound, ([\d.]+) and ([\d.]+) nats.* ELBO is the lower one \((-[\d.]+) against (-[\d.]+)\)"
+    )
+    said = re.search(nats, README, re.S).groups()
+    runs = ("score-mnist-binary", "score-mnist-binary-flat")
+    bounds = [-found(f"{run}/score.json", "test_iw_bound") for run in runs]
+    bounds += [found(f"{run}/score.json", "test_elbo") for run in runs]
+    assert list(said) == [f"{bound:.1f}" for bound in bounds]
 
 
 def test_every_dependency_has_a_reason():
