@@ -106,9 +106,12 @@ def scores(kept: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
 
 
 def transfers(kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What `scripts/transfer.py` left."""
+    """What `scripts/transfer.py` left, but what is of other weights of the runs that it tuned."""
+    now = {name: metrics["weights"] for name, metrics in ended(kept)}
     for file in sorted(kept.glob(f"{TRANSFERS}*/{TRANSFER}")):
-        yield file.parent.name, _read(file)
+        found = _read(file)
+        if found["made"].get("weights", {}).items() <= now.items():
+            yield file.parent.name, found
 
 
 def _read(path: Path) -> Any:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +71,19 @@ def _check(name: str, words: Sequence[str], runs: Sequence[str]) -> None:
                 what = ", ".join(f"--{known}=VALUE" for known in SCORE_FLAGS)
                 raise ValueError(f"{name} takes {what}; got {flag}.")
     elif name.startswith(TRANSFERS):
+        for run in _leading(words):
+            if run not in runs:
+                raise ValueError(f"{name} tunes {run}, which must stand above.")
         for before, nested in pairwise(words):
             if before in ("--flags", "--tune_flags"):
                 train_config(shlex.split(nested))
     else:
         train_config(timed(words, ()))
+
+
+def _leading(words: Sequence[str]) -> list[str]:
+    """Names of runs in front of the flags."""
+    return [*takewhile(lambda word: not word.startswith("-"), words)]
 
 
 def timed(flags: Sequence[str], places: Sequence[Path]) -> list[str]:
@@ -123,16 +131,19 @@ class Reproduction:
         """
         root = [] if self.data_root is None else ["--data-root", self.data_root]
         if folder.name.startswith(TRANSFERS):
+            names = _leading(flags)
+            learned = [self._ended(folder.with_name(name)) for name in names]
             how: dict[str, Any] = {"asked": [in_configs(flag) for flag in flags]}
+            if learned:
+                how["weights"] = {run.name: fingerprint(run) for run in learned}
             if not _made(folder / MADE, how):
-                self._run("transfer.py", *flags, *root, "--out", folder)
+                tune = [f"--learned={json.dumps([str(run) for run in learned])}"] * bool(learned)
+                self._run("transfer.py", *tune, *flags[len(names) :], *root, "--out", folder)
                 write_json(folder / MADE, {"made": how})
             return
         if folder.name.startswith(SCORES):
             name, *questions = flags
-            run = folder.parent / name
-            if not (run / "metrics.json").exists():
-                raise FileNotFoundError(f"{name} has not ended, so it cannot be scored.")
+            run = self._ended(folder.with_name(name))
             how = {"of": name, "asked": questions, "weights": fingerprint(run)}
             if not _made(folder / SCORE, how):
                 clock = Clock()
@@ -158,6 +169,13 @@ class Reproduction:
         how_to = [f"--across={json.dumps(others)}", f"--classifier={classifier}"]
         self._run("figures.py", folder, *root, *how_to, "--out", half)
         half.rename(figures)
+
+    @staticmethod
+    def _ended(run: Path) -> Path:
+        """A run, once it has ended."""
+        if not (run / "metrics.json").exists():
+            raise FileNotFoundError(f"{run.name} has not ended, so it cannot be scored or tuned.")
+        return run
 
     def _run(self, name: str, *arguments: object) -> str:
         """What another script prints; its mistakes are this one's."""

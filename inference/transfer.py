@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from inference.cli import train_config
 from inference.data import ImageSet, load_data
 from inference.evaluation import evaluate
 from inference.figures import grid_figure, parse_figure
+from inference.recipe import training_of
 from inference.runs import trained
 from inference.settings import TrainConfig
 from pyro_rnp import RNP, load
+from pyro_rnp.checkpoint import find
 
 PROGRAMS = ("recursive", "flat")
 
@@ -72,6 +74,7 @@ def transfer(
     everything: Sequence[str] | None,
     across: dict[str, ImageSet],
     script: Path,
+    learned: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Train without some images, tune the guide on them, train on everything; then a flat VAE.
 
@@ -85,6 +88,8 @@ def transfer(
             everything, or None.
         across: other test images to score, nothing tuned.
         script: `scripts/train.py`.
+        learned: runs by program that were trained without these images; where there are some,
+            these are tuned, and nothing else is trained.
 
     Returns:
         `unseen` the case's name, `images` how many, and `rows`: for no ink at all (`blank`) and
@@ -92,35 +97,64 @@ def transfer(
         error of an image, summed over pixels, one posterior sample, of
         images `unseen` and `seen` and those of `across`, each with its standard error, `_error`.
     """
+    out.mkdir(parents=True, exist_ok=True)
     some = case.unseen.images[:12]
     scored = {"unseen": case.unseen, "seen": case.seen, **across}
     rows: list[dict[str, Any]] = [{"model": "blank", **_blank(scored)}]
     pictures = [("image", some)]
-    for program in PROGRAMS:
-        without = out / f"{program}-without-{case.name}"
+    programs = [program for program in PROGRAMS if program in learned or not learned]
+    for program in programs:
+        without = learned.get(program, out / f"{program}-without-{case.name}")
         runs = {
-            without: [*base, *case.left, f"--program={program}"],
-            out / f"{program}-tuned-{case.name}": [
-                *tune, *case.tune, "--learn=guide", f"--start={without}"
-            ],
-        }  # fmt: skip
+            "without": (without, [*base, *case.left, f"--program={program}"]),
+            "tuned": (
+                out / f"{program}-tuned-{case.name}",
+                [*tune, *case.tune, "--learn=guide", f"--start={without}"],
+            ),
+        }
         if everything is not None:
-            runs[out / f"{program}-all"] = [*everything, f"--program={program}"]
-        for folder, flags in runs.items():
-            if program != PROGRAMS[0]:
-                beside = folder.with_name(folder.name.replace(program, PROGRAMS[0], 1))
-                flags = [*flags, "--epochs=null", f"--minutes={minutes(beside)}"]
-            trained(folder, flags, script)
-            rnp, name = load(folder), folder.name.removesuffix(f"-{case.name}")
+            runs["all"] = (out / f"{program}-all", [*everything, f"--program={program}"])
+        for kind, (folder, flags) in runs.items():
+            if folder not in learned.values():
+                if program != programs[0]:
+                    beside = folder.with_name(folder.name.replace(program, programs[0], 1))
+                    flags = [*flags, "--epochs=null", f"--minutes={minutes(beside)}"]
+                trained(folder, flags, script)
+            rnp, name = load(folder), f"{program}-{kind}"
             seen = json.loads((folder / "metrics.json").read_text())["images_seen"]
             rows.append({"model": name, "images_seen": seen, **_scores(rnp, scored)})
             with torch.no_grad():
                 tree = rnp.parse(some)
             pictures.append((name.replace("-", "\n"), tree.canvas))
-            if folder == out / f"{PROGRAMS[0]}-without-{case.name}":
+            if name == f"{PROGRAMS[0]}-without":
                 parse_figure(tree, out / f"{case.name}-parts.png", some)
     grid_figure(pictures, out / f"{case.name}.png")
     return {"unseen": case.name, "images": len(case.unseen), "rows": rows}
+
+
+def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
+    """Folders of runs that ended, by what runs z^K in each.
+
+    Args:
+        runs: folders, or names of shipped models.
+        data: what they are to have learned from, all classes of it.
+
+    Raises:
+        FileNotFoundError: if there is no such run, or it has not ended.
+        ValueError: if one learned from something else, or two are of one program.
+    """
+    found: dict[str, Path] = {}
+    for run in runs:
+        config = training_of(find(run))
+        program = config.model.program
+        if not (find(run) / "metrics.json").exists():
+            raise FileNotFoundError(f"{run} has not ended; go on with it by --resume {run}.")
+        if config.data != data or config.classes is not None or config.start is not None:
+            raise ValueError(f"--learned takes runs that learned from {data} alone; {run} did not.")
+        if program in found:
+            raise ValueError(f"{found[program]} and {run} are both of --program {program}.")
+        found[program] = find(run)
+    return found
 
 
 def seconds(out: Path) -> float:

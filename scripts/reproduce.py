@@ -27,9 +27,9 @@ def main() -> None:
         type=str,
         default=str(HERE / "configs" / "reproduction.txt"),
         help="text file of what to run, one a line; NAME: flags of scripts/train.py; "
-        "transfer-NAME: flags of scripts/transfer.py; score-NAME: a run above and flags of "
-        "scripts/evaluate.py; recipes (.yaml) lie beside the file; --minutes as:NAME is as long "
-        "as another run took; # begins a comment",
+        "transfer-NAME: flags of scripts/transfer.py, in front of them runs above that it is to "
+        "tune; score-NAME: a run above and flags of scripts/evaluate.py; recipes (.yaml) lie "
+        "beside the file; --minutes as:NAME is as long as another run took; # begins a comment",
     )
     add_data_root(arguments)
     arguments.add_argument("--out", type=str, default="runs/reproduction", help="folder for runs")

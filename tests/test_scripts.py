@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import runpy
 import shlex
@@ -569,6 +570,28 @@ def test_a_comparison_of_transfer_is_made_again_if_another_is_asked_for(monkeypa
     assert [flags[1] for flags in called] == ["[7]", "[8]"]
 
 
+def test_runs_that_are_there_are_tuned(monkeypatch, run_folder, tmp_path):
+    called = []
+    monkeypatch.setattr(Reproduction, "_run", lambda self, name, *flags: called.append(flags))
+    folder, flags = tmp_path / "transfer-x", ["one", "two", "--new", "strokes"]
+    folder.mkdir()
+    shutil.copytree(run_folder, tmp_path / "one")
+    with pytest.raises(FileNotFoundError, match="two has not ended"):
+        Reproduction(SCRIPTS).make(folder, flags)
+    shutil.copytree(run_folder, tmp_path / "two")
+    for weights in (b"", b"", b"others"):
+        with (tmp_path / "two" / "model.safetensors").open("ab") as file:
+            file.write(weights)
+        Reproduction(SCRIPTS).make(folder, flags)
+    runs = [str(tmp_path / name) for name in ("one", "two")]
+    asked_for = (f"--learned={json.dumps(runs)}", "--new", "strokes", "--out", folder)
+    assert called == [asked_for] * 2, "again where a run has other weights"
+    lines = tmp_path / "lines.txt"
+    lines.write_text("transfer-x: two --new strokes\n")
+    with pytest.raises(ValueError, match="tunes two, which must stand above"):
+        asked(lines)
+
+
 def test_the_runs_of_the_reproduction_can_be_read_from_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     found = asked(SCRIPTS / "configs" / "reproduction.txt")
@@ -580,8 +603,11 @@ def test_the_runs_of_the_reproduction_can_be_read_from_anywhere(monkeypatch, tmp
         if not name.startswith("transfer-"):
             assert train_config(timed(flags, ())).data.partition("-")[0] == name.partition("-")[0]
             continue
-        nested = shlex.split(flags[flags.index("--flags") + 1])
-        assert train_config(nested).epochs < 28
+        for run in itertools.takewhile(lambda word: not word.startswith("-"), flags):
+            assert train_config(timed(found[run], ())).data == flags[flags.index("--data") + 1]
+        if "--flags" in flags:
+            nested = shlex.split(flags[flags.index("--flags") + 1])
+            assert train_config(nested).epochs < 28
 
 
 def test_a_run_can_take_as_long_as_another(tmp_path):
@@ -671,3 +697,34 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
     assert [row["unseen"] for row in rows[1:]] == [7] * 6
     assert [row.get("images_seen") for row in rows] == [None, 1, 2, 3, 4, 5, 6]
     assert {row["seen"] for row in rows[1:]} == {180}
+
+
+def test_transfer_of_what_has_learned_already(
+    monkeypatch, capsys, in_process, run_folder, tmp_path
+):
+    new = load_data("digits").of([3, 5])
+    monkeypatch.setitem(DATASETS, "strokes", lambda root: new)
+    out = tmp_path / "out"
+    args = ("--data=digits", "--new=strokes", "--tune_flags=--epochs=1 --batch_size=50")
+    call(monkeypatch, "transfer.py", *args, f"--learned=['{run_folder}']", "--out", out)
+    found = json.loads((out / "transfer.json").read_text())
+    assert f'--learned=["{run_folder.name}"]' in shlex.split(found["flags"])
+    assert found["made"]["weights"] == {run_folder.name: fingerprint(run_folder)}
+    _, before, tuned = found["cases"][0]["rows"]
+    assert [row["model"] for row in (before, tuned)] == ["recursive-without", "recursive-tuned"]
+    assert before["unseen"] == pytest.approx(evaluate(load(run_folder), new.test)["sse"], rel=1e-5)
+    after = load(out / "recursive-tuned-strokes")
+    assert tuned["unseen"] == pytest.approx(evaluate(after, new.test)["sse"], rel=1e-5)
+    assert {path.name for path in out.iterdir()} == {
+        "recursive-tuned-strokes", "strokes.png", "strokes-parts.png", "transfer.json"
+    }  # fmt: skip
+    for name, value in load(run_folder).model.state_dict().items():
+        assert torch.equal(after.model.state_dict()[name], value), "the guide alone is tuned"
+    one, learned = str(run_folder), ("transfer.py", *args, "--out", tmp_path / "x", "--learned")
+    said = refused(monkeypatch, capsys, *learned, json.dumps([one, one]))
+    assert "are both of --program recursive" in said
+    said = refused(monkeypatch, capsys, *learned, f"['{one}']", "--data=strokes")
+    assert "takes runs that learned from strokes alone" in said
+    for wrong in ("--flags=--epochs=1", "--all=digits"):
+        said = refused(monkeypatch, capsys, *learned, f"['{one}']", wrong)
+        assert "--learned goes with --new, and without" in said
