@@ -70,22 +70,30 @@ def test_its_figures_of_the_reproduction_are_those_of_the_runs():
             value = value[name]
         return value
 
-    here = re.search(r"\| here \| ([\d.]+), ([\d.]+) \(two seeds\) \| ([\d.]+) \|", README)
-    flat = re.search(r"\| a flat VAE .* for equal time \| ([\d.]+) \|", README)
-    runs = ("mnist", "mnist-seed-1", "omniglot", "mnist-flat")
-    for said, run in zip((*here.groups(), *flat.groups()), runs, strict=True):
-        assert said == f"{found(f'{run}/metrics.json', 'test_sse'):.2f}", run
-    said = re.search(r"Fréchet distance \((\d+) against (\d+)\sand\s(\d+)\)", README).groups()
-    for number, run in zip(said, ("mnist-flat", "mnist-seed-1", "mnist"), strict=True):
-        assert number == f"{found(f'{run}-figures/figures.json', '5', 'frechet'):.0f}", run
-    nats = (
-        r"bound, ([\d.]+) and ([\d.]+) nats.* ELBO is the lower one \((-[\d.]+) against (-[\d.]+)\)"
+    def said(pattern):
+        return [*re.search(pattern, README, re.S).groups()]
+
+    def of_test(digits, *names, key="test_sse"):
+        return [f"{found(f'{name}.json', key):.{digits}f}" for name in names]
+
+    sse = said(r"\| here \| ([\d.]+), ([\d.]+) \(two seeds\) \| ([\d.]+) \|")
+    sse += said(r"\| a flat VAE [^|]* for equal time \| ([\d.]+) \| ([\d.]+) \|")
+    runs = ("mnist", "mnist-seed-1", "omniglot", "mnist-flat", "omniglot-flat")
+    assert sse == of_test(2, *(f"{run}/metrics" for run in runs))
+    far = said(r"Fréchet distance \((\d+) against (\d+)\sand\s(\d+)\)")
+    far += said(r"far from characters\s+\((\d+) against (\d+)\)")
+    runs = ("mnist-flat", "mnist-seed-1", "mnist", "omniglot-flat", "omniglot")
+    assert far == [f"{found(f'{r}-figures/figures.json', '5', 'frechet'):.0f}" for r in runs]
+    two = r"from ([\d.]+) to ([\d.]+)"
+    runs = (f"{run}-{how}" for run in ("omniglot", "omniglot-flat") for how in ("some", "refined"))
+    assert said(rf"bring it {two}, the flat VAE {two}") == of_test(
+        2, *(f"score-{run}/score" for run in runs)
     )
-    said = re.search(nats, README, re.S).groups()
-    runs = ("score-mnist-binary", "score-mnist-binary-flat")
-    bounds = [-found(f"{run}/score.json", "test_iw_bound") for run in runs]
-    bounds += [found(f"{run}/score.json", "test_elbo") for run in runs]
-    assert list(said) == [f"{bound:.1f}" for bound in bounds]
+    scores = [f"score-{run}/score" for run in ("mnist-binary", "mnist-binary-flat")]
+    bounds = [f"-{nats}" for nats in said(r"bound,\s+([\d.]+) and ([\d.]+) nats")]
+    assert bounds == of_test(1, *scores, key="test_iw_bound")
+    elbos = said(r"ELBO is\sthe\slower\sone\s+\((-[\d.]+) against (-[\d.]+)\)")
+    assert elbos == of_test(1, *scores, key="test_elbo")
 
 
 def test_every_dependency_has_a_reason():
