@@ -159,7 +159,7 @@ def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
 
 def seconds(out: Path) -> float:
     """How long all runs of a folder took."""
-    return sum(json.loads(f.read_text())["seconds"] for f in out.glob("*/metrics.json"))
+    return sum((json.loads(f.read_text())["seconds"] for f in out.glob("*/metrics.json")), 0.0)
 
 
 def minutes(folder: Path) -> float:

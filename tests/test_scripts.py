@@ -728,3 +728,19 @@ def test_transfer_of_what_has_learned_already(
     for wrong in ("--flags=--epochs=1", "--all=digits"):
         said = refused(monkeypatch, capsys, *learned, f"['{one}']", wrong)
         assert "--learned goes with --new, and without" in said
+
+
+@pytest.mark.parametrize("binarize", [True, False])
+def test_images_are_binarised_as_those_that_were_learned_from(
+    monkeypatch, run_folder, tmp_path, binarize
+):
+    asked_for: list[bool] = []
+    monkeypatch.setattr(inference.transfer, "cases", lambda *args: asked_for.append(args[-1]) or [])
+    run = shutil.copytree(run_folder, tmp_path / "learned")
+    config = json.loads((run / "config.json").read_text())
+    config["training"]["binarize"] = binarize
+    (run / "config.json").write_text(json.dumps(config))
+    (tmp_path / "out").mkdir()
+    call(monkeypatch, "transfer.py", "--data=digits", "--new=strokes", f"--learned=['{run}']",
+         "--out", tmp_path / "out")  # fmt: skip
+    assert asked_for == [binarize]
