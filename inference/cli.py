@@ -57,6 +57,11 @@ def run(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # Threads of a group that has lost a process may abort an orderly end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)
     sys.exit(2)
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from jsonargparse import ArgumentError
 
@@ -172,3 +173,19 @@ def test_starting_from_a_run_takes_its_model_alone(tmp_path):
         train_config(["--learn=guide"])
     with pytest.raises(ValueError, match="classes must name one or more"):
         train_config(["--classes=[]"])
+
+
+def test_processes_that_train_together_end_at_once(monkeypatch, capsys):
+    def mistaken():
+        raise ValueError("One was lost.")
+
+    ended = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr("os._exit", ended.append)
+    with pytest.raises(SystemExit):  # as that exit was no exit
+        run(mistaken)
+    assert ended == [2]
+    assert capsys.readouterr().err == "error: One was lost.\n"
+    monkeypatch.undo()
+    with pytest.raises(SystemExit, match="2"):
+        run(mistaken)
