@@ -94,6 +94,9 @@ def test_its_figures_of_the_reproduction_are_those_of_the_runs():
     assert bounds == of_test(1, *scores, key="test_iw_bound")
     elbos = said(r"ELBO is\sthe\slower\sone\s+\((-[\d.]+) against (-[\d.]+)\)")
     assert elbos == of_test(1, *scores, key="test_elbo")
+    elbos = said(r"higher one, (-[\d.]+)\s+against (-[\d.]+)")
+    runs = [f"{run}/metrics" for run in ("omniglot-binary", "omniglot-binary-flat")]
+    assert elbos == of_test(1, *runs, key="test_elbo")
 
 
 def test_every_dependency_has_a_reason():
