@@ -157,31 +157,52 @@ def space_figure(
     plane: Float[Tensor, "m 2"],
     colours: Int[Tensor, "m"],
     names: Sequence[str],
-    shown: Sequence[tuple[int, Float[Tensor, "c s s"]]],
+    shown: Sequence[tuple[int, str, Float[Tensor, "c s s"]]],
     path: str | Path,
 ) -> None:
     """Draw programs on a plane, a dot each, coloured by kind, and what some of them draw.
 
+    Pictures lie on their dots, or as near as they can without hiding one another.
+
     Args:
         colours: the kind of each, a number of `names`.
-        shown: programs by number, with their images.
+        shown: programs by number, with a name and an image each.
     """
     figure, axis = plt.subplots(figsize=(7, 7), layout="constrained")
+    plane = (plane - plane.amin(0)) / (plane.amax(0) - plane.amin(0)).clamp(min=1e-9)
     for kind, name in enumerate(names):
-        at = plane[colours == kind]
-        x, y = at.mT.numpy()
+        x, y = plane[colours == kind].mT.numpy()
         axis.scatter(x, y, s=4, alpha=0.5, label=name, color=f"C{kind}")
-    span = plane.amax(0) - plane.amin(0)
-    for i, image in shown:
-        left, low = plane[i].tolist()
-        inset = axis.inset_axes(
-            (left, low, float(span[0]) / 14, float(span[1]) / 14), transform=axis.transData
-        )
+    size, dots = 0.07, plane[[i for i, _, _ in shown]]
+    places = _apart(dots, 1.1 * size)
+    for (i, name, image), dot, place in zip(shown, dots.tolist(), places.tolist(), strict=True):
+        colour = f"C{int(colours[i])}"
+        axis.plot(*zip(dot, place, strict=True), color=colour, linewidth=1)
+        corner = [at - size / 2 for at in place]
+        inset = axis.inset_axes((*corner, size, size), transform=axis.transData)
         inset.imshow(grey(image.unsqueeze(0))[0].numpy(), interpolation="nearest")
         inset.set(xticks=[], yticks=[])
+        inset.spines[:].set_color(colour)
+        inset.text(0.04, 0.96, name, color=colour, size=8, va="top", transform=inset.transAxes)
     axis.set(xticks=[], yticks=[])
     axis.legend(markerscale=4, fontsize=8)
     _save(figure, path)
+
+
+def _apart(points: Float[Tensor, "n 2"], width: float) -> Float[Tensor, "n 2"]:
+    """Where squares of a width go that would lie on points, so that none covers another."""
+    # Those on the very same point would not know which way to go.
+    places = points + 1e-3 * width * torch.randn(
+        points.shape, generator=torch.Generator().manual_seed(0)
+    )
+    for _ in range(1000):
+        between = places.unsqueeze(1) - places
+        far = between.abs().amax(-1).fill_diagonal_(width)
+        if far.min() >= 0.99 * width:
+            break
+        push = between / far.unsqueeze(-1) * (width - far).clamp(min=0).unsqueeze(-1)
+        places = places + push.sum(1) / 2
+    return places
 
 
 def grid_figure(rows: Sequence[tuple[str, Float[Tensor, "n c h w"]]], path: str | Path) -> None:
@@ -220,10 +241,12 @@ def _save(figure: Figure, path: str | Path) -> None:
 
 
 def _outline(axis: plt.Axes, maps: Float[Tensor, "parts 2 3"], colours: int) -> None:
+    """Frames in the colours of their parts; of many, fainter, so that ink is seen below them."""
+    width, alpha = (0.5, 0.6) if len(maps) <= len(COLOURS) else (0.35, 0.35)
     for j, frame in enumerate(maps):
         corners = CORNERS.to(frame) @ frame[:, :2].mT + frame[:, 2]
         colour = COLOURS[j % colours % len(COLOURS)]
-        axis.plot(*corners.mT.numpy(), color=colour, linewidth=0.5, alpha=0.6)
+        axis.plot(*corners.mT.numpy(), color=colour, linewidth=width, alpha=alpha)
 
 
 def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
@@ -260,7 +283,7 @@ def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
 
 
 def curves_figure(
-    curves: Mapping[str, Mapping[int, float]], ticks: Sequence[int], label: str, path: str | Path
+    curves: Mapping[str, Mapping[float, float]], ticks: Sequence[int], label: str, path: str | Path
 ) -> None:
     """Draw curves by epochs done, the first dotted; both axes logarithmic.
 

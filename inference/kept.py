@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from inference.outputs import write_json
@@ -65,12 +66,26 @@ def _copy(file: Path, to: Path) -> None:
 
 
 def _shrink(picture: Path, to: Path) -> None:
-    """A picture with a palette, a third of the size."""
+    """A picture with a palette, a third of the size: every third grey, and the colours there are.
+
+    Colours have their own part of it, since faint ink that borrows one looks tinted.
+    """
     with Image.open(picture) as full:
-        buffer = io.BytesIO()
+        pixels = np.asarray(full.convert("RGB"))
+    greys = np.repeat(np.arange(0, 256, 3), 3)
+    palette, numbers = [*greys], pixels[..., 0] // 3
+    coloured = np.ptp(pixels, axis=-1) > 0
+    if coloured.any():
+        first = len(greys) // 3
+        row = Image.fromarray(pixels[coloured][None])
         # Other methods give rare colours, such as thin blue frames, to their neighbours.
-        palette = full.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
-        palette.save(buffer, "png", optimize=True)
+        found = row.quantize(256 - first, Image.Quantize.MAXCOVERAGE)
+        palette += (found.getpalette() or [])[: 3 * (256 - first)]
+        numbers[coloured] = first + np.asarray(found)[0]
+    small = Image.frombytes("P", pixels.shape[1::-1], numbers.tobytes())
+    small.putpalette(palette)
+    buffer = io.BytesIO()
+    small.save(buffer, "png", optimize=True)
     write(to, buffer.getvalue())
 
 

@@ -64,7 +64,10 @@ def space(asked: Asked) -> dict[str, Any]:
     top = int(found.levels.max())
     levels = found.levels.unique().flip(0).tolist()
     groups = {k: clusters(found, asked.clusters, k, seed) for k in levels}
-    shown = [(g.nearest, found.canvases[g.nearest]) for own in groups.values() for g in own]
+    shown = [
+        (g.nearest, str(i + 1), found.canvases[g.nearest])
+        for own in groups.values() for i, g in enumerate(own)
+    ]  # fmt: skip
     names = [f"z^{k}" for k in levels]
     plane = embed(found.programs, seed)
     space_figure(plane, top - found.levels, names, shown, out / "figure-4a.png")

@@ -25,6 +25,18 @@ FIGURES = {
     "5": "Figure 5: samples of the prior",
 }
 
+PICTURES = {
+    "3": "From top to bottom: the test image; the canvas that the program draws; what it expects "
+    "of its parts before they run (level 1 alone); the parts, blue, red, green, orange and, where "
+    "there is a fifth, purple in the order in which the program places them; the sub-parts, in the "
+    "same order within each part. Lines are the frames of parts.",
+    "4a": "Programs of test images and of their parts on a plane (t-SNE). A picture is what the "
+    "program nearest to the mean of a cluster draws; numbers are those of the rows below.",
+    "4b-z2": "A row a cluster, the largest first, of programs drawn around its mean.",
+    "4c-z2": "From the mean of a cluster, left, to that of the next, right.",
+    "5": "Drawn from the prior: the canvas, its parts and its sub-parts, coloured as in figure 3.",
+}
+"""What the pictures of a figure show."""
 LEGENDS = {
     "3": "Squared error by the whole program (`sse_level_2`; of a flat VAE `sse_level_0`), and by "
     "what the top program expects of its parts, without running them (`sse_level_1`); the share of "
@@ -37,8 +49,8 @@ LEGENDS = {
     "the paths: 1 where all steps are alike, 9 where everything happens at once. z2: images' "
     "programs; z1: parts'; z0: those of a flat VAE.",
     "5": "Fréchet distance, precision and recall of as many samples as test images, in the last "
-    "hidden layer of a small classifier, and its accuracy on validation images. `_floor`: the "
-    "same of other test images, instead of samples. With `--classifier "
+    "hidden layer of a small classifier, and its accuracy on validation images. `_floor`: what as "
+    "many other test images come to in the place of samples. With `--classifier "
     "docs/reproduction/classifier-SET.safetensors` all runs are held against the same features. "
     "A model that learned from turned images is held against turned test images.",
 }
@@ -59,10 +71,11 @@ def report(kept: Path, pictures: str, remarks: str) -> str:
         "What is in the paper (Fisher and Rao, arXiv 2206.08462), made again by commands, with "
         "numbers; `scripts/reproduce.py --data-root DIR` makes all. Every measured number is read "
         "from what the runs left. Squared error is summed over an image's pixels, of one posterior "
-        "sample unless said; KL and bounds are in nats; ± standard errors over images, of one run "
-        "each. DIR is a folder of data sets as `--data-root` takes it.",
+        "sample unless said; KL and bounds are in nats; ± is a standard error over images, not "
+        "over seeds. DIR is a folder of data sets as `--data-root` takes it.",
         come_along(kept),
         "## Runs",
+        "Machines of the same name differ in speed, as images/s of runs of the same kind show.",
         tables.trainings(kept),
         "## Beside the authors' published logs",
         "MNIST, 16 numbers a program, 4 by 4 parts, squared error plus 0.2 KL, batches of 64: "
@@ -73,11 +86,17 @@ def report(kept: Path, pictures: str, remarks: str) -> str:
         tables.curves(kept),
         "Omniglot, 64 numbers a program, 5 by 5 parts: squared error at the end, of characters "
         "learned from (theirs in training, of ours 1,000 drawings that were held out) and of "
-        "unseen ones. An epoch of turned images too is four epochs of the drawings.",
+        "unseen ones. Where images are turned by quarters too, an epoch has each drawing in all "
+        "four turns.",
         tables.characters(kept),
     ]
     current = {run for run, _ in figures(kept)}
-    parts += ["## What the figures took", costs] if (costs := tables.figure_costs(kept)) else []
+    if costs := tables.figure_costs(kept):
+        parts += [
+            "## What the figures took",
+            "The first run of a data set trains its classifier too.",
+            costs,
+        ]
     for figure, headline in FIGURES.items():
         drawn: list[str] = []
         for name, data in SETS.items():
@@ -88,7 +107,8 @@ def report(kept: Path, pictures: str, remarks: str) -> str:
         numbers = tables.figure_numbers(kept, figure)
         if drawn or numbers:
             command = f"scripts/figures.py RUN --only {figure[0]} --data-root DIR"
-            parts += [f"## {headline}", f"By `{command}`.", *drawn]
+            about = PICTURES.get(figure, "") if drawn else ""
+            parts += [f"## {headline}", f"By `{command}`.", about, *drawn]
             parts += [LEGENDS[figure], numbers] if numbers else []
     unseen = [*tables.elsewhere(kept, shown), *tables.tuned(kept, shown)]
     likelihoods = tables.bounds(kept)

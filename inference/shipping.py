@@ -29,13 +29,23 @@ SOURCES = {
     "its background set and 15 of its evaluation set",
     "strokes": "made characters of a known grammar",
 }
+TESTED = {
+    "omniglot": "all drawings of the 659 characters of its evaluation set, none of them learned "
+    "from",
+    "omniglot-new": "4 other drawings of each of these characters",
+    "omniglot-all": "4 other drawings of each character of the evaluation set",
+    "mnist": "its 10,000 test images",
+    "fashion": "its 10,000 test images",
+}
 LIMITS = (
     "It reads light ink on a dark ground, one channel, at the size of its training images; "
     "`--resize` and `--invert` of the commands bring others to that.",
     "The parse is what one encoder says at once: images unlike those it learned from are taken "
     "apart badly, without a warning. `query` with `svi` or `importance` says how far to trust it.",
     "The parts are whatever explained pixels best. They have no names, and are no pen strokes.",
-    "What is shown here are means over one test split, from one seed.",
+    "What is shown here are means over one test split, from one seed. The preset `fast` was put "
+    "together with a look at 2,000 test images of MNIST, `omniglot.yaml` with looks at those of "
+    "Omniglot (docs/differences.md).",
 )
 
 
@@ -93,6 +103,7 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
         f"- Training: {metrics['images_seen']:,} images in {took} on "
         f"{metrics.get('hardware', 'a CPU')}; {metrics['skipped_steps']} steps skipped. "
         "`curve.json` has what validation gave after each epoch.",
+        f"- Test images: {TESTED.get(data, 'the test split')}.",
         "## On the test split",
         "| figure | value |\n|---|---|\n"
         + "\n".join(f"| `{name}` | {with_error(metrics, name, '.4g')} |" for name in rows),

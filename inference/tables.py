@@ -15,6 +15,7 @@ from inference.kept import SETS, ended, figures, scores, transfers
 from inference.outputs import markdown, with_error
 from inference.published import AUTHORS, AUTHORS_OMNIGLOT, LIKE_FOR_LIKE, PUBLISHED
 from inference.recipe import curve, flags, in_configs, training_of
+from inference.settings import TrainConfig
 from pyro_rnp.config import RNPConfig
 
 Shown = Callable[[str, str], str]
@@ -45,16 +46,22 @@ def _epochs(run: Path) -> str:
     if (asked := training_of(run).epochs) is not None:
         return str(asked)
     points = curve(run)
-    whole = points[0]["images_seen"] / points[0]["epoch"] if len(points) > 1 else 0
-    return f"{points[-1]['images_seen'] / whole:.1f}" if whole else ""
+    return f"{_done(points[-1], points):.1f}" if len(points) > 1 else ""
 
 
-def learned(kept: Path) -> dict[str, dict[int, float]]:
+def _done(point: dict[str, Any], points: Sequence[dict[str, Any]]) -> float:
+    """Epochs done at a point of a curve, the last of which may be a part of one."""
+    first = points[0]
+    return point["images_seen"] / first["images_seen"] * first["epoch"]
+
+
+def learned(kept: Path) -> dict[str, dict[float, float]]:
     """Squared error on MNIST by epochs done, the authors' first."""
-    found = {"authors, test": dict(AUTHORS)}
+    found = {"authors, test": {float(epoch): sse for epoch, sse in AUTHORS.items()}}
     for name, _ in _like_for_like(kept, "mnist"):
-        points = {row["epoch"]: row["val_sse"] for row in curve(kept / name)}
-        found[f"{_named(kept, name)}, validation"] = points
+        points = curve(kept / name)
+        done = {_done(row, points): row["val_sse"] for row in points}
+        found[f"{_named(kept, name)}, validation"] = done
     return found
 
 
@@ -95,7 +102,8 @@ def _scored(kept: Path, name: str) -> Iterator[tuple[str, str, str]]:
     for run, asked, score in scores(kept):
         if run == name and "particles" not in asked:
             of = f"{int(asked['num']):,} of the" if "num" in asked else "all"
-            what = f"{name}{', refined' * ('guide' in asked)}, {of} test images"
+            guide = f", {asked['guide']}" if "guide" in asked else ""
+            what = f"{name}{guide}, {of} test images"
             flags = " ".join(score["made"]["asked"])
             command = f"scripts/evaluate.py {name} {flags} --data-root DIR"
             sse = with_error(score, "test_sse", ".2f")
@@ -118,13 +126,15 @@ def _over_seeds(kept: Path, data: str) -> str:
 
 def _like_for_like(kept: Path, data: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Ended runs on a data set in the authors' setting and under their objective."""
-    plain = RNPConfig.preset("fast")
+    size, steps = LIKE_FOR_LIKE[data]
+    wanted = TrainConfig(model=RNPConfig.preset("fast", program_size=size, steps=steps))
+    model = ("program_size", "steps", "likelihood", "sigma", "prior", "guide", "stochastic")
+    training = ("classes", "start", "batch_size", "kl_weight", "kl_warmup", "elbo")
     for name, found in ended(kept):
         config = training_of(kept / name)
-        own = (config.model.program_size, config.model.steps)
-        same = (config.model.likelihood, config.model.sigma) == (plain.likelihood, plain.sigma)
-        objective = same and (config.kl_weight, config.batch_size) == (1, 64)
-        if config.data == data and own == LIKE_FOR_LIKE[data] and objective:
+        pairs = [(config.model, wanted.model, model), (config, wanted, training)]
+        same = all(getattr(a, n) == getattr(b, n) for a, b, names in pairs for n in names)
+        if same and config.data == data:
             yield name, found
 
 
@@ -176,8 +186,14 @@ def _cell(value: float | Sequence[float] | None) -> str:
 
 def tuned(kept: Path, shown: Shown) -> list[str]:
     """Squared error of unseen images, a table for each case that `scripts/transfer.py` left."""
-    parts = []
+    parts: list[str] = []
     for run, found in transfers(kept):
+        parts = parts or [
+            "Tuned, squared error of test images of a kind that was left out (`unseen`), of "
+            "validation images of the others (`seen`), and of other data sets. `without`: learned "
+            "from the others; `tuned`: then the encoder alone learned from the kind; `all`: "
+            "learned from everything; `blank`: no ink."
+        ]
         parts.append(
             f"{run}, by `scripts/transfer.py {in_configs(found['flags'])} --data-root DIR`, "
             f"{_took(found['made'])}:"
@@ -237,7 +253,7 @@ def bounds(kept: Path) -> str:
     for name, published in PUBLISHED.items():
         own = []
         for run, asked, found in scores(kept):
-            if run.removesuffix("-flat") != name or "particles" not in asked:
+            if not run.startswith(name) or "particles" not in asked:
                 continue
             ends = [f"{-found[f'test_{k}']:.1f} ± {found[f'test_{k}_error']:.1f}" for k in
                     ("elbo", "iw_bound")]  # fmt: skip

@@ -47,12 +47,12 @@ def cases(
         ValueError: if both or neither are given, or if there is no such class, or no other.
         FileNotFoundError, ValueError: as `load_data`.
     """
-    if (unseen is None) == (new is None):
+    if (not unseen) == (new is None):
         raise ValueError("Say which images are unseen: --unseen or --new.")
-    splits = load_data(data, root, binarize)
+    splits, same = load_data(data, root, binarize), ["--binarize=true"] * binarize
     if new is not None:
         test = load_data(new, root, binarize).test
-        return [Case(new, [], [f"--data={new}"], test, splits.validation)]
+        return [Case(new, [], [f"--data={new}", *same], test, splits.validation)]
     found, labels = [], splits.test.labels.unique().tolist()
     for label in unseen or []:
         others = [other for other in labels if other != label]
@@ -62,7 +62,7 @@ def cases(
             )
         left, only = ([f"--data={data}", f"--classes={c}"] for c in (others, [label]))
         alone, rest = splits.of([label]), splits.of(others)
-        found.append(Case(str(label), left, only, alone.test, rest.validation))
+        found.append(Case(str(label), left, [*only, *same], alone.test, rest.validation))
     return found
 
 
@@ -141,7 +141,8 @@ def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: if there is no such run, or it has not ended.
-        ValueError: if one learned from something else, or two are of one program.
+        ValueError: if one learned from something else, two are of one program, or some learned
+            from binarised images and some did not.
     """
     found: dict[str, Path] = {}
     for run in runs:
@@ -154,6 +155,10 @@ def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
         if program in found:
             raise ValueError(f"{found[program]} and {run} are both of --program {program}.")
         found[program] = find(run)
+    if len({training_of(run).binarize for run in found.values()}) > 1:
+        raise ValueError(
+            "--learned takes runs of which all learned from binarised images, or none."
+        )
     return found
 
 

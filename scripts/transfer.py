@@ -60,7 +60,7 @@ def main() -> None:
     binarize = configs[0].binarize
     found = cases(args.data, args.unseen, args.new, args.data_root, binarize)
     everything = [*plain, f"--data={args.all or args.data}"]
-    if args.unseen is not None or args.all is not None:
+    if args.unseen or args.all is not None:
         everything = as_many(base, found[0].left, everything)
     else:
         everything = None

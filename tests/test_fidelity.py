@@ -1,9 +1,12 @@
 """Distances of samples from data, where they are known."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 import inference.fidelity
+from inference.augment import turned_by_chance
 from inference.data import ImageSet, Splits, load_data
 from inference.fidelity import (
     coverage,
@@ -58,6 +61,20 @@ def test_in_its_features_noise_is_farther_from_digits_than_digits_are():
     assert other["precision"] > 0.5 > noise["recall"]
     bright = data.images[400:800] * (1 + 100 * (data.images[400:800] == 1))
     assert fidelity(model, data.images[:400], bright) == other, "no ink beyond 1"
+
+
+def test_samples_of_turned_images_are_held_against_turned_ones(monkeypatch, rnp, tmp_path):
+    splits = load_data("digits")
+
+    def sample(self, count):
+        return SimpleNamespace(canvas=turned_by_chance(splits.train.images[:count]))
+
+    monkeypatch.setattr(RNP, "sample", sample)
+    found = {
+        turned: sample_numbers(rnp, splits, 180, 0, turned, tmp_path / "classifier")
+        for turned in (True, False)
+    }
+    assert found[True]["frechet"] < 0.5 * found[False]["frechet"]
 
 
 def test_it_learns_until_validation_stops_and_keeps_the_best():

@@ -17,6 +17,7 @@ from inference.figures import (
     dictionary_figure,
     grey,
     parse_figure,
+    space_figure,
 )
 from inference.posterior import query
 from pyro_rnp import RNP
@@ -81,10 +82,33 @@ def test_a_dictionary_has_a_row_for_each_primitive(tmp_path, rnp, images):
     assert np.ptp(picture[..., :3]) > 0.5
 
 
+def test_pictures_of_programs_lie_on_their_dots_and_hide_none(tmp_path):
+    plane = torch.tensor([[0.0, 0.0], [4.0, 2.0], [1.0, 1.0], [1.0, 1.0]])
+    kinds = torch.tensor([0, 0, 1, 1])
+
+    def ink(shown):
+        pictures = [(i, "", torch.ones(1, 4, 4)) for i in shown]
+        space_figure(plane, kinds, ["a", "b"], pictures, tmp_path / "s.png")
+        picture = png.imread(tmp_path / "s.png")[..., :3]
+        black = (picture < 0.05).all(-1)
+        inner = black[20:-20, 20:-20]  # without the frame of the whole
+        return 20 + np.argwhere(inner), picture.shape
+
+    one, (height, width, _) = ink([2])
+    y, x = one.mean(0)
+    assert 0.25 < x / width < 0.3  # 1/4 of the way between dots that are 1/22 from the sides
+    assert 0.45 < y / height < 0.55
+    two, _ = ink([2, 3])
+    assert len(two) > 1.8 * len(one), "beside each other"
+    assert abs(two.mean(0) - one.mean(0)).max() < 0.02 * width
+    near, _ = ink([0, 1])
+    assert len(near) > 1.8 * len(one), "none is cut"
+
+
 @pytest.mark.parametrize("falling", [True, False])
 def test_curves_go_where_their_values_go(tmp_path, falling):
     values = [9.0, 5.0, 1.5] if falling else [1.5, 5.0, 9.0]
-    theirs, ours = {1: 4.0, 8: 4.0}, dict(zip((1, 3, 8), values, strict=True))
+    theirs, ours = {1.0: 4.0, 8.0: 4.0}, dict(zip((1.0, 3.0, 8.0), values, strict=True))
     curves_figure({"theirs": theirs, "ours": ours}, [1, 8], "error", tmp_path / "c.png")
     picture = png.imread(tmp_path / "c.png")[..., :3]
     colour = np.array(matplotlib.colors.to_rgb("C0"))

@@ -76,9 +76,11 @@ def test_its_figures_of_the_reproduction_are_those_of_the_runs():
     def of_test(digits, *names, key="test_sse"):
         return [f"{found(f'{name}.json', key):.{digits}f}" for name in names]
 
-    sse = said(r"\| here \| ([\d.]+), ([\d.]+) \(two seeds\) \| ([\d.]+) \|")
-    sse += said(r"\| a flat VAE [^|]* for equal time \| ([\d.]+) \| ([\d.]+) \|")
-    runs = ("mnist", "mnist-seed-1", "omniglot", "mnist-flat", "omniglot-flat")
+    sse = said(r"\| here, for as [^|]* \| ([\d.]+), ([\d.]+) \(two seeds\) \| ([\d.]+) \|")
+    sse += said(r"\| here, from turned [^|]* \| \| ([\d.]+) \|")
+    sse += said(r"\| a flat VAE [^|]* for equal time \| ([\d.]+) \| ([\d.]+) \(as ([\d.]+)\) \|")
+    runs = ("mnist", "mnist-seed-1", "omniglot-29-epochs", "omniglot", "mnist-flat")
+    runs = (*runs, "omniglot-flat", "omniglot")
     assert sse == of_test(2, *(f"{run}/metrics" for run in runs))
     far = said(r"Fréchet distance \((\d+) against (\d+)\sand\s(\d+)\)")
     far += said(r"far from characters\s+\((\d+) against (\d+)\)")
@@ -89,6 +91,11 @@ def test_its_figures_of_the_reproduction_are_those_of_the_runs():
     assert said(rf"bring it {two}, the flat VAE {two}") == of_test(
         2, *(f"score-{run}/score" for run in runs)
     )
+    tables = found("transfer-mnist/transfer.json", "cases")
+    rows = {row["model"]: row for row in tables[0]["rows"]}
+    models = [f"recursive-{kind}" for kind in ("without", "tuned", "all")]
+    sevens = said(r"of a 7 from ([\d.]+) to ([\d.]+), where that has ([\d.]+)\.")
+    assert sevens == [f"{rows[model]['unseen']:.1f}" for model in models]
     scores = [f"score-{run}/score" for run in ("mnist-binary", "mnist-binary-flat")]
     bounds = [f"-{nats}" for nats in said(r"bound,\s+([\d.]+) and ([\d.]+) nats")]
     assert bounds == of_test(1, *scores, key="test_iw_bound")

@@ -30,9 +30,10 @@ from inference.folder import held
 from inference.images import read_image
 from inference.kept import keep
 from inference.provenance import fingerprint
+from inference.recipe import training_of
 from inference.report import CURVES, report
 from inference.reproduction import Reproduction, asked, timed
-from inference.transfer import cases
+from inference.transfer import by_program, cases
 from pyro_rnp import RNPConfig, load
 from pyro_rnp.affine import FIELDS
 from pyro_rnp.checkpoint import SHIPPED, shipped
@@ -542,7 +543,7 @@ def test_what_is_there_is_not_made_again_unless_weights_are_others(
     shutil.copytree(run_folder, folder)
 
     def run(self, name, *arguments):
-        called.append(name)
+        called.append((name, *map(str, arguments)))
         out = Path(arguments[-1])
         if name == "figures.py":
             out.mkdir()
@@ -554,10 +555,17 @@ def test_what_is_there_is_not_made_again_unless_weights_are_others(
     monkeypatch.setattr(Reproduction, "_run", run)
     for _ in range(2):
         Reproduction(SCRIPTS).make(folder, [])
-    assert called == ["figures.py"]
+    out = ("--out", str(tmp_path / "mnist-figures.part"))
+    own = f"--classifier={tmp_path / 'classifier-digits.safetensors'}"
+    assert called == [("figures.py", str(folder), "--across=[]", own, *out)]
     shutil.copyfile(folder / "config.json", folder / "model.safetensors")
-    Reproduction(SCRIPTS).make(folder, [])
-    assert called == ["figures.py"] * 2
+    config = json.loads((folder / "config.json").read_text())
+    config["training"]["data"] = "omniglot-all"
+    (folder / "config.json").write_text(json.dumps(config))
+    Reproduction(SCRIPTS, "there", tmp_path / "kept").make(folder, [])
+    own = f"--classifier={tmp_path / 'kept' / 'classifier-omniglot-all.safetensors'}"
+    across = ("--data-root", "there", '--across=["mnist", "fashion"]')
+    assert called[1:] == [("figures.py", str(folder), *across, own, *out)]
 
 
 def test_a_comparison_of_transfer_is_made_again_if_another_is_asked_for(monkeypatch, tmp_path):
@@ -647,7 +655,9 @@ def test_transfer(monkeypatch, capsys, in_process, tmp_path):
     wrong = ("--data=digits", "--unseen=[77]", "--out", tmp_path / "x")
     assert "classes 0 to 9, not 77" in refused(monkeypatch, capsys, "transfer.py", *wrong)
     assert not (tmp_path / "x").exists()
-    assert "--unseen or --new" in refused(monkeypatch, capsys, "transfer.py", "--data=digits")
+    for none in ((), ("--unseen=[]",)):
+        said = refused(monkeypatch, capsys, "transfer.py", "--data=digits", *none)
+        assert "--unseen or --new" in said
     assert "--all goes with --new" in refused(
         monkeypatch, capsys, "transfer.py", "--unseen=[7]", "--all=strokes"
     )
@@ -664,6 +674,7 @@ def test_each_class_is_left_out_in_turn():
         assert label not in case.seen.labels
         assert len(case.seen) > 100
         assert set(case.unseen.images.unique().tolist()) == {0, 1}
+        assert train_config(case.tune).binarize
 
 
 def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
@@ -725,6 +736,8 @@ def test_transfer_of_what_has_learned_already(
     assert "are both of --program recursive" in said
     said = refused(monkeypatch, capsys, *learned, f"['{one}']", "--data=strokes")
     assert "takes runs that learned from strokes alone" in said
+    with pytest.raises(ValueError, match="binarised images, or none"):
+        by_program([one, _as(run_folder, tmp_path / "flat", "flat", binarize=True)], "digits")
     for wrong in ("--flags=--epochs=1", "--all=digits"):
         said = refused(monkeypatch, capsys, *learned, f"['{one}']", wrong)
         assert "--learned goes with --new, and without" in said
@@ -732,15 +745,25 @@ def test_transfer_of_what_has_learned_already(
 
 @pytest.mark.parametrize("binarize", [True, False])
 def test_images_are_binarised_as_those_that_were_learned_from(
-    monkeypatch, run_folder, tmp_path, binarize
+    monkeypatch, in_process, run_folder, tmp_path, binarize
 ):
-    asked_for: list[bool] = []
-    monkeypatch.setattr(inference.transfer, "cases", lambda *args: asked_for.append(args[-1]) or [])
-    run = shutil.copytree(run_folder, tmp_path / "learned")
-    config = json.loads((run / "config.json").read_text())
-    config["training"]["binarize"] = binarize
-    (run / "config.json").write_text(json.dumps(config))
-    (tmp_path / "out").mkdir()
+    new = load_data("digits").of([3, 5])
+    monkeypatch.setitem(DATASETS, "strokes", lambda root: new)
+    run, out = _as(run_folder, tmp_path / "learned", "recursive", binarize=binarize), tmp_path / "o"
     call(monkeypatch, "transfer.py", "--data=digits", "--new=strokes", f"--learned=['{run}']",
-         "--out", tmp_path / "out")  # fmt: skip
-    assert asked_for == [binarize]
+         "--tune_flags=--epochs=1 --batch_size=50", "--out", out)  # fmt: skip
+    assert training_of(out / "recursive-tuned-strokes").binarize == binarize
+    ink = load_data("strokes", binarize=binarize).test.images.square()
+    assert (ink.unique().tolist() == [0, 1]) == binarize
+    blank = json.loads((out / "transfer.json").read_text())["cases"][0]["rows"][0]
+    assert blank["unseen"] == pytest.approx(float(ink.sum((1, 2, 3)).mean()), rel=1e-5)
+
+
+def _as(run, folder, program, binarize):
+    """A run's folder that says it learned so."""
+    shutil.copytree(run, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["training"]["binarize"] = binarize
+    config["model"]["program"] = program
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)

@@ -112,6 +112,8 @@ def test_each_that_comes_along_says_what_it_is_and_is_small(name):
     errors = [point["val_sse"] for point in points]
     assert errors[-1] <= 1.01 * min(errors), "it learned to the end"
     assert metrics["test_explained"] > 0.5
+    assert text == card(name, config, metrics)
+    assert ("none of them learned from" in text) == (name == "omniglot")
 
 
 def test_a_name_that_there_is_not_gets_those_that_are(run, weights):

@@ -1,0 +1,53 @@
+"""Numbers of the paper's figures, where they are known."""
+
+import pytest
+import torch
+
+import inference.paper
+from inference.data import ImageSet, Splits
+from inference.paper import Asked, elsewhere, space
+from inference.space import clusters, collect_programs
+
+
+def some(count):
+    return ImageSet(torch.rand(count, 1, 8, 8), torch.arange(count) % 3)
+
+
+def test_how_evenly_paths_change_is_their_mean(monkeypatch, rnp, tmp_path):
+    found = {2: iter([1.0, 5.0]), 1: iter([2.0, 3.0])}
+
+    def between(rnp, first, last, count, level):
+        return torch.zeros(count, 1, 8, 8), next(found[level])
+
+    monkeypatch.setattr(inference.paper, "between", between)
+    data = some(40)
+    numbers = space(Asked(rnp, Splits(data, data, data), tmp_path, num=40, clusters=3))
+    assert numbers["largest_over_mean_change_z2"] == 3
+    assert numbers["largest_over_mean_change_z1"] == 2.5
+
+
+def test_pictures_of_the_plane_are_numbered_as_the_rows_of_their_clusters(
+    monkeypatch, rnp, tmp_path
+):
+    drawn = {}
+
+    def space_figure(plane, colours, names, shown, path):
+        drawn.update(shown=shown, names=names, colours=colours)
+
+    monkeypatch.setattr(inference.paper, "space_figure", space_figure)
+    data = some(40)
+    space(Asked(rnp, Splits(data, data, data), tmp_path, num=40, clusters=2))
+    programs = collect_programs(rnp, data)
+    wanted = [g.nearest for k in (2, 1) for g in clusters(programs, 2, k)]
+    assert [number for number, _, _ in drawn["shown"]] == wanted
+    assert [name for _, name, _ in drawn["shown"]] == ["1", "2", "1", "2"]
+    assert [drawn["names"][drawn["colours"][i]] for i in wanted] == ["z^2", "z^2", "z^1", "z^1"]
+    for number, _, image in drawn["shown"]:
+        assert torch.equal(image, programs.canvases[number])
+
+
+def test_no_ink_at_all_is_beside_each_other_data_set(rnp, tmp_path):
+    data = some(12)
+    numbers = elsewhere(Asked(rnp, Splits(data, data, data), tmp_path, across={"x": data}))
+    ink = sum(float(image.pow(2).sum()) for image in data.images)
+    assert numbers["x_blank"] == pytest.approx(ink / 12, rel=1e-5)
