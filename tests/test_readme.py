@@ -86,6 +86,14 @@ def test_its_figures_of_the_reproduction_are_those_of_the_runs():
     far += said(r"far from characters\s+\((\d+) against (\d+)\)")
     runs = ("mnist-flat", "mnist-seed-1", "mnist", "omniglot-flat", "omniglot")
     assert far == [f"{found(f'{r}-figures/figures.json', '5', 'frechet'):.0f}" for r in runs]
+    sse = said(r"by most of all \(([\d.]+) against ([\d.]+)\)")
+    runs = ("fashion-flat", "fashion")
+    assert sse == of_test(2, *(f"{run}/metrics" for run in runs))
+    read = [found(f"{run}-figures/figures.json", "5") for run in runs]
+    far = said(r"nearer to clothes \((\d+) against (\d+)\)")
+    assert far == [f"{of['frechet']:.0f}" for of in read]
+    recall = said(r"\(recall ([\d.]+) against\s+([\d.]+)\)")
+    assert recall == [f"{of['recall']:.2f}" for of in read]
     two = r"from ([\d.]+) to ([\d.]+)"
     runs = (f"{run}-{how}" for run in ("omniglot", "omniglot-flat") for how in ("some", "refined"))
     assert said(rf"bring it {two}, the flat VAE {two}") == of_test(
