@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import re
 from pathlib import Path
 
@@ -104,14 +105,22 @@ def test_its_figures_of_the_reproduction_are_those_of_the_runs():
     models = [f"recursive-{kind}" for kind in ("without", "tuned", "all")]
     sevens = said(r"of a 7 from ([\d.]+) to ([\d.]+), where that has ([\d.]+)\.")
     assert sevens == [f"{rows[model]['unseen']:.1f}" for model in models]
+    rows = found("transfer-omniglot-long/transfer.json", "cases")[0]["rows"]
+    errors = said(r"brings their squared\s+error from ([\d.]+) to (\d+\.\d)")
+    assert errors == [f"{row['unseen']:.1f}" for row in rows[1:]]
     scores = [f"score-{run}/score" for run in ("mnist-binary", "mnist-binary-flat")]
     bounds = [f"-{nats}" for nats in said(r"bound,\s+([\d.]+) and ([\d.]+) nats")]
     assert bounds == of_test(1, *scores, key="test_iw_bound")
     elbos = said(r"ELBO is\sthe\slower\sone\s+\((-[\d.]+) against (-[\d.]+)\)")
     assert elbos == of_test(1, *scores, key="test_elbo")
     elbos = said(r"higher one, (-[\d.]+)\s+against (-[\d.]+)")
-    runs = [f"{run}/metrics" for run in ("omniglot-binary", "omniglot-binary-flat")]
-    assert elbos == of_test(1, *runs, key="test_elbo")
+    runs = ("omniglot-binary", "omniglot-binary-flat")
+    assert elbos == of_test(1, *(f"{run}/metrics" for run in runs), key="test_elbo")
+    scores = [f"score-{run}/score" for run in runs]
+    bounds = [f"-{nats}" for nats in said(r"bounds of ([\d.]+) and ([\d.]+) nats")]
+    assert bounds == of_test(1, *scores, key="test_iw_bound")
+    errors = of_test(9, *scores, key="test_iw_bound_error")
+    assert said(r"error of (\d) between") == [f"{math.hypot(*map(float, errors)):.0f}"]
 
 
 def test_every_dependency_has_a_reason():
