@@ -77,11 +77,11 @@ def test_its_figures_of_the_reproduction_are_those_of_the_runs():
     def of_test(digits, *names, key="test_sse"):
         return [f"{found(f'{name}.json', key):.{digits}f}" for name in names]
 
-    sse = said(r"\| here, for as [^|]* \| ([\d.]+), ([\d.]+) \(two seeds\) \| ([\d.]+) \|")
+    sse = said(r"\| here, for as [^|]* \| ([\d.]+), ([\d.]+) \| ([\d.]+), ([\d.]+) \|")
     sse += said(r"\| here, from turned [^|]* \| \| ([\d.]+) \|")
     sse += said(r"\| a flat VAE [^|]* for equal time \| ([\d.]+) \| ([\d.]+) \(as ([\d.]+)\) \|")
-    runs = ("mnist", "mnist-seed-1", "omniglot-29-epochs", "omniglot", "mnist-flat")
-    runs = (*runs, "omniglot-flat", "omniglot")
+    runs = ("mnist", "mnist-seed-1", "omniglot-29-epochs", "omniglot-29-epochs-seed-1")
+    runs = (*runs, "omniglot", "mnist-flat", "omniglot-flat", "omniglot")
     assert sse == of_test(2, *(f"{run}/metrics" for run in runs))
     far = said(r"Fréchet distance \((\d+) against (\d+)\sand\s(\d+)\)")
     far += said(r"far from characters\s+\((\d+) against (\d+)\)")
