@@ -8,6 +8,7 @@ import pytest
 import torch
 from matplotlib import image as png
 
+import inference.figures
 from inference.dictionary import collect, primitives
 from inference.figures import (
     COLOURS,
@@ -56,6 +57,17 @@ def test_a_row_for_each_level(tmp_path, steps, given, images):
     assert [p.name for p in tmp_path.iterdir()] == ["parse.png"]
 
 
+def test_frames_of_many_parts_are_fainter_and_still_there(monkeypatch, tmp_path, images):
+    def white(shares, colours):
+        return torch.ones(len(shares), *shares.shape[-2:], 3)
+
+    monkeypatch.setattr(inference.figures, "coloured", white)
+    parse_figure(RNP(tiny(steps=(2, 4))).parse(images), tmp_path / "p.png")
+    rows = np.array_split(png.imread(tmp_path / "p.png")[..., :3], 3)
+    _, few, many = (np.sort(np.ptp(row, axis=-1).ravel())[-200:].mean() for row in rows)
+    assert 0.05 < many < 0.8 * few
+
+
 def test_answers_that_are_not_to_be_trusted_are_framed_in_red(tmp_path, rnp, images):
     answer = query(rnp, images, method="importance", num_samples=40)
     few = torch.tensor([1.0, 40.0, 40.0, 40.0])
@@ -92,6 +104,10 @@ def test_pictures_of_programs_lie_on_their_dots_and_hide_none(tmp_path):
         picture = png.imread(tmp_path / "s.png")[..., :3]
         black = (picture < 0.05).all(-1)
         inner = black[20:-20, 20:-20]  # without the frame of the whole
+        for kind in (0, 1):  # dots are half transparent, frames of pictures are not
+            colour = np.array(matplotlib.colors.to_rgb(f"C{kind}"))
+            framed = (np.abs(picture - colour).max(-1) < 0.02).sum() > 100
+            assert framed == (kind in kinds[list(shown)])
         return 20 + np.argwhere(inner), picture.shape
 
     one, (height, width, _) = ink([2])
