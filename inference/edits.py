@@ -19,10 +19,12 @@ from pyro import poutine
 from pyro.infer.reparam.reparam import Reparam
 from torch import Tensor
 
-from inference.given import is_random, site_value
-from inference.target import Drawn, at_rest, place, standard
+from inference.frozen import frozen
+from inference.given import site_value
+from inference.target import Drawn, place, standard
 from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.affine import matrix
+from pyro_rnp.levels import is_random
 from pyro_rnp.tree import Path, site_name
 
 
@@ -62,7 +64,7 @@ def what_if(
         for name in old.keys() - edits.keys() - {"z"}
         if react or any(_inside(name, program) for program in changed)
     }
-    with at_rest(rnp):
+    with frozen(rnp, seed=0):  # nothing that is drawn here is used
         as_it_is: Any = old
         before: Any = poutine.trace(pyro.do(rnp.model, data=as_it_is)).get_trace(None, n).nodes
         noise: Any = {}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inference.data import ImageSet
-from inference.objectives import latent, site_kl
+from inference.frozen import frozen
+from inference.objectives import latent, of_each, site_kl
 from inference.outputs import write_json
 from inference.provenance import fingerprint
 from inference.segmentation import adjusted_rand, by_position, segment
@@ -60,12 +60,11 @@ def evaluate(
     """
     check_images(data.images, rnp.config)
     found: dict[str, list[Tensor]] = {}
-    devices = [rnp.device] if rnp.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), evaluating(rnp):
-        torch.manual_seed(seed)
+    with frozen(rnp, seed):
         starts = range(0, len(data), batch_size)
         for start in tqdm(starts, "scores", leave=False, delay=5):
-            for name, values in _scores(rnp, data[start : start + batch_size]).items():
+            batch = data[start : start + batch_size]
+            for name, values in _scores(rnp, batch, len(data)).items():
                 found.setdefault(name, []).append(values.cpu().double())
         if particles and "elbo" in found:
             bounds = importance_weighted(rnp, data.images, particles, keep=keep)
@@ -81,26 +80,20 @@ def evaluate(
     return means
 
 
-@contextmanager
-def evaluating(rnp: RNP) -> Iterator[None]:
-    """Evaluation mode, for a while."""
-    training = rnp.training
-    rnp.eval()
-    try:
-        yield
-    finally:
-        rnp.train(training)
+def _scores(rnp: RNP, batch: ImageSet, total: int) -> dict[str, Tensor]:
+    """Scores of each image.
 
-
-def _scores(rnp: RNP, batch: ImageSet) -> dict[str, Tensor]:
-    """Scores of each image."""
+    Args:
+        total: images that share the KL of what is drawn once for all.
+    """
     x = batch.images.to(rnp.device)
     guide, model = _traces(rnp, x)
     at_mean = rnp.parse(x)
     expected, x_site = rnp.model.likelihood(at_mean.canvas).mean, model.nodes["x"]
     drawn, kl = latent(guide), torch.zeros(len(x), device=x.device)
     for name, site in drawn.items():
-        kl = kl + site_kl(site["fn"], model.nodes[name]["fn"], site["value"])
+        more = site_kl(site["fn"], model.nodes[name]["fn"], site["value"])
+        kl = kl + (more if more.shape == kl.shape else more.sum() / total)
     scores = {
         "sse": (x_site["fn"].mean - x).square().sum((1, 2, 3)),
         "sse_mean": (expected - x).square().sum((1, 2, 3)),
@@ -150,7 +143,7 @@ def importance_weighted(
         keep: a file of the bounds so far, to go on from.
     """
     bounds: list[float] = json.loads(keep.read_text()) if keep and keep.exists() else []
-    with evaluating(rnp):
+    with frozen(rnp):
         size = max(1, at_once // particles)
         starts = range(len(bounds), len(images), size)
         for start in tqdm(starts, "importance-weighted bound", leave=False, delay=5):
@@ -178,7 +171,7 @@ def _log_weights(rnp: RNP, images: Tensor, particles: int) -> Tensor:
     """Log p(x, z) - log q(z | x) at samples z for each image, (particles, N), in nats."""
     guide, model = _traces(rnp, images, particles)
     weights = model.nodes["x"]["fn"].log_prob(images)
-    for name, site in latent(guide).items():
+    for name, site in of_each(latent(guide)).items():
         p = model.nodes[name]["fn"].log_prob(site["value"])
         weights = weights + p - site["fn"].log_prob(site["value"])
     return weights

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,28 +15,12 @@ from torch import Tensor
 from pyro_rnp import RNP
 from pyro_rnp.affine import FIELDS, UNITS, codomain
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.tree import site_name
+from pyro_rnp.levels import is_random, sites
 
 Side = Literal["left", "right", "top", "bottom"]
 TOLERANCE = 0.02
 """How far a determined site may lie from what is given: a standard deviation, as a share of the
 range of its numbers."""
-
-
-def sites(config: RNPConfig) -> dict[str, tuple[Literal["z", "a"], int]]:
-    """The sites that a query may give, with kind and depth; parts before sub-parts."""
-    found: dict[str, tuple[Literal["z", "a"], int]] = {"z": ("z", 0)}
-    for depth in range(1, config.depth + 1):
-        for path in product(*(range(n) for n in config.steps[:depth])):
-            found[site_name("a", path)] = ("a", depth)
-            found[site_name("z", path)] = ("z", depth)
-    return found
-
-
-def is_random(config: RNPConfig, name: str) -> bool:
-    """Whether a site is drawn; else what runs above it determines it."""
-    kind, depth = sites(config)[name]
-    return depth == 0 or config.random(kind, depth)
 
 
 def read_sites(path: Path) -> dict[str, Tensor]:
@@ -182,14 +164,8 @@ def site_value(config: RNPConfig, name: str, value: Any, bounds: bool = True) ->
     Raises:
         ValueError: in one sentence, if there is no such site or it does not take this value.
     """
-    known = sites(config)
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1, 0)
-        raise ValueError(
-            f"There is no site {name!r}; the closest is {close[0] if close else 'z'!r}. There are "
-            f"{', '.join(known)}."
-        )
-    kind, depth = known[name]
+    random = is_random(config, name)
+    kind, depth = sites(config)[name]
     size = config.program_size if kind == "z" else 6
     value = torch.as_tensor(value)
     value = value if value.is_floating_point() else value.float()
@@ -217,7 +193,7 @@ def site_value(config: RNPConfig, name: str, value: Any, bounds: bool = True) ->
                     f"{least if least < low - room else most:.3g}."
                 )
         value = torch.minimum(torch.maximum(value, box.lower_bound), box.upper_bound)
-    elif depth and not is_random(config, name) and float(value.abs().max()) > 1:
+    elif depth and not random and float(value.abs().max()) > 1:
         most = float(value.flatten()[value.abs().argmax()])
         raise ValueError(f"{name}: the numbers of a part's program lie in [-1, 1], got {most:.3g}.")
     return value

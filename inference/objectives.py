@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from inference.classes import SameClass
+from inference.frozen import alone
 from pyro_rnp import RNP
 from pyro_rnp.priors import Types
 from pyro_rnp.registry import Registry, within
@@ -45,6 +46,21 @@ def latent(trace: poutine.Trace) -> dict[str, Any]:
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
     }
+
+
+def of_each(sites: dict[str, Any]) -> dict[str, Any]:
+    """The sites, none of which is one for all images.
+
+    Raises:
+        ValueError: if one is, as a latent of the prior's own.
+    """
+    for name, site in sites.items():
+        if not any(plate.name == "images" for plate in site["cond_indep_stack"]):
+            raise ValueError(
+                f"The site {name!r} is drawn once for all images, and this is about each image by "
+                "itself; give the prior a fixed value for it."
+            )
+    return sites
 
 
 class _Surrogate:
@@ -183,7 +199,7 @@ def loss(
     guide: Any = program.guide
     if kl_weight != 1:
         model, guide = _Weigh(kl_weight)(model), _Weigh(kl_weight)(guide)
-    with rnp.model.one_run():
+    with alone(rnp), rnp.model.one_run():
         return objective.differentiable_loss(  # type: ignore[attr-defined]
             model, guide, images
         )
@@ -210,7 +226,7 @@ def check(objective: ELBO, rnp: RNP, images: Tensor, drawings: int = 1) -> None:
         type(objective) not in (Trace_ELBO, TraceELBO) or objective.num_particles > 1
     ):
         raise ValueError("--drawings needs --elbo Trace_ELBO, with one particle.")
-    with pyro.validation_enabled(False), torch.random.fork_rng():
+    with alone(rnp), pyro.validation_enabled(False), torch.random.fork_rng():
         guide = poutine.trace(program.guide).get_trace(images)
         model = poutine.trace(poutine.replay(program.model, trace=guide)).get_trace(images)
     drawn, wanted = latent(guide), latent(model)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from inference.classes import types
 from inference.data import shrink
-from inference.target import at_rest
+from inference.frozen import frozen
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.levels import centre
 
@@ -48,7 +48,7 @@ def log_given(
     prior = types(rnp)
     rnp.check(tests)
     rnp.check(examples)
-    with at_rest(rnp, seed):
+    with frozen(rnp, seed):
         z, known = (  # (S, T, |z|) and (S, E, |z|)
             q.sample((num_samples,)) if num_samples else centre(q).unsqueeze(0)
             for q in (rnp.guide.posterior(x.to(rnp.device)) for x in (tests, examples))
@@ -67,7 +67,7 @@ def exemplars(rnp: RNP, example: Float[Tensor, "1 c h w"], num: int, seed: int =
     """
     prior = types(rnp)
     rnp.check(example)
-    with at_rest(rnp, seed):
+    with frozen(rnp, seed):
         known = rnp.guide.posterior(example.to(rnp.device)).sample((num,))[:, 0]
         return rnp.model.run(prior.like(known).sample())
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.evaluation import evaluating
+from inference.frozen import frozen
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.affine import warp
 
@@ -49,8 +49,7 @@ def parse_numbers(
     errors = dict.fromkeys(range(min(1, depth), depth + 1), 0.0)
     steps = torch.zeros(rnp.config.steps[0])
     power = ink = covered = 0.0
-    with evaluating(rnp), torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with frozen(rnp, seed):
         for x in images.split(batch_size):
             x = x.to(rnp.device)
             tree = rnp.parse(x, sample=True)

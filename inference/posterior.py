@@ -14,8 +14,9 @@ from torch import Tensor
 
 from inference.answer import Answer, Method, mixing, weighted
 from inference.engines import fit, nuts
+from inference.frozen import frozen
 from inference.given import TOLERANCE, what_is_known
-from inference.target import Target, at_rest
+from inference.target import Target
 from pyro_rnp import RNP
 
 
@@ -69,7 +70,7 @@ def query(
     if method == "nuts" and num_samples < 4 * chains:
         raise ValueError(f"nuts needs 4 samples a chain: num_samples of {4 * chains} or more.")
     known = what_is_known(rnp, images, dict(given or {}), mask, num_images, tolerance)
-    with at_rest(rnp, seed), pyro.validation_enabled(False):
+    with frozen(rnp, seed), pyro.validation_enabled(False):
         target = Target(rnp, known, progress)
         notes = known.notes(rnp.config)
         r_hat: dict[str, Tensor] = {}

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from inference.data import ImageSet
-from inference.evaluation import evaluating
+from inference.frozen import frozen
 from pyro_rnp import RNP, ParseTree
 
 
@@ -45,7 +45,7 @@ def collect_programs(rnp: RNP, data: ImageSet, batch_size: int = 500) -> Space:
     programs: tuple[list[Tensor], list[Tensor]] = ([], [])
     canvases: tuple[list[Tensor], list[Tensor]] = ([], [])
     k = rnp.config.depth
-    with evaluating(rnp):
+    with frozen(rnp):
         for batch in data.images.split(batch_size):
             tree = rnp.parse(batch.to(rnp.device))
             nodes = [tree] if not k else [tree, _one_each(tree)]
@@ -147,7 +147,7 @@ def run_level(rnp: RNP, programs: Float[Tensor, "n z"], level: int) -> Float[Ten
 
     What is random below is at its prediction.
     """
-    with evaluating(rnp):
+    with frozen(rnp):
         return rnp.model.recursion.run_level(programs.to(rnp.device), level).canvas.cpu()
 
 

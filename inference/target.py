@@ -7,8 +7,7 @@ anything is known, as far as priors are normal.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyro
@@ -30,32 +29,11 @@ from torch.distributions import (
 from tqdm import tqdm
 
 from inference.given import Known
-from inference.objectives import latent
+from inference.objectives import latent, of_each
 from pyro_rnp import RNP, ParseTree
 
 AT_ONCE = 1000
 """Images that are run together."""
-
-
-@contextmanager
-def at_rest(rnp: RNP, seed: int | None = None) -> Iterator[None]:
-    """Evaluation mode, parameters that take no gradients, and Pyro's store as it was.
-
-    Args:
-        seed: of what is drawn; the caller's random state stays as it was.
-    """
-    training, learning = rnp.training, [p for p in rnp.parameters() if p.requires_grad]
-    devices = [rnp.device] if rnp.device.type == "cuda" else []
-    rnp.eval().requires_grad_(False)
-    try:
-        with torch.random.fork_rng(devices), pyro.get_param_store().scope():
-            if seed is not None:
-                torch.manual_seed(seed)
-            yield
-    finally:
-        rnp.train(training)
-        for p in learning:
-            p.requires_grad_(True)
 
 
 class Seen(Reparam):
@@ -112,9 +90,17 @@ def standard(fn: Any) -> tuple[Any, list[Transform]]:
         elif isinstance(found, MixtureSameFamily):  # which of unbounded numbers has them all
             return None, [biject_to(constraints.real_vector)]
         elif not isinstance(found, Independent):
-            return None, [biject_to(fn.support)]
+            return None, [biject_to(_support(fn))]
         found = found.base_dist
     return found, transforms
+
+
+def _support(fn: Any) -> Any:
+    """Where values of a distribution lie; anywhere, if it does not say."""
+    try:
+        return fn.support
+    except NotImplementedError:
+        return constraints.real_vector
 
 
 def place(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,7 +120,7 @@ class Target:
 
     def __init__(self, rnp: RNP, known: Known, progress: bool = False) -> None:
         self.rnp, self.known, self.progress = rnp, known, progress
-        drawn = latent(poutine.trace(self._model(1)).get_trace())
+        drawn = of_each(latent(poutine.trace(self._model(1)).get_trace()))
         self.sizes = {name: site["value"].shape[-1] for name, site in drawn.items()}
         self.size = sum(self.sizes.values())
 

@@ -33,6 +33,7 @@ def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> N
     Raises:
         OSError: if there is no space or no right to write; what has been there is still there.
     """
+    rnp.take_over()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().cpu().contiguous() for name, t in rnp.state_dict().items()}

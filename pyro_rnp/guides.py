@@ -1,7 +1,10 @@
 """Guides: q(z^K | x), and of all that is random below.
 
 A guide of the top is a module, made from the configuration, with a method `posterior(images)`
-that gives q(z^K | x): a distribution with batch shape (N,) and event shape (|z|,). One with a
+that gives q(z^K | x): a distribution of Pyro's with batch shape (N,) and event shape (|z|,), with
+`log_prob` and, so that the objectives here can train it, `rsample`. Pyro's own estimators, parsing
+and queries do with `sample`. Where it has no `mean`, its centre is the mean of some samples. A
+`pyro.sample` of its own inside of `posterior` stands outside of the plate of images. A guide with a
 method `attach(rnp)` is shown the whole model once it is made. `Guide` makes a Pyro callable of it.
 """
 
@@ -31,9 +34,10 @@ from torch.distributions import (
 from pyro_rnp.affine import full_precision
 from pyro_rnp.checks import check_images
 from pyro_rnp.config import RNPConfig
+from pyro_rnp.contract import OwnSites, check_event, how_many, plates
 from pyro_rnp.encoder import Encoder
-from pyro_rnp.levels import Draw, RandomSites, Run, centre
-from pyro_rnp.params import register
+from pyro_rnp.levels import Draw, RandomSites, Run, centre, drawn
+from pyro_rnp.params import Registered
 from pyro_rnp.priors import start_as_identity, turned
 from pyro_rnp.registry import GUIDES, LOWER_GUIDES, within
 from pyro_rnp.tree import ParseTree
@@ -224,7 +228,7 @@ class Refined(DiagonalNormal):
         return dist.Normal(loc, scale).to_event(1)
 
 
-class Guide(nn.Module):
+class Guide(Registered):
     """The guide, an ordinary Pyro callable with the model's arguments.
 
     It samples `z` from the posterior of the guide that the configuration names and, where levels
@@ -233,7 +237,7 @@ class Guide(nn.Module):
     """
 
     def __init__(self, config: RNPConfig) -> None:
-        super().__init__()
+        super().__init__("guide")
         self.config = config
         self.top = GUIDES.make(config.guide, config)
         self.lower = LOWER_GUIDES.make(config.lower_guide, config) if config.any_random else None
@@ -250,18 +254,36 @@ class Guide(nn.Module):
         """The same, as far as it takes no run of the model: without refinement."""
         return getattr(self.top, "proposal", self.top.posterior)(images)
 
-    def forward(self, images: Tensor, num_images: int | None = None) -> Tensor:
+    def forward(self, images: Any = None, num_images: Any = None) -> Tensor:
         """Sample the site `z`, (N, |z|), and what is random below, for images (N, C, H, W).
 
+        New images like given ones are `Predictive(poutine.uncondition(rnp.model),
+        guide=rnp.guide, num_samples=...)(images)`.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            num_images: as the model has it; N or None.
+
         Raises:
-            ValueError: if the images are not of the shape and type that the configuration says.
+            ValueError: if there are no images, they are not of the shape and type that the
+                configuration says, or `num_images` is another number.
         """
-        register(self)
+        if images is None:
+            raise ValueError(
+                "The guide needs images to look at, got None; what the model draws by itself is "
+                "Predictive(rnp.model, num_samples=...)(None, num_images)."
+            )
         check_images(images, self.config, values=False)
-        with pyro.plate("images", len(images), dim=-1):
-            z = pyro.sample("z", self.posterior(images))  # type: ignore[arg-type]
+        n = how_many(images, num_images)
+        self.register()
+        posterior = self.posterior(images)  # outside of the plate, as the model's prior
+        check_event("guide", posterior, (self.config.program_size,))
+        with pyro.plate("images", n, dim=-1), OwnSites():
+            z = pyro.sample("z", posterior)  # type: ignore[arg-type]
+            batch = torch.broadcast_shapes(z.shape[:-1], plates())
             if self.lower is not None:
-                self.below(z, images, pyro.sample)
+                whole = z if z.shape[:-1] == batch else z.expand(*batch, -1)
+                self.below(whole, images, pyro.sample)
         return z
 
     def below(self, z: Tensor, images: Tensor, draw: Draw) -> ParseTree:
@@ -287,6 +309,6 @@ class Guide(nn.Module):
         posterior = self.posterior(images)
 
         def draw(_: str, distribution: Distribution) -> Tensor:
-            return distribution.rsample() if sample else centre(distribution)
+            return drawn(distribution) if sample else centre(distribution)
 
         return self.below(draw("z", posterior), images, draw)

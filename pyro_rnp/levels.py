@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import pyro.distributions as dist
@@ -22,6 +24,33 @@ Fixed = Callable[[str, Tensor], Tensor]
 """A deterministic site's name and value to the value that is used, which may broadcast."""
 Propose = Callable[[Kind, Path, Tensor, Tensor, "Tensor | None"], "tuple[Tensor, Tensor]"]
 """Kind, a sibling's path, prediction, the model's scale and glimpse to a mean and a scale."""
+
+
+def sites(config: RNPConfig) -> dict[str, tuple[Kind, int]]:
+    """The sites of programs and actions, with kind and depth; parts before sub-parts."""
+    found: dict[str, tuple[Kind, int]] = {"z": ("z", 0)}
+    for depth in range(1, config.depth + 1):
+        for path in product(*(range(n) for n in config.steps[:depth])):
+            found[site_name("a", path)] = ("a", depth)
+            found[site_name("z", path)] = ("z", depth)
+    return found
+
+
+def is_random(config: RNPConfig, name: str) -> bool:
+    """Whether a site is drawn; else what runs above it determines it.
+
+    Raises:
+        ValueError: if there is no such site.
+    """
+    known = sites(config)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1, 0)
+        raise ValueError(
+            f"There is no site {name!r}; the closest is {close[0] if close else 'z'!r}. There are "
+            f"{', '.join(known)}."
+        )
+    kind, depth = known[name]
+    return depth == 0 or config.random(kind, depth)
 
 
 class Scales(nn.Module):
@@ -54,8 +83,16 @@ def distribution(kind: Kind, loc: Tensor, scale: Tensor, config: RNPConfig) -> D
     return dist.Normal(loc, scale).to_event(1)
 
 
-def centre(distribution: Distribution) -> Tensor:
-    """A distribution's mean; where it is a transformed one, what becomes of the mean below."""
+def drawn(distribution: Any, shape: tuple[int, ...] = ()) -> Tensor:
+    """Samples of a distribution of Pyro's, with a gradient where it has such."""
+    return distribution(torch.Size(shape))
+
+
+def centre(distribution: Any) -> Tensor:
+    """A distribution's mean; where it is a transformed one, what becomes of the mean below.
+
+    Of one that cannot tell its mean, that of 64 samples, the same at each call.
+    """
     if isinstance(distribution, dist.Independent):
         return centre(distribution.base_dist)
     if isinstance(distribution, dist.TransformedDistribution):
@@ -63,7 +100,12 @@ def centre(distribution: Distribution) -> Tensor:
         for transform in distribution.transforms:
             value = transform(value)
         return value
-    return distribution.mean
+    try:
+        return distribution.mean
+    except NotImplementedError:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return drawn(distribution, (64,)).mean(0)
 
 
 class Site(NamedTuple):

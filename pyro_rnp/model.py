@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from typing import Any, NamedTuple
 
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.poutine.indep_messenger import IndepMessenger
-from pyro.poutine.runtime import _PYRO_STACK
+from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -19,14 +19,15 @@ from pyro_rnp import flat, likelihoods, lower_guides, recursion  # noqa: F401 (t
 from pyro_rnp.affine import warp
 from pyro_rnp.checks import check_images
 from pyro_rnp.config import RNPConfig
+from pyro_rnp.contract import OwnSites, check_event, conditioned, how_many, plates
 from pyro_rnp.guides import Guide
-from pyro_rnp.levels import RandomSites, Run, Scales
-from pyro_rnp.params import register
+from pyro_rnp.levels import RandomSites, Run, Scales, drawn, is_random
+from pyro_rnp.params import NAME, Registered
 from pyro_rnp.registry import LIKELIHOODS, PRIORS, PROGRAMS
 from pyro_rnp.tree import ParseTree
 
 
-class Model(nn.Module):
+class Model(Registered):
     """The generative model, an ordinary Pyro callable.
 
     Sites, under the plate `images`: `z` the program z^K; `z/0`, `z/0/2`, ... the programs of parts
@@ -37,7 +38,7 @@ class Model(nn.Module):
     """
 
     def __init__(self, config: RNPConfig) -> None:
-        super().__init__()
+        super().__init__("model")
         self.config = config
         self.prior = PRIORS.make(config.prior, config)
         self.scales = Scales(config)
@@ -46,6 +47,9 @@ class Model(nn.Module):
         self.sharing = False
         self.shared: Run | None = None
         """The guide's run of the recursion, while `one_run` lasts."""
+        self._sound: tuple[nn.Module, ...] = ()
+        """The pieces that were found to keep their contract."""
+        self._warned = False
 
     @contextmanager
     def one_run(self) -> Iterator[None]:
@@ -61,35 +65,39 @@ class Model(nn.Module):
         finally:
             self.sharing, self.shared = False, None
 
-    def forward(self, images: Tensor | None = None, num_images: int = 1) -> ParseTree:
+    def forward(self, images: Any = None, num_images: Any = None) -> ParseTree:
         """Run the program.
 
         Args:
             images: (N, C, H, W) in [0, 1], observed at `x`; None samples them.
-            num_images: N where `images` is None.
+            num_images: N, a number, where `images` is None; by default 1.
 
         Returns:
             The tree; under vectorised particles the leading dimensions are flattened into one.
 
         Raises:
-            ValueError: if the images are not of the shape and type that the configuration says.
+            ValueError: if the images are not of the shape and type that the configuration says,
+                `num_images` is no number or another one than that of the images, the prior or the
+                likelihood does not keep its contract, or a site of one's own stands inside of the
+                plate of images.
         """
-        register(self)
         if images is not None:
             check_images(images, self.config, values=False)
-        n = num_images if images is None else len(images)
-        with pyro.plate("images", n, dim=-1):
-            z = pyro.sample("z", self.prior())
-            batch = torch.broadcast_shapes(z.shape[:-1], _plates())  # (N,), or (particles, N)
-            named = partial(pyro.deterministic, event_dim=1)
-            sites = RandomSites(self.config, self.scales, batch, pyro.sample, named)
+        n = how_many(images, num_images)
+        self._check_pieces()
+        self.register()
+        prior = self.prior()  # outside of the plate: a latent of its own is drawn once, not N times
+        with pyro.plate("images", n, dim=-1), OwnSites():
+            z = pyro.sample("z", prior)
+            batch = torch.broadcast_shapes(z.shape[:-1], plates())  # (N,), or (particles, N)
+            sites = RandomSites(self.config, self.scales, batch, pyro.sample, self._named)
             run, self.shared = self.shared, None
             if run is not None and run.z is z and z.shape[:-1] == batch and sites.again(run):
                 tree = run.tree
             else:
                 tree = self.recursion(z.expand(*batch, -1).flatten(0, -2), sites)
-            canvas = pyro.deterministic("canvas", tree.canvas.unflatten(0, batch), event_dim=3)
-            canvas = canvas.expand(*batch, -1, -1, -1)
+            canvas = tree.canvas.unflatten(0, batch)
+            canvas = self._named("canvas", canvas, 3).expand(*batch, -1, -1, -1)
             tree = replace(tree, canvas=canvas.flatten(0, -4))
             pyro.sample("x", self.likelihood(canvas), obs=images)
             if self.training and images is not None and self.config.part_weight:
@@ -100,6 +108,36 @@ class Model(nn.Module):
                 )
         return tree
 
+    def _named(self, name: str, value: Tensor, event_dim: int = 1) -> Tensor:
+        """The value that a determined site takes, which `pyro.do` may have set."""
+        if not self._warned and conditioned(name):
+            self._warned = True
+            warnings.warn(
+                f"This model determines {name}: pyro.condition sets it, as pyro.do does, and what "
+                "stands above does not learn of it. For its posterior use "
+                f"inference.posterior.query(rnp, given={{{name!r}: value}}), or a model in which "
+                "it is random (RNPConfig.stochastic) and rnp.condition.",
+                stacklevel=2,
+            )
+        return pyro.deterministic(name, value, event_dim=event_dim)
+
+    def _check_pieces(self) -> None:
+        """Raise unless prior and likelihood keep their contracts, once for each.
+
+        Raises:
+            ValueError: in one sentence, if one does not.
+        """
+        if self._sound == (pieces := (self.prior, self.likelihood)):
+            return
+        c = self.config
+        shape = (c.channels, c.image_size, c.image_size)
+        devices = [p.device for p in self.parameters() if p.device.type == "cuda"][:1]
+        like = next(self.recursion.parameters())
+        with poutine.block(), torch.no_grad(), torch.random.fork_rng(devices):
+            check_event("prior", self.prior(), (c.program_size,))
+            check_event("likelihood", self.likelihood(like.new_zeros(1, *shape)), shape)
+        self._sound = pieces
+
     def run(self, z: Tensor) -> ParseTree:
         """Run programs z^K, (N, |z|), with what is random below drawn; without Pyro."""
 
@@ -107,16 +145,6 @@ class Model(nn.Module):
             return distribution.sample()
 
         return self.recursion(z, RandomSites(self.config, self.scales, z.shape[:-1], draw))
-
-
-def _plates() -> torch.Size:
-    """The batch shape of the plates that are open; a value given from outside may have less."""
-    sizes = {
-        p.dim: getattr(p, "subsample_size", p.size)
-        for p in _PYRO_STACK
-        if isinstance(p, IndepMessenger) and p.dim
-    }
-    return torch.Size([sizes.get(dim, 1) for dim in range(min(sizes), 0)])
 
 
 def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
@@ -139,6 +167,13 @@ def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor
     return error
 
 
+class Conditioned(NamedTuple):
+    """A model and its guide, both conditioned."""
+
+    model: Any
+    guide: Any
+
+
 class RNP(nn.Module):
     """A recursive neural program: `model` and `guide`, parsing and sampling.
 
@@ -146,17 +181,72 @@ class RNP(nn.Module):
     >>> tree = rnp.parse(torch.rand(5, 1, 8, 8))
     >>> tree.canvas.shape, tree[1][0].action.shape
     (torch.Size([5, 1, 8, 8]), torch.Size([5, 6]))
+
+    Args:
+        config: its shape and pieces; by default the paper's for MNIST.
+        name: of its parameters in Pyro's parameter store, which holds them as
+            `name.model$$$...` and `name.guide$$$...`. Two models in use at one time want two names.
     """
 
-    def __init__(self, config: RNPConfig | None = None) -> None:
+    def __init__(self, config: RNPConfig | None = None, name: str = NAME) -> None:
         super().__init__()
         self.config = RNPConfig() if config is None else config
         self.model = Model(self.config)
         self.guide = Guide(self.config)
         self.guide.attach(self.model)
+        self.model.beside, self.guide.beside = (self.guide,), (self.model,)
+        self.name = name
         for piece in (self.guide.top, self.model.prior, self.model.likelihood):
             if hasattr(piece, "attach"):
                 piece.attach(self)
+
+    @property
+    def name(self) -> str:
+        """The name of its parameters in Pyro's parameter store."""
+        return self.model.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.model.name = self.guide.name = name
+
+    def take_over(self) -> None:
+        """Let values that Pyro's parameter store has under this model's name take effect.
+
+        Model and guide do so by themselves whenever they are run.
+
+        Raises:
+            ValueError: if a parameter there has another shape.
+        """
+        self.model.take_over()
+
+    def condition(self, data: Mapping[str, Tensor]) -> Conditioned:
+        """Model and guide with some of the random sites at given values, for any Pyro algorithm.
+
+        >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2,), stochastic="actions"))
+        >>> action = torch.tensor([0.3, 0.3, 0.0, 0.0, -0.5, 0.5])
+        >>> model, guide = rnp.condition({"a/0": action})
+        >>> adam, elbo = pyro.optim.Adam({"lr": 1e-3}), pyro.infer.Trace_ELBO()
+        >>> loss = pyro.infer.SVI(model, guide, adam, elbo).step(torch.rand(2, 1, 8, 8))
+
+        Args:
+            data: names of sites that the model draws to values, (d,) for all images or (N, d).
+
+        Returns:
+            The model, in which these sites are observed, and the guide, which takes them as they
+            are and no longer draws them.
+
+        Raises:
+            ValueError: if the model has no such site, or determines it instead of drawing it.
+        """
+        for name in data:
+            if not is_random(self.config, name):
+                raise ValueError(
+                    f"This model determines {name}, so it cannot be conditioned on it; use "
+                    f"inference.posterior.query(rnp, given={{{name!r}: value}}), or pyro.do to "
+                    "set it."
+                )
+        guide = poutine.block(pyro.condition(self.guide, dict(data)), hide=list(data))
+        return Conditioned(pyro.condition(self.model, dict(data)), guide)
 
     def parse(self, images: Tensor, sample: bool = False) -> ParseTree:
         """Take images apart: run the programs at the guide's centre, or at a sample of it.
@@ -171,6 +261,7 @@ class RNP(nn.Module):
             ValueError: if the images have another shape, type or range, or are none.
         """
         self.check(images)
+        self.take_over()
         return self.guide.parse(images, sample)
 
     def check(self, images: Tensor) -> None:
@@ -196,7 +287,8 @@ class RNP(nn.Module):
         """
         if num_images < 1:
             raise ValueError(f"num_images must be at least 1, got {num_images}.")
-        z = self.model.prior().sample((num_images,))
+        self.take_over()
+        z = drawn(self.model.prior(), (num_images,))
         return ParseTree.join([self.model.run(some) for some in z.split(1000)])
 
     @property

@@ -1,28 +1,117 @@
-"""Parameters of ordinary torch modules in Pyro's parameter store."""
+"""Parameters of torch modules in Pyro's parameter store, under names that are the same each time.
+
+`pyro.module` puts parameters there, but a store that was loaded then disagrees with the module: SVI
+steps those of the store, and the module computes with its own.
+"""
 
 from __future__ import annotations
 
-import itertools
+import warnings
 import weakref
+from collections.abc import Iterator
+from typing import Any
 
 import pyro
 from pyro.params import param_with_module_name
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
-_names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
-_count = itertools.count()
+NAME = "rnp"
+"""The name of a model in the parameter store, unless it is given another."""
+
+_owners = WeakTensorKeyDictionary()
+"""Tensors that a module knows to be in the store, with a weak reference to that module. All other
+tensors were put there by somebody else, as `ParamStoreDict.load` does, and take effect."""
 
 
-def register(module: nn.Module) -> None:
-    """`pyro.module` under a name that no other module has, so that SVI finds the parameters.
+class Registered(nn.Module):
+    """A module whose parameters are in Pyro's store as `name.part$$$path`, such as
+    `rnp.guide$$$top.encoder.first.weight`.
 
-    Those that take no gradient are left out, as there, but without a warning.
+    Before a module runs, it takes over what the store has had from elsewhere under these names, be
+    it that a file was loaded or that a value was set. A parameter that is new in the module, as
+    after `load_state_dict(assign=True)`, replaces the one that the module had in the store.
 
-    Under a fixed name a second model in the same process would silently train the first one's
-    parameters, which is what the store then holds under that name.
+    Args:
+        part: the second half of the name.
     """
-    if module not in _names:
-        _names[module] = f"{type(module).__name__}{next(_count)}"
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            pyro.param(param_with_module_name(_names[module], name), parameter)
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.name, self.part = NAME, part
+        self.beside: tuple[Registered, ...] = ()
+        """Modules that this one may run; they take over along with it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        for parameter in self.parameters():  # a weak reference of Pyro's, which cannot be pickled
+            parameter.__dict__.pop("unconstrained", None)
+        return dict(self.__dict__)
+
+    def _entries(self) -> Iterator[tuple[str, str, nn.Parameter]]:
+        """Each parameter with its name in the store and its path in the module."""
+        prefix = f"{self.name}.{self.part}"
+        for path, parameter in self.named_parameters():
+            yield param_with_module_name(prefix, path), path, parameter
+
+    def take_over(self) -> None:
+        """Let what others have put into the store under this module's names take effect.
+
+        Raises:
+            ValueError: if a parameter there has another shape.
+        """
+        held = dict(pyro.get_param_store().named_parameters())
+        for module in (self, *self.beside) if held else ():
+            for name, path, parameter in list(module._entries()):
+                found = held.get(name, parameter)
+                if found is not parameter and found not in _owners:
+                    module._take(name, path, parameter, found)
+
+    def _take(self, name: str, path: str, parameter: nn.Parameter, held: Tensor) -> None:
+        if held.shape != parameter.shape:
+            raise ValueError(
+                f"The parameter store holds {name} of shape {tuple(held.shape)}, and this model "
+                f"has {tuple(parameter.shape)}: call pyro.clear_param_store(), or give the model a "
+                "name of its own, RNP(config, name=...)."
+            )
+        store, own = pyro.get_param_store(), nn.Parameter(held, parameter.requires_grad)
+        like = held.dtype == parameter.dtype and held.device == parameter.device
+        if not like:
+            own = nn.Parameter(held.detach().to(parameter), parameter.requires_grad)
+        elif isinstance(held, nn.Parameter) and parameter.requires_grad:
+            own = held  # an optimiser may know it
+        owner, _, leaf = path.rpartition(".")
+        self.get_submodule(owner)._parameters[leaf] = own
+        _owners[held] = _owners[own] = weakref.ref(self)
+        if own is not held and own.requires_grad:
+            del store[name]
+            store[name] = own
+
+    def register(self) -> None:
+        """Put the parameters that take a gradient into the store, so that SVI finds them.
+
+        Where another model of the same name has put its own there, they make room, and a warning
+        says so, since the store then keeps the parameters of one of the two alone.
+        """
+        self.take_over()
+        store = pyro.get_param_store()
+        held = dict(store.named_parameters())
+        for name, _, parameter in list(self._entries()):
+            if not parameter.requires_grad:
+                continue
+            if (found := held.get(name, parameter)) is not parameter:
+                other = _owners[found]()
+                if other is not None and other is not self:
+                    warnings.warn(_two(self.name), stacklevel=3)
+                del store[name]
+            pyro.param(name, parameter)
+            _owners.setdefault(parameter, weakref.ref(self))
+        if len(store) > len(held):
+            self.take_over()  # the store copies what does not lie in memory in its own order
+
+
+def _two(name: str) -> str:
+    return (
+        f"Two models are named {name!r} in Pyro's parameter store, which keeps the parameters of "
+        "the one that ran last; give one of them another name, RNP(config, name=...), or call "
+        "pyro.clear_param_store() between them."
+    )

@@ -1,8 +1,10 @@
 """Priors on the top-level program.
 
-A prior is a module, made from the configuration, whose call gives p(z^K): a distribution with
-event shape (|z|,) and batch shape (); the model draws `z` from it under the plate of images. One
-with a method `attach(rnp)` is shown the whole model once it is made.
+A prior is a module, made from the configuration, whose call gives p(z^K): a distribution of Pyro's
+with event shape (|z|,) and batch shape (), with `log_prob`, `expand`, and `rsample` or `sample`.
+The model draws `z` from it under the plate of images. The call itself stands outside of the plate,
+so that a `pyro.sample` in it is one latent for all images. A prior with a method `attach(rnp)` is
+shown the whole model once it is made.
 """
 
 from __future__ import annotations

@@ -1,0 +1,90 @@
+"""Promises that model, guide and their pieces make to Pyro, and the handlers around them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.indep_messenger import IndepMessenger
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
+
+
+def plates() -> torch.Size:
+    """The batch shape of the plates that are open; a value given from outside may have less."""
+    sizes = {
+        p.dim: getattr(p, "subsample_size", p.size)
+        for p in _PYRO_STACK
+        if isinstance(p, IndepMessenger) and p.dim
+    }
+    return torch.Size([sizes.get(dim, 1) for dim in range(min(sizes), 0)])
+
+
+def conditioned(name: str) -> bool:
+    """Whether a `pyro.condition` that is open names a site."""
+    return any(isinstance(m, ConditionMessenger) and name in m.data for m in _PYRO_STACK)
+
+
+def how_many(images: Any, num_images: Any) -> int:
+    """N, from the two arguments of model and guide.
+
+    Raises:
+        ValueError: if `num_images` is no positive number, or is not that of the images.
+    """
+    n = (1 if images is None else len(images)) if num_images is None else num_images
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        got = f"a tensor of shape {tuple(n.shape)}" if isinstance(n, torch.Tensor) else repr(n)
+        raise ValueError(
+            f"num_images must be a positive number, got {got}; model and guide take images and, "
+            "without images, their number, and no labels."
+        )
+    if images is not None and n != len(images):
+        raise ValueError(f"num_images is {n}, but there are {len(images)} images; leave it out.")
+    return n
+
+
+class OwnSites(Messenger):
+    """Refuses to draw, inside of the plate of images, what is not a site of the model.
+
+    Such a site, as a `PyroSample` weight of a network, would be drawn once for each image, and its
+    log-probability counted N times.
+    """
+
+    own = re.compile(r"(images|canvas|part_term|x|[za](/\d+)*)(?![a-zA-Z0-9])")
+    """Names of sites, or what a handler makes of them, as `z_decentered` and `a/0__CF`."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not self.own.match(msg["name"]):
+            raise ValueError(
+                f"The site {msg['name']!r} stands inside of the plate of images and would be drawn "
+                "once for each; draw it where the prior's forward or the guide's posterior begins, "
+                "both of which stand outside of the plate, or give a fixed value."
+            )
+
+
+def check_event(piece: str, distribution: Any, shape: tuple[int, ...]) -> None:
+    """Raise unless a piece gives a distribution over what it is a piece for.
+
+    Args:
+        piece: its kind, for the sentence.
+        shape: the event shape that is wanted.
+
+    Raises:
+        ValueError: if it is no distribution of that event shape, or cannot be drawn and scored.
+    """
+    wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    for method in ("log_prob", "__call__"):
+        if not callable(getattr(distribution, method, None)):
+            raise ValueError(
+                f"The {piece} must give a distribution of pyro.distributions, which has {method}; "
+                f"got {type(distribution).__module__}.{type(distribution).__name__}."
+            )
+    if tuple(distribution.event_shape) != shape:
+        raise ValueError(
+            f"The {piece} must give a distribution of event shape ({wanted}), got "
+            f"{tuple(distribution.event_shape)} with batch shape "
+            f"{tuple(distribution.batch_shape)}; .to_event({len(shape)}) makes dimensions of the "
+            "batch ones of the event."
+        )
