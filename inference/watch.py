@@ -9,6 +9,7 @@ from torch import Tensor
 
 from inference.objectives import site_kl
 from pyro_rnp import RNP
+from pyro_rnp.levels import drawn
 
 PATIENCE = 5
 """Looks in a row at which something must be wrong before it is said."""
@@ -58,7 +59,7 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
     What is not finite is not judged here.
     """
     posterior, prior = rnp.guide.posterior(images), rnp.model.prior()
-    kl = float(site_kl(posterior, prior.expand(posterior.batch_shape), posterior.sample()).mean())
+    kl = float(site_kl(posterior, prior.expand(posterior.batch_shape), drawn(posterior)).mean())
     found = {}
     if kl < MIN_KL:
         found["kl"] = (
