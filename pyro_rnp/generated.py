@@ -8,6 +8,8 @@ On a CPU the products that write the weights, and their two gradients, are most 
 costs. So layers are written together, one product for a whole set; the product is cut into as many
 blocks as the layers have units, which keeps both cores busy where one long, thin product does not;
 and the weight gradient of a program is formed once, over all its steps, instead of once a step.
+That needs plain autograd; under compilation, a trace or a transform of `torch.func` the layers are
+ordinary products.
 """
 
 from __future__ import annotations
@@ -243,7 +245,8 @@ class GeneratedLayers(nn.Module):
 
         Args:
             g: features, (P, R).
-            recompute: write the weights again in the backward pass instead of keeping them.
+            recompute: write the weights again in the backward pass instead of keeping them;
+                where more than plain autograd runs they are kept.
         """
         learning = torch.is_grad_enabled() and (g.requires_grad or self.basis.requires_grad)
         if not (learning and _plain_autograd()):
