@@ -25,6 +25,7 @@ SHIPPED = Path(__file__).with_name("weights")
 def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> None:
     """Write `config.json` and `model.safetensors` into `folder`, each file whole or not at all.
 
+    Tensors of a module that `torch.compile` wraps have the names that they have without it.
     Weights that are there already stay as `previous.safetensors`.
 
     Args:
@@ -36,7 +37,8 @@ def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> N
     rnp.take_over()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: t.detach().cpu().contiguous() for name, t in rnp.state_dict().items()}
+    state = rnp.state_dict()
+    tensors = {_plain(name): t.detach().cpu().contiguous() for name, t in state.items()}
     data = safetensors.save(tensors, {"sha256": _digest(tensors)})
     there = folder / WEIGHTS
     if not there.exists() or there.read_bytes() != data:
@@ -48,6 +50,11 @@ def save_config(config: RNPConfig, folder: str | Path, notes: dict[str, Any] | N
     """Write `config.json` into a folder, whole or not at all."""
     text = json.dumps({"model": config.to_dict(), **(notes or {})}, indent=2) + "\n"
     write(Path(folder) / CONFIG, text.encode())
+
+
+def _plain(name: str) -> str:
+    """A tensor's name without the part that `torch.compile` puts into it."""
+    return name.replace("_orig_mod.", "")
 
 
 def _whole(path: Path) -> bool:
@@ -128,7 +135,8 @@ def load_weights(rnp: RNP, path: str | Path) -> None:
         ValueError: if the file is damaged, or its tensors are not those of the model.
     """
     tensors = _read(Path(path))
-    own = {name: tuple(t.shape) for name, t in rnp.state_dict().items()}
+    state = rnp.state_dict()
+    own = {_plain(name): tuple(t.shape) for name, t in state.items()}
     for name in sorted(own.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else "nothing"
         wanted = own.get(name, "nothing")
@@ -137,7 +145,7 @@ def load_weights(rnp: RNP, path: str | Path) -> None:
                 f"{path} is of another architecture: at {name} it holds {found} and the "
                 f"configuration wants {wanted}."
             )
-    rnp.load_state_dict(tensors)
+    rnp.load_state_dict({name: tensors[_plain(name)] for name in state})
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ On a CPU the products that write the weights, and their two gradients, are most 
 costs. So layers are written together, one product for a whole set; the product is cut into as many
 blocks as the layers have units, which keeps both cores busy where one long, thin product does not;
 and the weight gradient of a program is formed once, over all its steps, instead of once a step.
+That needs plain autograd; under compilation, a trace or a transform of `torch.func` the layers are
+ordinary products.
 """
 
 from __future__ import annotations
@@ -138,7 +140,8 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, *kept = (t.to(dy.dtype) for t in ctx.saved_tensors)  # autocast may have chosen another
+        saved = ctx.saved_tensors  # once: checkpointing makes them anew for each look
+        x, *kept = (t.to(dy.dtype) for t in saved)  # autocast may have chosen another
         shape = ctx.tape.shapes[ctx.layer]
         direct = dx = None
         if torch.is_grad_enabled():  # this pass will itself be derived: the tape would hide it
@@ -151,8 +154,21 @@ class _Apply(torch.autograd.Function):
             weight = kept[0] if kept else ctx.tape.weight(ctx.layer).to(dy.dtype)
             dx = torch.bmm(dy, shape.matrix(weight).mT)
         if dx is not None:
-            dx = dx.to(ctx.saved_tensors[0].dtype)
+            dx = dx.to(saved[0].dtype)
         return None, None, direct, dx, dy.sum(1, keepdim=True) if ctx.has_bias else None
+
+
+def _plain_autograd() -> bool:
+    """Whether autograd alone follows what runs here: nothing else can follow a `_Tape`.
+
+    `torch.compile` and `torch.jit.trace` record a graph to run it again, and the transforms of
+    `torch.func` derive in their own way.
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
 def _augmented(g: Tensor) -> Tensor:
@@ -229,9 +245,11 @@ class GeneratedLayers(nn.Module):
 
         Args:
             g: features, (P, R).
-            recompute: write the weights again in the backward pass instead of keeping them.
+            recompute: write the weights again in the backward pass instead of keeping them;
+                where more than plain autograd runs they are kept.
         """
-        if not (torch.is_grad_enabled() and (g.requires_grad or self.basis.requires_grad)):
+        learning = torch.is_grad_enabled() and (g.requires_grad or self.basis.requires_grad)
+        if not (learning and _plain_autograd()):
             written = zip(self.shapes, _write(g, self.basis, self.shapes), strict=True)
             return [partial(_apply, shape.matrix(weight)) for shape, weight in written]
         again = None

@@ -208,7 +208,16 @@ class Refined(DiagonalNormal):
         return super().posterior(images)
 
     def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
-        """q(z^K | x): batch shape (N,), event shape (|z|,)."""
+        """q(z^K | x): batch shape (N,), event shape (|z|,).
+
+        Raises:
+            NotImplementedError: under `torch.jit.trace`, which records no gradient steps.
+        """
+        if torch.jit.is_tracing() and len(self.noise):
+            raise NotImplementedError(
+                "The guide refined takes gradient steps, which torch.jit.trace cannot record; "
+                "use an ELBO without Jit in its name."
+            )
         start = self.proposal(images).base_dist  # type: ignore[attr-defined]
         (model,) = self.model
         with torch.enable_grad():

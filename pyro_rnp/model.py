@@ -158,9 +158,9 @@ def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor
     error = torch.zeros_like(images[:, 0, 0, 0])
     for depth in range(1, tree.level):
         maps, parts = tree.matrices(depth), tree.nodes(depth)
-        with torch.no_grad():
-            repeated = images.repeat_interleave(len(parts), 0)
-            targets = warp(repeated, maps.flatten(0, 1), parts[0].canvas.shape[-1])
+        repeated = images.detach().repeat_interleave(len(parts), 0)
+        # Detached inputs, not no_grad, which a jit trace does not record.
+        targets = warp(repeated, maps.detach().flatten(0, 1), parts[0].canvas.shape[-1])
         decodings = torch.stack([part.decoding for part in parts if part.decoding is not None], 1)
         wrong = decodings - targets.view_as(decodings)
         error = error + wrong.square().sum((-3, -2, -1)).mean(1)

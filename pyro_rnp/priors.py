@@ -19,7 +19,7 @@ import torch
 from pyro.distributions import transforms
 from pyro.nn import DenseNN
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 
 from pyro_rnp.affine import full_precision
 from pyro_rnp.config import RNPConfig
@@ -150,7 +150,13 @@ class Dense(DenseNN):
 
 
 class Mixture(dist.MixtureSameFamily):
-    """Pyro's, for components that do not broadcast what they score by themselves."""
+    """Pyro's, for components that do not broadcast what they score by themselves.
+
+    The components' support is all vectors, and so is the mixture's. Pyro's own states it as a
+    constraint of a kind that `biject_to`, and with it NUTS and the automatic guides, cannot use.
+    """
+
+    support = constraints.real_vector
 
     def _pad(self, x: Tensor) -> Tensor:
         x = super()._pad(x)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from pyro_rnp.generated import GeneratedLayers, SharedLayers
 
@@ -68,6 +69,45 @@ def test_second_derivatives_of_weights_that_are_not_kept_are_refused(layers, g):
     loss = layers(g, recompute=True)[0](rows(1), None).square().sum()
     with pytest.raises(RuntimeError, match="recompute_levels=0"):
         torch.autograd.grad(loss, g, create_graph=True)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is")  # which torch uses for a jvp
+@pytest.mark.parametrize("recompute", [False, True])
+def test_transforms_of_functions_equal_plain_autograd(layers, g, recompute):
+    x, y = rows(1), rows(2)
+    mix = torch.randn(2, 4, dtype=torch.float64)
+
+    def ours(g, x):
+        return loss_of(layers(g, recompute), x, y, mix)
+
+    def theirs(g, x):
+        return loss_of(plain(layers, g), x, y, mix)
+
+    along = (torch.randn_like(g), torch.randn_like(x))
+    for transform in (
+        lambda f: torch.func.grad(f, (0, 1))(g, x),
+        lambda f: torch.func.jvp(f, (g, x), along),
+        lambda f: torch.func.hessian(f)(g, x),
+        lambda f: torch.func.vmap(f, (None, 0))(g, torch.stack([x, 2 * x])),
+    ):
+        torch.testing.assert_close(transform(ours), transform(theirs), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_checkpoint_may_hold_the_layers_or_their_uses_alone(layers, g, recompute, inside):
+    x, y = rows(1), rows(2)
+    mix = torch.randn(2, 4, dtype=torch.float64)
+    inputs = [g, x, y, layers.basis]
+    made = layers(g, recompute)
+
+    def run(x):
+        return loss_of(layers(g, recompute) if inside else made, x, y, mix)
+
+    got = made[0](3 * x, None).sum() + checkpoint(run, x, use_reentrant=False)
+    wanted = plain(layers, g)[0](3 * x).sum() + loss_of(plain(layers, g), x, y, mix)
+    for a, b in zip(*(torch.autograd.grad(v, inputs) for v in (got, wanted)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("recompute", [False, True])

@@ -2,9 +2,17 @@
 
 import math
 
+import pyro
 import pytest
 import torch
-from torch.distributions import Normal, StudentT
+from pyro.infer import HMC, MCMC, NUTS, SVI, Trace_ELBO
+from pyro.infer.autoguide import (
+    AutoDelta,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+)
+from torch.distributions import Normal, StudentT, biject_to
 
 from pyro_rnp import RNP
 from pyro_rnp.priors import Flow, GaussianMixture, StandardNormal
@@ -30,6 +38,27 @@ def test_what_every_prior_has(name):
     assert prior.log_prob(z).shape == (7,)
     assert prior.expand([4]).log_prob(z[:4]).shape == (4,)
     torch.testing.assert_close(prior.expand([4]).log_prob(z[:4]), prior.log_prob(z)[:4])
+
+
+@pytest.mark.parametrize("name", PRIORS.pieces)
+def test_pyro_s_samplers_and_automatic_guides_run_with_every_prior(name, images):
+    rnp = RNP(tiny(prior=name, steps=(2,))).eval()
+    prior = rnp.model.prior()
+    assert prior.support.check(prior.sample((7,))).all()
+    assert not prior.support.check(torch.full((3,), math.nan)).any()
+    biject_to(prior.support)
+    short = {"step_size": 0.01, "adapt_step_size": False}
+    kernels = (NUTS(rnp.model, max_tree_depth=2, **short), HMC(rnp.model, num_steps=2, **short))
+    for kernel in kernels:
+        mcmc = MCMC(kernel, num_samples=2, warmup_steps=1, disable_progbar=True)
+        mcmc.run(images)
+        assert mcmc.get_samples()["z"].shape == (2, 4, 3)
+        assert mcmc.get_samples()["z"].isfinite().all()
+    for automatic in (AutoNormal, AutoMultivariateNormal, AutoLowRankMultivariateNormal, AutoDelta):
+        guide = automatic(rnp.model)
+        svi = SVI(rnp.model, guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+        assert math.isfinite(svi.step(images))
+        assert guide.median(images)["z"].shape == (4, 3)
 
 
 def test_a_mixture_is_the_weighted_mean_of_its_components():
