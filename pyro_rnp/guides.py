@@ -29,7 +29,7 @@ from torch.distributions import (
 )
 
 from pyro_rnp.affine import full_precision
-from pyro_rnp.checks import check_images
+from pyro_rnp.checks import Images, observed
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.encoder import Encoder
 from pyro_rnp.levels import Draw, RandomSites, Run, centre
@@ -250,14 +250,14 @@ class Guide(nn.Module):
         """The same, as far as it takes no run of the model: without refinement."""
         return getattr(self.top, "proposal", self.top.posterior)(images)
 
-    def forward(self, images: Tensor, num_images: int | None = None) -> Tensor:
+    def forward(self, images: Images, num_images: int | None = None) -> Tensor:
         """Sample the site `z`, (N, |z|), and what is random below, for images (N, C, H, W).
 
         Raises:
-            ValueError: if the images are not of the shape and type that the configuration says.
+            TypeError, ValueError: if the images are not what `pyro_rnp.checks.observed` takes.
         """
         register(self)
-        check_images(images, self.config, values=False)
+        images = observed(images, self)
         with pyro.plate("images", len(images), dim=-1):
             z = pyro.sample("z", self.posterior(images))  # type: ignore[arg-type]
             if self.lower is not None:
