@@ -38,12 +38,15 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
         )
     config: Any = model.config
     _check_shape(tuple(images.shape), config)
-    tensor = isinstance(images, Tensor)
-    if not (images.is_floating_point() if tensor else images.dtype.kind == "f"):
+    if isinstance(images, Tensor):
+        floating = images.is_floating_point()
+    else:
+        floating = images.dtype.kind == "f"
+    if not floating:
         raise ValueError(
             f"images must be floating point in [0, 1], got {images.dtype}; divide bytes by 255."
         )
-    found = images if tensor else _tensor(images)
+    found = images if isinstance(images, Tensor) else _tensor(images)
     if look:
         check_pixels(found)
     like = next((p for p in model.parameters() if p.is_floating_point()), found)
