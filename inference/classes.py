@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_rnp import RNP, ParseTree
+from pyro_rnp.checks import Images
 from pyro_rnp.levels import centre
 from pyro_rnp.priors import Types
 
@@ -48,7 +49,7 @@ class SameClass:
     def prior(self) -> Types:
         return types(self.rnp)
 
-    def model(self, images: Float[Tensor, "n c h w"]) -> ParseTree:
+    def model(self, images: Images) -> ParseTree:
         """The classes' types, then the RNP's model of each image."""
         classes = pyro.plate("classes", len(images) // self.each, dim=-1)
         with classes:
@@ -57,7 +58,7 @@ class SameClass:
         with poutine.reparam(config={"z": _Drawn(tokens)}):
             return self.rnp.model(images)
 
-    def guide(self, images: Float[Tensor, "n c h w"]) -> Tensor:
+    def guide(self, images: Images) -> Tensor:
         """The RNP's guide of each image, then the types.
 
         In training there is the `class_term` of the posteriors' means, as a factor whose logarithm

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from inference.answer import Method
 from inference.posterior import query
 from pyro_rnp import RNP
+from pyro_rnp.checks import Images
 
 
 def nearest(
@@ -28,9 +29,9 @@ def nearest(
 
 def completion(
     rnp: RNP,
-    images: Float[Tensor, "n c h w"],
+    images: Images,
     seen: Bool[Tensor, "h w"],
-    among: Float[Tensor, "m c h w"],
+    among: Images,
     methods: Sequence[Method] = ("guide", "importance", "svi"),
     batch_size: int = 64,
     **options: Any,
@@ -41,14 +42,20 @@ def completion(
     the image of `among` that is nearest where it is seen, and `blank`, no ink.
 
     Args:
+        images: (N, C, H, W) in [0, 1].
+        seen: what is not hidden.
+        among: (M, C, H, W) in [0, 1].
         options: of `inference.posterior.query`.
 
     Returns:
         By method, `sse`: squared error summed over an image's hidden pixels, its mean over
         images; `sse_error`: the standard error of that mean, from two images on; `trusted`: the
         share of answers that say they are to be trusted; `seconds`: time an image.
+
+    Raises:
+        ValueError: if the images are not what the model reads.
     """
-    hidden, images = ~seen, images.cpu()
+    hidden, images, among = ~seen, rnp.check(images).cpu(), rnp.check(among).cpu()
     found = {
         "blank": _scores((images * 0)[:, :, hidden], images[:, :, hidden]),
         "nearest": _scores(nearest(images, seen, among)[:, :, hidden], images[:, :, hidden]),

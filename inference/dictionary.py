@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_rnp import RNP, ParseTree
+from pyro_rnp.checks import Images
 
 By = Literal["program", "canvas"]
 
@@ -77,7 +78,7 @@ class Parts:
 @torch.no_grad()
 def collect(
     rnp: RNP,
-    images: Float[Tensor, "n c h w"],
+    images: Images,
     depth: int = 1,
     batch_size: int = 500,
     progress: bool = True,
@@ -85,6 +86,7 @@ def collect(
     """All parts `depth` levels below the images, each image parsed at the guide's centre.
 
     Args:
+        images: (N, C, H, W) in [0, 1].
         depth: 1 for parts, 2 for sub-parts.
         progress: whether to show a bar where it takes more than five seconds.
 
@@ -95,8 +97,9 @@ def collect(
         raise ValueError(f"depth must lie in [1, {rnp.config.depth}], got {depth}.")
     programs, canvases = [], []
     paths: tuple[tuple[int, ...], ...] = ()
-    for batch in tqdm(images.split(batch_size), "parsing", disable=not progress, delay=5):
-        tree: ParseTree = rnp.parse(batch.to(rnp.device))
+    batches = rnp.check(images).split(batch_size)
+    for batch in tqdm(batches, "parsing", disable=not progress, delay=5):
+        tree: ParseTree = rnp.parse(batch)
         nodes = tree.nodes(depth)
         paths = tuple(path for path, _ in tree.walk() if len(path) == depth)
         programs.append(torch.stack([node.program for node in nodes], 1).flatten(0, 1).cpu())

@@ -98,7 +98,7 @@ def nuts(
 
     All images and chains are one state and move together, in num / chains transitions.
     """
-    shape = (chains, *fitted.loc.shape)
+    like, shape = fitted.loc, (chains, *fitted.loc.shape)
 
     def potential(params: dict[str, Tensor]) -> Tensor:
         u = fitted.placed(params["e"]).flatten(0, 1)
@@ -112,7 +112,7 @@ def nuts(
             kernel,
             num_samples=each,
             warmup_steps=warmup,
-            initial_params={"e": torch.randn(shape, device=fitted.loc.device)},
+            initial_params={"e": torch.randn(shape, dtype=like.dtype, device=like.device)},
             disable_progbar=True,
             hook_fn=lambda *_: bar.update(),
         )

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from inference.outputs import write_json
 from inference.provenance import fingerprint
 from inference.segmentation import adjusted_rand, by_position, segment
 from pyro_rnp import RNP
-from pyro_rnp.checks import check_images
+from pyro_rnp.checks import Images, observed
 
 
 @torch.no_grad()
@@ -58,7 +59,7 @@ def evaluate(
     Raises:
         ValueError: if the images are not what the model reads.
     """
-    check_images(data.images, rnp.config)
+    data = replace(data, images=rnp.check(data.images))
     found: dict[str, list[Tensor]] = {}
     with frozen(rnp, seed):
         starts = range(0, len(data), batch_size)
@@ -86,7 +87,7 @@ def _scores(rnp: RNP, batch: ImageSet, total: int) -> dict[str, Tensor]:
     Args:
         total: images that share the KL of what is drawn once for all.
     """
-    x = batch.images.to(rnp.device)
+    x = batch.images
     guide, model = _traces(rnp, x)
     at_mean = rnp.parse(x)
     expected, x_site = rnp.model.likelihood(at_mean.canvas).mean, model.nodes["x"]
@@ -127,7 +128,7 @@ def _traces(rnp: RNP, images: Tensor, particles: int | None = None) -> tuple[Any
 @torch.no_grad()
 def importance_weighted(
     rnp: RNP,
-    images: Float[Tensor, "n c h w"],
+    images: Images,
     particles: int,
     at_once: int = 250,
     keep: Path | None = None,
@@ -138,16 +139,21 @@ def importance_weighted(
     expectation, and log p(x) as k grows.
 
     Args:
+        images: (N, C, H, W) in [0, 1], or beyond under `pyro.validation_enabled(False)`.
         particles: k.
         at_once: samples that are run together.
         keep: a file of the bounds so far, to go on from.
+
+    Raises:
+        ValueError: if the images are not what the model reads.
     """
+    images = observed(images, rnp)
     bounds: list[float] = json.loads(keep.read_text()) if keep and keep.exists() else []
     with frozen(rnp):
         size = max(1, at_once // particles)
         starts = range(len(bounds), len(images), size)
         for start in tqdm(starts, "importance-weighted bound", leave=False, delay=5):
-            x, done, total = images[start : start + size].to(rnp.device), 0, None
+            x, done, total = images[start : start + size], 0, None
             while done < particles:
                 k = min(particles - done, max(1, at_once // len(x)))
                 more = _log_weights(rnp, x, k).logsumexp(0)

@@ -232,6 +232,6 @@ def sample_numbers(
         torch.manual_seed(seed)
         images = splits.test.images[: 2 * min(num, len(splits.test) // 2)]
         test, other = (turned_by_chance(images) if turned else images).chunk(2)
-        found = fidelity(judge.model, test, rnp.sample(len(test)).canvas)
+        found = fidelity(judge.model, test, rnp.sample(len(test)).canvas.to(test))
     floor = {f"{name}_floor": v for name, v in fidelity(judge.model, test, other).items()}
     return {**found, **floor, "classifier_accuracy": judge.accuracy}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_rnp import RNP
 from pyro_rnp.affine import FIELDS, UNITS, codomain
+from pyro_rnp.checks import Images, as_images
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.levels import is_random, sites
 
@@ -98,18 +99,18 @@ class Known:
 
 def what_is_known(
     rnp: RNP,
-    images: Tensor | None,
+    images: Images | None,
     given: dict[str, Any],
-    mask: Tensor | None,
+    mask: Images | None,
     num_images: int | None,
     tolerance: float,
 ) -> Known:
-    config, device = rnp.config, rnp.device
+    config, like = rnp.config, next(rnp.parameters())
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise ValueError(f"tolerance must be positive and finite, got {tolerance}.")
     values = {name: site_value(config, name, value) for name, value in given.items()}
     if images is not None:
-        rnp.check(images)
+        images = as_images(images, rnp, look=False)  # there may be anything where it is hidden
         n = len(images)
         if num_images not in (None, n):
             raise ValueError(f"num_images is {num_images}, but there are {n} images.")
@@ -124,18 +125,18 @@ def what_is_known(
         if value.ndim == 2 and len(value) not in (1, n):
             raise ValueError(f"{name} is given for {len(value)} images, but there are {n}.")
     shape = (n, config.channels, config.image_size, config.image_size)
-    seen = torch.full(shape, images is not None, device=device)
+    seen = torch.full(shape, images is not None, device=like.device)
     if mask is not None:
-        seen &= _mask(mask, shape).to(device)
+        seen &= _mask(torch.as_tensor(mask), shape).to(like.device)
     blind = ~seen.flatten(1).any(1)
     if blind.any() and not blind.all():
         raise ValueError(
             f"The mask hides all of image {int(blind.nonzero()[0])} but not of others; ask what "
             "follows from no pixels by itself."
         )
-    shown = torch.zeros(shape, device=device)
+    shown = like.new_zeros(shape)
     if images is not None:
-        shown = torch.where(seen, images.to(shown), shown)
+        shown = rnp.check(torch.where(seen, images, shown))
     every = {name: value.to(shown).expand(n, -1).contiguous() for name, value in values.items()}
     hard = {name: value for name, value in every.items() if is_random(config, name)}
     soft = {

@@ -22,14 +22,15 @@ from inference.classes import types
 from inference.data import shrink
 from inference.frozen import frozen
 from pyro_rnp import RNP, ParseTree
-from pyro_rnp.levels import centre
+from pyro_rnp.checks import Images
+from pyro_rnp.levels import centre, drawn
 
 
 @torch.no_grad()
 def log_given(
     rnp: RNP,
-    tests: Float[Tensor, "t c h w"],
-    examples: Float[Tensor, "e c h w"],
+    tests: Images,
+    examples: Images,
     num_samples: int = 100,
     seed: int = 0,
 ) -> Float[Tensor, "t e"]:
@@ -39,6 +40,8 @@ def log_given(
     of the test and z' of the example, each from its posterior, for which the guide stands.
 
     Args:
+        tests: (T, C, H, W) in [0, 1].
+        examples: (E, C, H, W) in [0, 1].
         num_samples: of either; 0 takes the means of the posteriors alone.
 
     Raises:
@@ -46,12 +49,11 @@ def log_given(
             not what the model reads.
     """
     prior = types(rnp)
-    rnp.check(tests)
-    rnp.check(examples)
+    tests, examples = rnp.check(tests), rnp.check(examples)
     with frozen(rnp, seed):
         z, known = (  # (S, T, |z|) and (S, E, |z|)
-            q.sample((num_samples,)) if num_samples else centre(q).unsqueeze(0)
-            for q in (rnp.guide.posterior(x.to(rnp.device)) for x in (tests, examples))
+            drawn(q, (num_samples,)) if num_samples else centre(q).unsqueeze(0)
+            for q in (rnp.guide.posterior(x) for x in (tests, examples))
         )
         each = [prior.log_like(z, one).logsumexp(-1) for one in known.unbind(1)]
         ratio = torch.stack(each, -1) - prior().log_prob(z).unsqueeze(-1)  # (S, T, E)
@@ -59,16 +61,16 @@ def log_given(
 
 
 @torch.no_grad()
-def exemplars(rnp: RNP, example: Float[Tensor, "1 c h w"], num: int, seed: int = 0) -> ParseTree:
-    """Trees of new images of the class of one that is given.
+def exemplars(rnp: RNP, example: Images, num: int, seed: int = 0) -> ParseTree:
+    """Trees of new images of the class of one that is given, (1, C, H, W) in [0, 1].
 
     Raises:
         ValueError: as `log_given`.
     """
     prior = types(rnp)
-    rnp.check(example)
+    example = rnp.check(example)
     with frozen(rnp, seed):
-        known = rnp.guide.posterior(example.to(rnp.device)).sample((num,))[:, 0]
+        known = drawn(rnp.guide.posterior(example), (num,))[:, 0]
         return rnp.model.run(prior.like(known).sample())
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from inference.frozen import frozen
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.affine import warp
+from pyro_rnp.checks import Images
 
 
 def expected(tree: ParseTree, depth: int) -> Float[Tensor, "n c s s"]:
@@ -32,9 +33,12 @@ def expected(tree: ParseTree, depth: int) -> Float[Tensor, "n c s s"]:
 
 @torch.no_grad()
 def parse_numbers(
-    rnp: RNP, images: Float[Tensor, "n c h w"], batch_size: int = 500, seed: int = 0
+    rnp: RNP, images: Images, batch_size: int = 500, seed: int = 0
 ) -> dict[str, float | list[float]]:
     """Means over images, of one posterior sample each.
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
 
     Returns:
         `sse_level_K` the squared error of an image, summed over pixels, of the whole program, and
@@ -44,14 +48,17 @@ def parse_numbers(
         `overlap` the share of ink that lies where another part has more: 0 where parts are apart,
         not a number where nothing is drawn.
         A flat program has `sse_level_0` alone.
+
+    Raises:
+        ValueError: if the images are not what the model reads.
     """
+    images = rnp.check(images)
     depth = rnp.config.depth
     errors = dict.fromkeys(range(min(1, depth), depth + 1), 0.0)
     steps = torch.zeros(rnp.config.steps[0])
     power = ink = covered = 0.0
     with frozen(rnp, seed):
         for x in images.split(batch_size):
-            x = x.to(rnp.device)
             tree = rnp.parse(x, sample=True)
             for k in errors:
                 canvas = tree.canvas if k == depth else expected(tree, k)

@@ -8,7 +8,6 @@ from typing import get_args
 import pyro
 import pyro.distributions as dist
 import torch
-from jaxtyping import Float
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
@@ -18,15 +17,16 @@ from inference.frozen import frozen
 from inference.given import TOLERANCE, what_is_known
 from inference.target import Target
 from pyro_rnp import RNP
+from pyro_rnp.checks import Images
 
 
 @torch.no_grad()
 def query(
     rnp: RNP,
-    images: Float[Tensor, "n c h w"] | None = None,
+    images: Images | None = None,
     *,
     given: Mapping[str, Tensor] | None = None,
-    mask: Tensor | None = None,
+    mask: Images | None = None,
     method: Method = "svi",
     num_samples: int = 200,
     num_images: int | None = None,
@@ -40,7 +40,8 @@ def query(
     """The posterior given pixels and sites, by name.
 
     Args:
-        images: (N, C, H, W) in [0, 1]; None for a question without an image.
+        images: (N, C, H, W) in [0, 1], whatever is there where the mask hides; None for a
+            question without an image.
         given: sites, as `z/1` or `a/0`, to values, (N, d) or (d,) for all: programs of |z|
             numbers, actions of six in the units of `pyro_rnp.affine`. Random sites are held
             exactly; those that the model determines softly, within `tolerance`.
@@ -86,9 +87,7 @@ def query(
                 "importance, svi or nuts."
             )
         if not target.size:
-            log_weights, tree = target.visit(
-                torch.zeros(1, len(known.images), 0, device=rnp.device)
-            )
+            log_weights, tree = target.visit(known.images.new_zeros(1, len(known.images), 0))
         elif method in ("guide", "importance"):
             _, log_q, log_p, tree = target.propose(num_samples)
             log_weights = log_p - log_q
@@ -119,7 +118,7 @@ def query(
             notes += mixing(r_hat, diverged, u.shape[1])
             size = u.shape[0] * u.shape[1]
             found = found._replace(
-                weights=torch.full((size, u.shape[2]), 1 / size, device=u.device),
+                weights=u.new_full((size, u.shape[2]), 1 / size),
                 effective_samples=effective_sample_size(u, 0, 1).amin(-1),
                 pareto_k=torch.zeros_like(found.pareto_k),
             )
@@ -140,5 +139,5 @@ def query(
 
 def _is_point(rnp: RNP) -> bool:
     c = rnp.config
-    blank = torch.zeros(1, c.channels, c.image_size, c.image_size, device=rnp.device)
+    blank = next(rnp.parameters()).new_zeros(1, c.channels, c.image_size, c.image_size)
     return isinstance(rnp.guide.posterior(blank), dist.Delta)

@@ -41,13 +41,16 @@ def collect_programs(rnp: RNP, data: ImageSet, batch_size: int = 500) -> Space:
     """The programs z^K of images, at the guide's centre, then those of one part of each.
 
     Which part is that of the image's number modulo the number of parts. A flat program has none.
+
+    Raises:
+        ValueError: if the images are not what the model reads.
     """
     programs: tuple[list[Tensor], list[Tensor]] = ([], [])
     canvases: tuple[list[Tensor], list[Tensor]] = ([], [])
     k = rnp.config.depth
     with frozen(rnp):
-        for batch in data.images.split(batch_size):
-            tree = rnp.parse(batch.to(rnp.device))
+        for batch in rnp.check(data.images).split(batch_size):
+            tree = rnp.parse(batch)
             nodes = [tree] if not k else [tree, _one_each(tree)]
             for level, node in enumerate(nodes):
                 programs[level].append(node.program.cpu())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,9 @@ def find(run: str | Path) -> Path:
 def load(run: str | Path, guide: str | None = None) -> RNP:
     """The model of a run folder, or shipped weights by name; in evaluation mode, on the CPU.
 
+    It has the precision in which it was saved: float64 where any weight is of it, else float32,
+    the least in which a model runs by itself.
+
     Args:
         guide: one to have in place of the run's, of the same parameters, such as
             `refined:steps=50` of a run with `diagonal`.
@@ -97,7 +101,9 @@ def load(run: str | Path, guide: str | None = None) -> RNP:
     folder = find(run)
     config = load_config(folder)[0]
     rnp = RNP(config if guide is None else replace(config, guide=guide))
-    load_weights(rnp, folder / WEIGHTS)
+    tensors = _read(folder / WEIGHTS)
+    precisions = [t.dtype for t in tensors.values() if t.is_floating_point()]
+    _fill(rnp.to(reduce(torch.promote_types, precisions, torch.float32)), tensors, folder / WEIGHTS)
     return rnp.eval()
 
 
@@ -128,13 +134,16 @@ def load_config(folder: str | Path) -> tuple[RNPConfig, dict[str, Any]]:
 
 
 def load_weights(rnp: RNP, path: str | Path) -> None:
-    """Put the weights of a safetensors file into `rnp`.
+    """Put the weights of a safetensors file into `rnp`, which keeps its own precision.
 
     Raises:
         FileNotFoundError: if the file does not exist.
         ValueError: if the file is damaged, or its tensors are not those of the model.
     """
-    tensors = _read(Path(path))
+    _fill(rnp, _read(Path(path)), path)
+
+
+def _fill(rnp: RNP, tensors: dict[str, Tensor], path: str | Path) -> None:
     state = rnp.state_dict()
     own = {_plain(name): tuple(t.shape) for name, t in state.items()}
     for name in sorted(own.keys() | tensors.keys()):

@@ -32,7 +32,7 @@ from torch.distributions import (
 )
 
 from pyro_rnp.affine import full_precision
-from pyro_rnp.checks import check_images
+from pyro_rnp.checks import Images, observed
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.contract import OwnSites, check_event, how_many, plates
 from pyro_rnp.encoder import Encoder
@@ -263,7 +263,7 @@ class Guide(Registered):
         """The same, as far as it takes no run of the model: without refinement."""
         return getattr(self.top, "proposal", self.top.posterior)(images)
 
-    def forward(self, images: Any = None, num_images: Any = None) -> Tensor:
+    def forward(self, images: Images | None = None, num_images: Any = None) -> Tensor:
         """Sample the site `z`, (N, |z|), and what is random below, for images (N, C, H, W).
 
         New images like given ones are `Predictive(poutine.uncondition(rnp.model),
@@ -274,15 +274,15 @@ class Guide(Registered):
             num_images: as the model has it; N or None.
 
         Raises:
-            ValueError: if there are no images, they are not of the shape and type that the
-                configuration says, or `num_images` is another number.
+            TypeError, ValueError: if there are no images, they are not what
+                `pyro_rnp.checks.observed` takes, or `num_images` is another number.
         """
         if images is None:
             raise ValueError(
                 "The guide needs images to look at, got None; what the model draws by itself is "
                 "Predictive(rnp.model, num_samples=...)(None, num_images)."
             )
-        check_images(images, self.config, values=False)
+        images = observed(images, self)
         n = how_many(images, num_images)
         self.register()
         posterior = self.posterior(images)  # outside of the plate, as the model's prior

@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from pyro_rnp import flat, likelihoods, lower_guides, recursion  # noqa: F401 (they put their names down)
 from pyro_rnp.affine import warp
-from pyro_rnp.checks import check_images
+from pyro_rnp.checks import Images, as_images, observed
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.contract import OwnSites, check_event, conditioned, how_many, plates
 from pyro_rnp.guides import Guide
@@ -65,24 +65,24 @@ class Model(Registered):
         finally:
             self.sharing, self.shared = False, None
 
-    def forward(self, images: Any = None, num_images: Any = None) -> ParseTree:
+    def forward(self, images: Images | None = None, num_images: Any = None) -> ParseTree:
         """Run the program.
 
         Args:
-            images: (N, C, H, W) in [0, 1], observed at `x`; None samples them.
+            images: (N, C, H, W) in [0, 1], observed at `x`; None samples them. Samples of the
+                likelihood may lie beyond: `pyro.validation_enabled(False)` lets them pass.
             num_images: N, a number, where `images` is None; by default 1.
 
         Returns:
             The tree; under vectorised particles the leading dimensions are flattened into one.
 
         Raises:
-            ValueError: if the images are not of the shape and type that the configuration says,
+            TypeError, ValueError: if the images are not what `pyro_rnp.checks.observed` takes,
                 `num_images` is no number or another one than that of the images, the prior or the
                 likelihood does not keep its contract, or a site of one's own stands inside of the
                 plate of images.
         """
-        if images is not None:
-            check_images(images, self.config, values=False)
+        images = None if images is None else observed(images, self)
         n = how_many(images, num_images)
         self._check_pieces()
         self.register()
@@ -248,36 +248,43 @@ class RNP(nn.Module):
         guide = poutine.block(pyro.condition(self.guide, dict(data)), hide=list(data))
         return Conditioned(pyro.condition(self.model, dict(data)), guide)
 
-    def parse(self, images: Tensor, sample: bool = False) -> ParseTree:
+    def parse(self, images: Images, sample: bool = False) -> ParseTree:
         """Take images apart: run the programs at the guide's centre, or at a sample of it.
 
         The centre is the mean; of a flow, and of an action, what becomes of the mean before it.
 
         Args:
-            images: (N, C, H, W) in [0, 1], looked at before use.
+            images: (N, C, H, W) in [0, 1], a tensor or an array, looked at before use.
             sample: draw z^K, and what is random below, from the guide instead of taking the centre.
 
         Raises:
             ValueError: if the images have another shape, type or range, or are none.
         """
-        self.check(images)
+        images = self.check(images)
         self.take_over()
         return self.guide.parse(images, sample)
 
-    def check(self, images: Tensor) -> None:
-        """Raise unless images are what the model reads and its likelihood can give.
+    def check(self, images: Images) -> Tensor:
+        """Images as the model reads them; raise unless its likelihood can give them.
+
+        Args:
+            images: a tensor or an array, of any floating-point type, on any device.
+
+        Returns:
+            (N, C, H, W) in [0, 1], of the model's precision and on its device.
 
         Raises:
+            TypeError: if the images are neither a tensor nor an array.
             ValueError: if the images have another shape, type or range, are none, or are such as
                 the likelihood does not give.
         """
-        check_images(images, self.config)
-        support = self.model.likelihood(images[:1].to(self.device)).support
-        if not support.check(images.cpu()).all():
+        found = as_images(images, self)
+        if not self.model.likelihood(found[:1]).support.check(found).all():
             raise ValueError(
                 f"The likelihood {self.config.likelihood} gives no images like these: pixels must "
                 "be 0 or 1 for bernoulli, and --binarize true makes them so."
             )
+        return found
 
     def sample(self, num_images: int) -> ParseTree:
         """Draw programs from the prior and run them, at most 1,000 at a time.

@@ -59,7 +59,7 @@ def main() -> None:
     rnp, mask = load(args.run), None
     images = chosen_images(args, rnp.config)
     if args.mask is not None:
-        mask = read_image(Path(args.mask), rnp.config).mean(0) >= 0.5
+        mask = read_image(args.mask, rnp.config, args.resize, invert=False).mean(0) >= 0.5
     elif args.hide is not None:
         mask = hiding(args.hide, rnp.config.image_size)
     given = {} if args.given is None else read_sites(Path(args.given))

@@ -23,6 +23,36 @@ def test_the_parse_is_the_same_bit_for_bit(folder, rnp, images):
         assert torch.equal(before[name], after[name]), name
 
 
+@pytest.mark.parametrize("guide", ["diagonal", "refined:steps=2"])
+def test_a_model_in_float64_comes_back_as_it_was(tmp_path, guide, images):
+    rnp = RNP(tiny(guide=guide)).double().eval()
+    with torch.no_grad():
+        rnp.model.recursion.hypernets[0].trunk[0].weight.add_(1e-12)
+    save(rnp, tmp_path)
+    found = load(tmp_path)
+    assert torch.get_default_dtype() == torch.float32
+    for name, value in found.state_dict().items():
+        assert value.dtype == torch.float64
+        assert torch.equal(value, rnp.state_dict()[name]), name
+    assert torch.equal(found.parse(images).canvas, rnp.parse(images).canvas)
+
+
+def test_mixed_precision_comes_back_as_the_widest_in_which_a_model_runs(tmp_path, images):
+    for kinds, wanted in (
+        ((torch.float32, torch.float64), torch.float64),
+        ((torch.bfloat16, torch.float32), torch.float32),
+        ((torch.float16, torch.float16), torch.float32),
+    ):
+        rnp = RNP(tiny()).to(kinds[0])
+        rnp.guide.to(kinds[1])
+        save(rnp, tmp_path)
+        found = load(tmp_path)
+        assert {p.dtype for p in found.parameters()} == {wanted}
+        for name, value in rnp.state_dict().items():
+            assert torch.equal(value.to(wanted), found.state_dict()[name]), name
+        found.parse(images)
+
+
 def test_a_loaded_model_is_in_evaluation_mode(folder):
     assert not load(folder).model.training
 

@@ -226,14 +226,31 @@ def test_every_prior_and_guide_can_be_asked(prior, likelihood):
     assert ((fitted.log_evidence - wanted).abs() < room).all()
 
 
-def test_what_is_hidden_does_not_matter(images):
-    rnp = trained()
-    answers = [
-        query(rnp, shown, mask=LEFT, num_samples=20, steps=5)
-        for shown in (images, torch.where(LEFT, images, torch.rand_like(images)))
-    ]
-    assert torch.equal(answers[0].canvas, answers[1].canvas)
-    assert torch.equal(answers[0].log_evidence, answers[1].log_evidence)
+@pytest.mark.parametrize("method", ["svi", "importance"])
+def test_what_is_hidden_does_not_matter(images, method):
+    rnp, how = trained(), {"method": method, "num_samples": 20, "steps": 5}
+    there = [torch.nan] if method == "svi" else [torch.nan, 0.3, 5.0, -torch.inf]
+    shown = [images, *(torch.where(LEFT, images, value) for value in there)]
+    if method == "importance":
+        shown.append(shown[1].numpy())
+    first, *others = (query(rnp, some, mask=LEFT, **how) for some in shown)
+    for other in others:
+        assert torch.equal(first.canvas, other.canvas)
+        assert torch.equal(first.log_evidence, other.log_evidence)
+
+
+@pytest.mark.parametrize("there", [5.0, torch.nan])
+def test_what_is_seen_must_be_an_image(rnp, images, there):
+    images[2, 0, 3, 1] = there
+    assert LEFT[3, 1]
+    with pytest.raises(ValueError, match="images must"):
+        query(rnp, images, mask=LEFT, method="guide", num_samples=2)
+
+
+def test_an_array_is_a_mask_too(rnp, images):
+    how = {"method": "guide", "num_samples": 3}
+    found, wanted = (query(rnp, images, mask=mask, **how) for mask in (LEFT.numpy(), LEFT))
+    assert torch.equal(found.canvas, wanted.canvas)
 
 
 def test_what_is_given_is_held():

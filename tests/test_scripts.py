@@ -327,6 +327,42 @@ def test_query_says_what_is_wrong(monkeypatch, capsys, run_folder, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_mask_is_read_as_it_is(monkeypatch, capsys, run_folder, digits, tmp_path):
+    seen = np.full((56, 56), 255, np.uint8)
+    seen[16:40, 16:40] = 0
+    Image.fromarray(seen).save(tmp_path / "mask.png")
+
+    def stop(rnp, images, *, mask, **_):
+        assert mask.float().mean() == 1 - 12**2 / 28**2, "white where it is seen, at the border"
+        raise ValueError("That will do.")
+
+    monkeypatch.setattr("inference.posterior.query", stop)
+    said = refused(
+        monkeypatch, capsys, "query.py", run_folder, "--images", digits[0], "--mask",
+        tmp_path / "mask.png", "--resize=true", "--out", tmp_path / "x",
+    )  # fmt: skip
+    assert "That will do" in said
+    assert "swapped" not in said
+
+
+def test_paper_is_swapped_unless_that_is_forbidden(
+    monkeypatch, capsys, run_folder, digits, tmp_path
+):
+    with Image.open(digits[0]) as opened:
+        paper = 255 - np.array(opened)
+    Image.fromarray(paper).save(tmp_path / "paper.png")
+    trees = []
+    for i, (file, *flags) in enumerate(
+        [(digits[0],), (tmp_path / "paper.png",), (tmp_path / "paper.png", "--invert=false")]
+    ):
+        out = tmp_path / f"out{i}"
+        call(monkeypatch, "parse.py", run_folder, file, *flags, "--out", out)
+        trees.append(json.loads((out / f"{Path(file).stem}.json").read_text())["tree"]["program"])
+        assert ("paper.png" in capsys.readouterr().err) == (i == 1)
+    assert trees[1] == pytest.approx(trees[0], abs=1e-4)
+    assert trees[2] != pytest.approx(trees[0], abs=1e-4)
+
+
 def test_edit(monkeypatch, capsys, run_folder, digits, tmp_path):
     first, second = (str(d) for d in digits[:2])
     out = tmp_path / "out"
