@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pyro.ops.stats import effective_sample_size
 
 from inference.answer import weighted
 from inference.posterior import query
@@ -58,3 +59,22 @@ def test_moments_and_their_errors_are_those_of_the_formulas(method):
         torch.testing.assert_close(answer.error("z")[n], error)
         torch.testing.assert_close(answer.covariance("z")[n], covariance)
         torch.testing.assert_close(answer.covariance_error("z")[n], spread)
+
+
+def test_chains_are_judged_by_the_number_that_mixes_worst(monkeypatch):
+    rnp, chains, each = RNP(tiny(stochastic="actions,none")), 4, 50
+    u = torch.randn(chains, each, N, 3 + 2 * 6)
+    u[..., 1] += 0.5 * torch.arange(float(chains)).view(-1, 1, 1)  # of z
+    u[..., 7] += 0.05 * torch.arange(float(each)).view(-1, 1)  # of a/0
+    monkeypatch.setattr("inference.posterior.nuts", lambda *_: (u, 0))
+    images = torch.rand(N, 1, 8, 8)
+    answer = query(rnp, images, method="nuts", num_samples=chains * each, steps=1, chains=chains)
+    halves = u.view(2 * chains, each // 2, N, -1)
+    within, between = halves.var(1).mean(0), halves.mean(1).var(0)
+    r_hat = (1 - 2 / each + between / within).sqrt()
+    for name, (first, last) in {"z": (0, 3), "a/0": (3, 9), "a/1": (9, 15)}.items():
+        torch.testing.assert_close(answer.r_hat[name], r_hat[:, first:last].amax(1))
+    size = torch.stack([effective_sample_size(u[..., i], 0, 1) for i in range(15)])
+    torch.testing.assert_close(answer.effective_samples, size.amin(0))
+    assert min(answer.r_hat[name].min() for name in ("z", "a/0")) > 1.05
+    assert not answer.trusted.any()

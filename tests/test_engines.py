@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from inference import engines
-from inference.engines import FittedNormal
+from inference.engines import FittedNormal, fit
+from inference.given import what_is_known
+from inference.target import Target, at_rest
+from pyro_rnp import RNP
+from tests.conftest import tiny
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -38,3 +42,18 @@ def test_samples_are_of_a_mixture_with_the_standard_normal_and_have_its_density(
     e = torch.randn(4, 2, 3).double()
     wanted = loc + torch.einsum("nij,snj->sni", tril, e)
     torch.testing.assert_close(normal.placed(e), wanted)
+
+
+@torch.no_grad()
+def test_a_fit_starts_at_the_most_probable_sample_of_the_guide(images):
+    rnp = RNP(tiny(stochastic="both", sigma=0.1))
+    known = what_is_known(rnp, images, {}, None, None, 0.1)
+    with at_rest(rnp, 1):
+        target = Target(rnp, known)
+        torch.manual_seed(2)
+        u = target.propose(32)[0]
+        torch.manual_seed(2)
+        normal = fit(target, 0)
+        log_p, here = target.visit(u)[0], target.visit(normal.loc.unsqueeze(0))[0]
+    torch.testing.assert_close(here[0], log_p.amax(0), rtol=1e-4, atol=1e-4)
+    assert (log_p.amax(0) > log_p.mean(0) + 1).all()
