@@ -68,7 +68,7 @@ def test_chains_are_judged_by_the_number_that_mixes_worst(monkeypatch):
     u[..., 7] += 0.05 * torch.arange(float(each)).view(-1, 1)  # of a/0
     monkeypatch.setattr("inference.posterior.nuts", lambda *_: (u, 0))
     images = torch.rand(N, 1, 8, 8)
-    answer = query(rnp, images, method="nuts", num_samples=chains * each, steps=1, chains=chains)
+    answer = query(rnp, images, method="nuts", num_samples=chains * each, steps=0, chains=chains)
     halves = u.view(2 * chains, each // 2, N, -1)
     within, between = halves.var(1).mean(0), halves.mean(1).var(0)
     r_hat = (1 - 2 / each + between / within).sqrt()
