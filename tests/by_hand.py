@@ -122,9 +122,8 @@ class ByHand:
             images.reshape(-1, 1), self.tree.canvas.reshape(-1, 1), torch.tensor(c.sigma)
         ).view(n, -1)
         self.p, self.q, self.kl, self.u = {}, {}, {}, {}
-        for name, (mean, deviation) in guided(
-            rnp, values, images if looked is None else looked
-        ).items():
+        normals = guided(rnp, values, images if looked is None else looked)
+        for name, (mean, deviation) in normals.items():
             x, slope = values[name], torch.zeros(n)
             loc, scale = torch.zeros_like(x), torch.ones_like(x)
             if name != "z":

@@ -259,6 +259,23 @@ def test_with_random_levels_the_loss_and_its_gradient_are_those_of_the_formula(
                 torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("piece", [{"guide": "flow"}, {"prior": "mixture"}])
+def test_a_kl_that_has_no_formula_is_that_of_the_sample(piece):
+    rnp = stirred(stochastic="none", **piece).eval().requires_grad_(False)
+    images = torch.rand(N, 1, 8, 8)
+    torch.manual_seed(5)
+    z = rnp.guide(images)
+    q, p = rnp.guide.posterior(images), rnp.model.prior()
+    kl = q.log_prob(z) - p.log_prob(z)
+    pixels = dist.Normal(rnp.model.recursion(z).canvas, rnp.config.sigma).log_prob(images)
+    torch.manual_seed(5)
+    found = loss(OBJECTIVES.make("TraceMeanField_ELBO"), rnp, images, 0.4)
+    torch.testing.assert_close(found, 0.4 * kl.sum() - pixels.sum())
+    scores = evaluate(rnp, ImageSet(images, torch.zeros(N, dtype=torch.long)), seed=5)
+    assert scores["kl"] == pytest.approx(kl.mean().item(), rel=1e-8)
+    assert scores["elbo"] == pytest.approx((pixels.sum() / N - kl.mean()).item(), rel=1e-8)
+
+
 @pytest.mark.parametrize("lower_guide", ["bottom_up", "top_down"])
 def test_with_random_levels_scores_are_those_of_the_formula(lower_guide):
     rnp = stirred(lower_guide=lower_guide).eval().requires_grad_(False)
