@@ -65,35 +65,7 @@ class Reference:
 
     def place(self, patch, a, size):
         """Read the patch, at each pixel centre of the parent's canvas."""
-        sx, sy, turned, leaning, x, y = a
-        one, zero = torch.ones_like(x), torch.zeros_like(x)
-        scale = torch.stack([sx, zero, zero, zero, sy, zero, zero, zero, one]).reshape(3, 3)
-        shear = torch.stack([one, leaning, zero, zero, one, zero, zero, zero, one]).reshape(3, 3)
-        c, s = torch.cos(turned), torch.sin(turned)
-        rotate = torch.stack([c, -s, zero, s, c, zero, zero, zero, one]).reshape(3, 3)
-        move = torch.stack([one, zero, x, zero, one, y, zero, zero, one]).reshape(3, 3)
-        back = torch.linalg.inv(move @ rotate @ shear @ scale)
-        canvas = []
-        for row in range(size):
-            for column in range(size):
-                p = torch.tensor(
-                    [(2 * column + 1) / size - 1, (2 * row + 1) / size - 1, 1.0], dtype=x.dtype
-                )
-                u = back @ p
-                canvas.append(self.read(patch, u[0], u[1]))
-        return torch.stack(canvas, 1).reshape(self.channels, size, size)
-
-    def read(self, patch, u, v):
-        """Bilinear interpolation; pixels outside the patch are blank."""
-        n = patch.shape[-1]
-        column, row = ((u + 1) * n - 1) / 2, ((v + 1) * n - 1) / 2
-        value = torch.zeros(self.channels, dtype=patch.dtype)
-        for i in (math.floor(row.detach()), math.floor(row.detach()) + 1):
-            for j in (math.floor(column.detach()), math.floor(column.detach()) + 1):
-                if 0 <= i < n and 0 <= j < n:
-                    weight = (1 - abs(row - i)) * (1 - abs(column - j))
-                    value = value + weight * patch[:, i, j]
-        return value
+        return look(patch, torch.linalg.inv(affine(a)), size)
 
     # ---- Algorithm 1 ------------------------------------------------------------------------
 
@@ -129,6 +101,42 @@ class Reference:
             canvas = canvas + self.place(patch, a, size)
             x_hat = (patch if self.feedback == "canvas" else decoding).flatten()
         return canvas
+
+
+def affine(a):
+    """An action as a matrix, 3x3: from the part's frame to its parent's."""
+    sx, sy, turned, leaning, x, y = a
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    scale = torch.stack([sx, zero, zero, zero, sy, zero, zero, zero, one]).reshape(3, 3)
+    shear = torch.stack([one, leaning, zero, zero, one, zero, zero, zero, one]).reshape(3, 3)
+    c, s = torch.cos(turned), torch.sin(turned)
+    rotate = torch.stack([c, -s, zero, s, c, zero, zero, zero, one]).reshape(3, 3)
+    move = torch.stack([one, zero, x, zero, one, y, zero, zero, one]).reshape(3, 3)
+    return move @ rotate @ shear @ scale
+
+
+def look(picture, matrix, size):
+    """A picture, (C, H, H), read where a matrix takes each pixel centre of a canvas."""
+    canvas = []
+    for row in range(size):
+        for column in range(size):
+            p = [(2 * column + 1) / size - 1, (2 * row + 1) / size - 1, 1.0]
+            u = matrix @ torch.tensor(p, dtype=matrix.dtype)
+            canvas.append(read(picture, u[0], u[1]))
+    return torch.stack(canvas, 1).reshape(len(picture), size, size)
+
+
+def read(patch, u, v):
+    """Bilinear interpolation; pixels outside the patch are blank."""
+    n = patch.shape[-1]
+    column, row = ((u + 1) * n - 1) / 2, ((v + 1) * n - 1) / 2
+    value = torch.zeros(len(patch), dtype=patch.dtype)
+    for i in (math.floor(row.detach()), math.floor(row.detach()) + 1):
+        for j in (math.floor(column.detach()), math.floor(column.detach()) + 1):
+            if 0 <= i < n and 0 <= j < n:
+                weight = (1 - abs(row - i)) * (1 - abs(column - j))
+                value = value + weight * patch[:, i, j]
+    return value
 
 
 def elu(x):

@@ -79,6 +79,19 @@ def test_its_weights_are_those_of_the_evidence_of_all_images_of_a_class(toy):
     assert (bound - weights.mean()).abs() < 6 * weights.std() / math.sqrt(k)
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+def test_the_kl_weight_weighs_types_and_programs_alike(toy, weight):
+    images = torch.rand(2 * 3, 1, 4, 4)
+    torch.manual_seed(4)
+    z = toy.guide(images)
+    pixels = dist.Normal(z @ toy.model.recursion.weight.T, SIGMA).log_prob(images.flatten(1)).sum()
+    together = dist.MultivariateNormal(torch.zeros(3 * Z), programs(toy.model.prior, 3))
+    kl = toy.guide.posterior(images).log_prob(z).sum() - together.log_prob(z.view(2, -1)).sum()
+    torch.manual_seed(4)
+    found = loss(OBJECTIVES.make("Trace_ELBO"), toy, images, weight, drawings=3)
+    torch.testing.assert_close(found, weight * kl - pixels)
+
+
 def test_it_learns_in_which_numbers_a_class_is_alike(toy):
     toy.model.prior.requires_grad_(True)
     with torch.no_grad():

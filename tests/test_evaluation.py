@@ -30,6 +30,22 @@ def test_scores_are_means_over_images(rnp, images):
     assert scores["elbo"] == pytest.approx(log_likelihood - scores["kl"], rel=1e-4)
 
 
+def test_squared_errors_are_of_what_the_likelihood_expects(images):
+    rnp = RNP(tiny(likelihood="continuous_bernoulli")).double().eval()
+    images = images.double()
+    scores = evaluate(rnp, ImageSet(images, torch.zeros(4, dtype=torch.long)), seed=4)
+    with torch.no_grad():
+        torch.manual_seed(4)
+        drawn = rnp.model.recursion(rnp.guide(images)).canvas
+        centre = rnp.model.recursion(rnp.guide.posterior(images).mean).canvas
+    for name, canvas in {"sse": drawn, "sse_mean": centre}.items():
+        p = canvas.clamp(min=1e-4)
+        assert p.max() < 0.45, "near 1/2 the formula is 0 / 0"
+        expected = p / (2 * p - 1) + 1 / (2 * torch.atanh(1 - 2 * p))
+        wanted = (expected - images).square().sum((1, 2, 3))
+        assert scores[name] == pytest.approx(wanted.mean().item(), rel=1e-6), name
+
+
 def test_the_elbo_is_pyro_s(rnp, images):
     images = images.repeat(25, 1, 1, 1)
     data = ImageSet(images, torch.zeros(100, dtype=torch.long))

@@ -6,6 +6,7 @@ import pyro.infer.autoguide
 import pytest
 import torch
 from pyro.infer import SVI, Trace_ELBO
+from torch import nn
 from torch.distributions import kl_divergence
 
 from inference.data import ImageSet
@@ -15,6 +16,7 @@ from pyro_rnp.guides import DiagonalNormal, FlowGuide, Guide
 from pyro_rnp.levels import centre
 from pyro_rnp.registry import GUIDES
 from tests.conftest import tiny
+from tests.linear import SIGMA, Linear
 
 
 def test_the_posterior_is_a_proper_diagonal_normal(images):
@@ -103,6 +105,42 @@ def test_refinement_raises_the_bound_of_each_image_and_more_steps_more():
         found.append(evaluate(other, data)["elbo"])
     assert found == sorted(found)
     assert found[-1] > found[0] + 0.2
+
+
+class Said(nn.Module):
+    """The encoder's place: what it says of each image is a parameter."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.raw = nn.Parameter(torch.randn(n, 6))
+
+    def forward(self, images):
+        return self.raw
+
+
+def test_refinement_is_the_natural_gradient_and_the_encoder_learns_as_if_it_were_constant():
+    rate, images = 0.3, torch.rand(6, 1, 4, 4).double()
+    rnp = RNP(tiny(image_size=4, guide=f"refined:steps=2,rate={rate}", sigma=SIGMA)).double()
+    rnp.model.recursion, rnp.guide.top.encoder = Linear(rnp.config).double(), Said(6).double()
+    w, raw = rnp.model.recursion.weight.detach(), rnp.guide.top.encoder.raw
+    at, before = raw[:, :3].detach(), raw[:, 3:].detach().exp().log1p() + 1e-4
+    scale, steps = before.clone(), []
+    for noise in rnp.guide.top.noise:
+        z = at + scale * noise
+        slope = (images.flatten(1) - z @ w.T) @ w / SIGMA**2 - z  # of log p(x, z)
+        steps += [scale.square() * slope, (scale * noise * slope + 1) / 2]
+        at, scale = (
+            at + rate * steps[-2].clamp(-1, 1),
+            scale * (rate * steps[-1].clamp(-1, 1)).exp(),
+        )
+    assert all(0 < (step.abs() > 1).sum() < step.numel() for step in steps), "some are cut"
+    found = rnp.guide.posterior(images).base_dist
+    torch.testing.assert_close(found.loc, at)
+    torch.testing.assert_close(found.scale, scale)
+    a, b = torch.randn(2, 6, 3).double()
+    (gradient,) = torch.autograd.grad((a * found.loc + b * found.scale).sum(), raw)
+    slope = raw[:, 3:].detach().sigmoid()  # of softplus
+    torch.testing.assert_close(gradient, torch.cat([a, b * scale / before * slope], 1))
 
 
 def test_refinement_leaves_gradients_to_the_encoder_alone(images):

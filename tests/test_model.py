@@ -1,6 +1,7 @@
 """The model and the guide as Pyro programs."""
 
 import math
+from itertools import product
 
 import pyro
 import pyro.distributions as dist
@@ -22,6 +23,7 @@ from pyro_rnp import RNP, RNPConfig
 from pyro_rnp.affine import glimpse
 from pyro_rnp.model import part_term
 from tests.conftest import tiny
+from tests.reference import affine, look
 
 LATENT = {"z"}
 DETERMINISTIC = {
@@ -126,6 +128,27 @@ def test_the_part_term_is_the_glimpse_error_at_two_levels(rnp, images):
     wanted = sum((p.decoding - glimpse(images, p.action, 5)).square().sum((1, 2, 3)) for p in tree)
     torch.testing.assert_close(part_term(tree, images), wanted / 2)
     assert part_term(RNP(tiny(steps=(3,))).parse(images), images).eq(0).all()
+
+
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+def test_the_part_term_of_three_levels_is_the_literal_one(feedback):
+    rnp = RNP(tiny(steps=(2, 3, 2), feedback=feedback, channels=2)).double()
+    with torch.no_grad():
+        for p in rnp.parameters():
+            p.add_(0.2 * torch.randn_like(p))
+        tree = rnp.model.recursion(torch.randn(2, 3, dtype=torch.float64))
+    images = torch.rand(2, 2, 8, 8, dtype=torch.float64)
+    wanted = torch.zeros(2, dtype=torch.float64)
+    for i, depth in product(range(2), (1, 2)):
+        errors = []
+        for path in product(*map(range, (2, 3)[:depth])):
+            node, there = tree, torch.eye(3, dtype=torch.float64)
+            for step in path:
+                node = node[step]
+                there = there @ affine(node.action[i])
+            errors.append((node.decoding[i] - look(images[i], there, 5)).square().sum())
+        wanted[i] += sum(errors) / len(errors)
+    torch.testing.assert_close(part_term(tree, images), wanted, rtol=1e-10, atol=1e-10)
 
 
 def test_no_gradient_goes_through_the_part_term_s_target(rnp, images):

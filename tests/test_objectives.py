@@ -15,6 +15,8 @@ from inference.data import ImageSet
 from inference.evaluation import evaluate, importance_weighted
 from inference.objectives import OBJECTIVES, check, loss
 from pyro_rnp import RNP
+from pyro_rnp.affine import glimpse
+from tests.by_hand import ByHand, drawn, stirred
 from tests.conftest import tiny
 from tests.linear import Z, elbo, evidence, exact
 
@@ -190,6 +192,116 @@ def test_the_kl_weight_weighs_the_kl_alone(name, toy):
     if name == "TraceMeanField_ELBO":
         kl = dist.kl.kl_divergence(q, dist.MultivariateNormal(p.mean, torch.eye(Z))).sum()
     assert weighed(3.0) - weighed(1.0) == pytest.approx(2 * kl.item(), rel=1e-6)
+
+
+FREE = 0.6  # nats
+
+
+def bound_by_hand(name, terms, weight, particles):
+    """What an objective maximises, summed over the batch, from terms of particles * N images."""
+    ratio = sum(terms.p[site] - terms.q[site] for site in terms.p)
+    rest = terms.pixels.sum(1) + terms.part
+    if name == "RenyiELBO":
+        weights = (rest + weight * ratio).view(particles, N)
+        return ((0.7 * weights).exp().mean(0).log() / 0.7).sum()
+    if name == "Trace_ELBO":
+        return (rest + weight * ratio).sum() / particles
+    kl = terms.kl.values()
+    if name == "FreeBits_ELBO":
+        kl = [each.mean().clamp(min=FREE) for each in kl]
+        return rest.sum() - weight * N * sum(kl)
+    return (rest - weight * sum(kl)).sum() / particles
+
+
+@pytest.mark.parametrize(
+    ("stochastic", "lower_guide", "feedback"),
+    [("both", "bottom_up", "canvas"), ("actions,both", "top_down", "decoding")],
+)
+@pytest.mark.parametrize(
+    ("name", "options", "particles"),
+    [
+        ("Trace_ELBO", "", 1),
+        ("Trace_ELBO", ":num_particles=3", 3),
+        ("TraceMeanField_ELBO", "", 1),
+        ("TraceMeanField_ELBO", ":num_particles=3", 3),
+        ("FreeBits_ELBO", f":nats={FREE}", 1),
+        ("RenyiELBO", ":alpha=0.3,num_particles=3", 3),
+    ],
+)
+def test_with_random_levels_the_loss_and_its_gradient_are_those_of_the_formula(
+    name, options, particles, stochastic, lower_guide, feedback
+):
+    changes = {"stochastic": stochastic, "lower_guide": lower_guide, "feedback": feedback}
+    rnp = stirred(**changes, part_weight=0.7)
+    images, parameters = torch.rand(N, 1, 8, 8), list(rnp.parameters())
+    repeated = images.repeat(particles, 1, 1, 1)
+    for weight in (1.0, 0.4):
+        pyro.set_rng_seed(3)
+        terms = ByHand(rnp, drawn(rnp.guide, images, particles), repeated)
+        error = sum(
+            (part.decoding - glimpse(repeated, part.action.detach(), 5)).square().flatten(1).sum(1)
+            for part in terms.tree
+        )
+        terms.part = -0.7 * (error / 2) / (2 * rnp.config.sigma**2)  # the mean over two parts
+        below = [kl.mean() for site, kl in terms.kl.items() if site != "z"]
+        assert 1e-2 < min(below) < FREE < max(below), "none is zero, and some are free"
+        wanted = -bound_by_hand(name, terms, weight, particles)
+        truth = torch.autograd.grad(wanted, parameters, allow_unused=True)
+        pyro.set_rng_seed(3)
+        found = loss(OBJECTIVES.make(name + options), rnp, images, weight)
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+        gradients = torch.autograd.grad(found, parameters, allow_unused=True)
+        for own, other in zip(gradients, truth, strict=True):
+            assert (own is None) == (other is None)
+            if own is not None:
+                torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("piece", [{"guide": "flow"}, {"prior": "mixture"}])
+def test_a_kl_that_has_no_formula_is_that_of_the_sample(piece):
+    rnp = stirred(stochastic="none", **piece).eval().requires_grad_(False)
+    images = torch.rand(N, 1, 8, 8)
+    torch.manual_seed(5)
+    z = rnp.guide(images)
+    q, p = rnp.guide.posterior(images), rnp.model.prior()
+    kl = q.log_prob(z) - p.log_prob(z)
+    pixels = dist.Normal(rnp.model.recursion(z).canvas, rnp.config.sigma).log_prob(images)
+    torch.manual_seed(5)
+    found = loss(OBJECTIVES.make("TraceMeanField_ELBO"), rnp, images, 0.4)
+    torch.testing.assert_close(found, 0.4 * kl.sum() - pixels.sum())
+    scores = evaluate(rnp, ImageSet(images, torch.zeros(N, dtype=torch.long)), seed=5)
+    assert scores["kl"] == pytest.approx(kl.mean().item(), rel=1e-8)
+    assert scores["elbo"] == pytest.approx((pixels.sum() / N - kl.mean()).item(), rel=1e-8)
+
+
+@pytest.mark.parametrize("lower_guide", ["bottom_up", "top_down"])
+def test_with_random_levels_scores_are_those_of_the_formula(lower_guide):
+    rnp = stirred(lower_guide=lower_guide).eval().requires_grad_(False)
+    images = torch.rand(N, 1, 8, 8)
+    scores = evaluate(rnp, ImageSet(images, torch.zeros(N, dtype=torch.long)), seed=5)
+    torch.manual_seed(5)
+    terms = ByHand(rnp, drawn(rnp.guide, images), images)
+    kl, error = sum(terms.kl.values()), (terms.tree.canvas - images).square().sum((1, 2, 3))
+    assert all(each.mean() > 1e-2 for each in terms.kl.values())
+    elbo = terms.pixels.sum(1) - kl
+    for name, each in {"kl": kl, "elbo": elbo, "sse": error}.items():
+        assert scores[name] == pytest.approx(each.mean().item(), rel=1e-10), name
+        if name != "kl":
+            wanted = ((each - each.mean()).square().sum() / (N - 1) / N).sqrt().item()
+            assert scores[f"{name}_error"] == pytest.approx(wanted, rel=1e-10), name
+
+
+@pytest.mark.parametrize("lower_guide", ["bottom_up", "top_down"])
+def test_with_random_levels_the_importance_weighted_bound_is_that_of_the_formula(lower_guide):
+    rnp = stirred(lower_guide=lower_guide).eval().requires_grad_(False)
+    images = torch.rand(N, 1, 8, 8)
+    torch.manual_seed(5)
+    found = importance_weighted(rnp, images, 4)
+    torch.manual_seed(5)
+    terms = ByHand(rnp, drawn(rnp.guide, images, 4), images.repeat(4, 1, 1, 1))
+    weights = terms.pixels.sum(1) + sum(terms.p[site] - terms.q[site] for site in terms.p)
+    wanted = weights.view(4, N).exp().mean(0).log()
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
 
 
 def test_free_bits_are_free(toy):

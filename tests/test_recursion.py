@@ -86,8 +86,11 @@ def test_batch_equals_stacked_singles(feedback):
             torch.testing.assert_close(value[0], whole[name][i], rtol=0, atol=1e-12)
 
 
-def test_shares_of_every_level_add_up_to_the_canvas():
-    tree = make(steps=(2, 3, 2))(torch.randn(3, 3, dtype=torch.float64))
+@pytest.mark.parametrize("composed", [False, True])
+@pytest.mark.parametrize("composition", ["sum", "noisy_or", "over"])
+def test_shares_of_every_level_add_up_to_the_canvas(composition, composed):
+    changes = {"composition": composition, "composed": composed}
+    tree = make(steps=(2, 3, 2), **changes)(torch.randn(3, 3, dtype=torch.float64))
     for depth, parts in ((1, 2), (2, 6), (3, 12)):
         shares = tree.contributions(depth)
         assert shares.shape == (3, parts, 1, 8, 8)
