@@ -188,8 +188,9 @@ class RNP(nn.Module):
                 "be 0 or 1 for bernoulli, and --binarize true makes them so."
             )
 
+    @torch.no_grad()
     def sample(self, num_images: int) -> ParseTree:
-        """Draw programs from the prior and run them, at most 1,000 at a time.
+        """Draw programs from the prior and run them, at most 1,000 at a time, without gradients.
 
         Raises:
             ValueError: if `num_images` is not positive.
