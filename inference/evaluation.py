@@ -83,11 +83,12 @@ def evaluate(
 
 @contextmanager
 def evaluating(rnp: RNP) -> Iterator[None]:
-    """Evaluation mode, for a while."""
-    training = rnp.training
+    """Evaluation mode, for a while; Pyro's store is then as it was before."""
+    training, store = rnp.training, pyro.get_param_store()
     rnp.eval()
     try:
-        yield
+        with store.scope(store.get_state()):
+            yield
     finally:
         rnp.train(training)
 

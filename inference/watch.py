@@ -55,10 +55,12 @@ class Watch:
 def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
     """What is wrong with what a model makes of images, by kind, as the end of a sentence.
 
-    What is not finite is not judged here.
+    What is not finite is not judged here. The random state stays as it was.
     """
     posterior, prior = rnp.guide.posterior(images), rnp.model.prior()
-    kl = float(site_kl(posterior, prior.expand(posterior.batch_shape), posterior.sample()).mean())
+    with torch.random.fork_rng([rnp.device] if rnp.device.type == "cuda" else []):
+        drawn = posterior.sample()
+    kl = float(site_kl(posterior, prior.expand(posterior.batch_shape), drawn).mean())
     found = {}
     if kl < MIN_KL:
         found["kl"] = (

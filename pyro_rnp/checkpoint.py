@@ -78,6 +78,8 @@ def find(run: str | Path) -> Path:
 def load(run: str | Path, guide: str | None = None) -> RNP:
     """The model of a run folder, or shipped weights by name; in evaluation mode, on the CPU.
 
+    Torch's random state stays as it was.
+
     Args:
         guide: one to have in place of the run's, of the same parameters, such as
             `refined:steps=50` of a run with `diagonal`.
@@ -88,7 +90,8 @@ def load(run: str | Path, guide: str | None = None) -> RNP:
     """
     folder = find(run)
     config = load_config(folder)[0]
-    rnp = RNP(config if guide is None else replace(config, guide=guide))
+    with torch.device("cpu"), torch.random.fork_rng([]):  # which initial weights are drawn with
+        rnp = RNP(config if guide is None else replace(config, guide=guide))
     load_weights(rnp, folder / WEIGHTS)
     return rnp.eval()
 
