@@ -199,11 +199,11 @@ class Answer:
             for name, value in self.samples.items()
         }
         each = ("effective_samples", "pareto_k", "trusted", "log_evidence", "log_evidence_error")
-        stats = {name: (("image",), getattr(self, name)) for name in each}
-        own = self.log_weights is not None and not self.r_hat  # chains have other samples
-        if own:
+        stats: dict[str, Any] = {name: (("image",), getattr(self, name)) for name in each}
+        kind = "posterior"
+        if self.log_weights is not None and not self.r_hat:  # chains are not what has weights
             stats["log_weight"] = (every, draws(self.log_weights))
-        kind = "proposal" if own and self.method != "guide" else "posterior"
+            kind = "posterior" if self.method == "guide" else "proposal"
         enough = {"effective_samples": self.effective_samples.tolist()}
         groups = {kind: _dataset(samples, **enough), "sample_stats": _dataset(stats)}
         if self.log_likelihood is not None:
@@ -247,8 +247,8 @@ def _dataset(values: Mapping[str, tuple[Any, ...]], **attrs: Any) -> Any:
         },
         attrs=attrs,
     )
-    named = {"field": list(FIELDS)}
-    return found.assign_coords({d: named.get(d, range(size)) for d, size in found.sizes.items()})
+    places: dict[Any, Any] = {dim: range(size) for dim, size in found.sizes.items()}
+    return found.assign_coords(places | ({"field": list(FIELDS)} if "field" in places else {}))
 
 
 class Weighted(NamedTuple):

@@ -8,6 +8,7 @@ import torch
 import inference.fidelity
 import inference.paper
 from inference.data import ImageSet, Splits
+from inference.fidelity import Classifier, Judge
 from inference.paper import Asked, elsewhere, parses, samples, space
 from inference.space import clusters, collect_programs
 
@@ -62,6 +63,10 @@ def test_each_figure_says_how_many_images_its_numbers_are_of(monkeypatch, rnp, t
 
     monkeypatch.setattr(inference.paper, "parse_numbers", numbers)
     monkeypatch.setattr(inference.fidelity, "fidelity", fidelity)
+    judge = Judge(Classifier(1, 3), 0.5)
+    monkeypatch.setattr(inference.fidelity, "train_classifier", lambda *_, **__: judge)
+    for name in ("parse_figure", "space_figure", "grid_figure"):
+        monkeypatch.setattr(inference.paper, name, lambda *_, **__: None)
     splits, other = Splits(some(200), some(24), some(50)), some(60)
     asked = Asked(rnp, splits, tmp_path, clusters=1, across={"x": other})
     for num, fourth, learned, fifth in ((16, 16, 80, 16), (2000, 50, 200, 25)):
