@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from pathlib import Path
 
@@ -47,23 +48,43 @@ def limit_memory() -> bool:
         return False
     import resource
 
-    memory = {
-        name: 1024 * int(value.split()[0])
-        for name, value in (
-            line.split(":") for line in Path("/proc/meminfo").read_text().splitlines()
-        )
-        if value.endswith("kB")
-    }
-    limit = memory["MemTotal"] + memory["SwapTotal"]
-    for group in ("memory.max", "memory/memory.limit_in_bytes"):  # a container's, new and old
-        file = Path("/sys/fs/cgroup", group)
-        if file.exists() and (text := file.read_text().strip()).isdigit():
-            limit = min(limit, int(text))
+    memory = _sizes("/proc/meminfo")
+    limit = _contained(memory["MemTotal"] + memory["SwapTotal"])
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if soft != resource.RLIM_INFINITY and soft <= limit:
         return False
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     return True
+
+
+def available_memory(device: torch.device) -> float:
+    """Bytes that are free for this process on a device; infinite where nobody says."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    if not sys.platform.startswith("linux"):
+        return math.inf
+    import resource
+
+    memory, own = _sizes("/proc/meminfo"), _sizes("/proc/self/status")
+    free = memory["MemAvailable"] + memory["SwapFree"]
+    free = min(free, _contained(free + own["VmRSS"]) - own["VmRSS"])
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return float(free if soft == resource.RLIM_INFINITY else min(free, soft - own["VmData"]))
+
+
+def _sizes(path: str) -> dict[str, int]:
+    """What a file of /proc says in kB, in bytes."""
+    rows = (line.split(":", 1) for line in Path(path).read_text().splitlines())
+    return {name: 1024 * int(text.split()[0]) for name, text in rows if text.endswith("kB")}
+
+
+def _contained(size: int) -> int:
+    """At most the memory that a container, new or old, may have in all."""
+    for group in ("memory.max", "memory/memory.limit_in_bytes"):
+        file = Path("/sys/fs/cgroup", group)
+        if file.exists() and (text := file.read_text().strip()).isdigit():
+            size = min(size, int(text))
+    return size
 
 
 def out_of_memory(error: BaseException) -> bool:

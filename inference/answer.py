@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -13,12 +14,17 @@ from pyro.ops.stats import effective_sample_size, fit_generalized_pareto
 from torch import Tensor
 
 from pyro_rnp import ParseTree
+from pyro_rnp.affine import FIELDS
 
 Method = Literal["guide", "importance", "svi", "nuts"]
 ENOUGH = 10.0
 """Effective samples below which an answer is not to be trusted."""
 HEAVY = 0.7
 """Shape of the weights' tail above which likewise."""
+FEWEST = 21
+"""Samples from which on that shape can be known: a fifth of them are five."""
+DIMENSIONS = {"z": ("program",), "a": ("field",), "canvas": ("channel", "y", "x")}
+"""Names of the dimensions of a kind of site in ArviZ, after those of samples and images."""
 MIXED = 1.05
 """r-hat above which chains have not mixed."""
 
@@ -38,6 +44,8 @@ class Answer:
     log_weights: Float[Tensor, "s n"] | None
     """log p(sample, what is given) - log q(sample) of samples of a proposal q, in nats: the
     guide, or the normal that was fitted. None where nothing was random."""
+    log_likelihood: Float[Tensor, "s n"] | None
+    """log p(pixels that are seen | canvas) of each sample, in nats; None where none is seen."""
     log_evidence: Float[Tensor, "n"]
     """log p(what is given), in nats, from those weights."""
     log_evidence_error: Float[Tensor, "n"]
@@ -47,7 +55,8 @@ class Answer:
     whose samples are not weighted, what the weights would leave of them."""
     pareto_k: Float[Tensor, "n"]
     """Shape of the tail of the weights (Vehtari et al., 2024): above 0.7 neither they nor the
-    errors that come of them are to be trusted. 0 of nuts."""
+    errors that come of them are to be trusted. NaN where it is not known, of fewer than 21
+    samples; 0 where all weights are alike, and of nuts."""
     r_hat: dict[str, Float[Tensor, "n"]]
     """Split r-hat of each random site, the largest of its numbers; of nuts alone."""
     divergences: int
@@ -58,8 +67,8 @@ class Answer:
 
     @property
     def trusted(self) -> Bool[Tensor, "n"]:
-        """Whether there are enough effective samples, light tails, and chains that have mixed
-        without diverging.
+        """Whether there are enough effective samples, tails known to be light, and chains that
+        have mixed without diverging.
         """
         mixed = torch.full_like(self.effective_samples, not self.divergences, dtype=torch.bool)
         for values in self.r_hat.values():
@@ -94,6 +103,7 @@ class Answer:
         """Standard error of the mean, (N, ...).
 
         For method guide it has, besides, how far weighting the samples would move the mean.
+        Infinite of one sample of many that there could be.
         """
         mean = self.mean(name)
         error = self._error(self.samples[name], mean)
@@ -135,7 +145,8 @@ class Answer:
     def to_dict(self, image: int) -> dict[str, Any]:
         """One image's answer as JSON types: evidence, trust, means and deviations by site.
 
-        What is infinite, as the effective samples where nothing was random, is None.
+        What is not known, as the tail of few weights, is None, and so is what is infinite, as the
+        effective samples where nothing was random.
         """
 
         def number(value: Tensor) -> float | None:
@@ -161,20 +172,44 @@ class Answer:
         return {name: (self.mean(name), self.variance(name).clamp(min=0).sqrt()) for name in names}
 
     def to_arviz(self) -> Any:
-        """The samples as ArviZ's `InferenceData`, under the sites' names.
+        """The answer as ArviZ's `InferenceData`, which `to_netcdf` can write.
 
-        Chains as NUTS ran them; of other methods, one chain of samples drawn anew by weight.
+        Samples that count alike, those of nuts and of the guide, are the group `posterior`.
+        Weighted ones, of importance and svi, are the group `proposal`, just as they were drawn:
+        ArviZ knows no weights, and would take repeats of a sample that is drawn anew by weight
+        (see `drawn`) for independent samples, and the proposal's mean for the posterior's.
+
+        A site has dots in its name, `a.0.2` for `a/0/2`, since NetCDF takes no slashes; the
+        attribute `site` is its own. Dimensions are chain, draw and image, then program, or field
+        (scale_x, ...), or channel, y and x. The group `sample_stats` has `log_weight` of each
+        sample and, of each image, `effective_samples`, `pareto_k`, `trusted`, `log_evidence` and
+        `log_evidence_error`; the group `log_likelihood`, where pixels are seen, `x`.
 
         Raises:
             ModuleNotFoundError: if ArviZ is not installed.
         """
         import arviz
 
-        posterior = {}
-        for name, values in self.samples.items():
-            kept = values if self.method == "nuts" else self.drawn(len(values), name)
-            posterior[name] = kept.unflatten(0, (self.chains, -1)).cpu().numpy()
-        return arviz.from_dict(posterior=posterior, attrs={"method": self.method})
+        def draws(value: Tensor) -> Tensor:
+            return value.unflatten(0, (self.chains, -1))
+
+        every = ("chain", "draw", "image")
+        samples = {
+            name: ((*every, *DIMENSIONS[name.split("/")[0]]), draws(value), {"site": name})
+            for name, value in self.samples.items()
+        }
+        each = ("effective_samples", "pareto_k", "trusted", "log_evidence", "log_evidence_error")
+        stats: dict[str, Any] = {name: (("image",), getattr(self, name)) for name in each}
+        kind = "posterior"
+        if self.log_weights is not None and not self.r_hat:  # chains are not what has weights
+            stats["log_weight"] = (every, draws(self.log_weights))
+            kind = "posterior" if self.method == "guide" else "proposal"
+        enough = {"effective_samples": self.effective_samples.tolist()}
+        groups = {kind: _dataset(samples, **enough), "sample_stats": _dataset(stats)}
+        if self.log_likelihood is not None:
+            groups["log_likelihood"] = _dataset({"x": (every, draws(self.log_likelihood))})
+        about = {"method": self.method, "divergences": self.divergences}
+        return arviz.InferenceData(attrs={**about, "notes": "\n".join(self.notes)}, **groups)
 
     def expectation(self, values: Tensor) -> Tensor:
         """The posterior mean of what is computed of each sample, (S, N, ...): (N, ...)."""
@@ -184,8 +219,10 @@ class Answer:
         return values * self.weights.view(*self.weights.shape, *[1] * (values.ndim - 2))
 
     def _error(self, values: Tensor, mean: Tensor) -> Tensor:
+        if self.log_weights is not None and len(values) == 1:
+            return torch.full_like(mean, math.inf)
         if self.r_hat:
-            enough = effective_sample_size(values.unflatten(0, (self.chains, -1)), 0, 1)
+            enough = chain_size(values.unflatten(0, (self.chains, -1)))
             enough = enough.where(enough.isfinite(), 1.0)  # a chain that stands still says little
             still = (values == values[:1]).all(0)  # as what was given, of which r-hat knows nothing
             error = (self.expectation((values - mean).square()) / enough).sqrt()
@@ -199,6 +236,21 @@ class Answer:
         return replace(self, weights=self.log_weights.softmax(0))
 
 
+def _dataset(values: Mapping[str, tuple[Any, ...]], **attrs: Any) -> Any:
+    """An xarray dataset of tensors by name: dimensions, the tensor and, if any, attributes."""
+    import xarray
+
+    found = xarray.Dataset(
+        {
+            name.replace("/", "."): (dims, value.cpu().numpy(), *rest)
+            for name, (dims, value, *rest) in values.items()
+        },
+        attrs=attrs,
+    )
+    places: dict[Any, Any] = {dim: range(size) for dim, size in found.sizes.items()}
+    return found.assign_coords(places | ({"field": list(FIELDS)} if "field" in places else {}))
+
+
 class Weighted(NamedTuple):
     """What weights say, (N,) but for themselves; see `Answer`."""
 
@@ -210,16 +262,22 @@ class Weighted(NamedTuple):
 
     def poor(self) -> str:
         """A sentence on answers that have too few samples or too heavy tails; empty if none."""
-        enough, tails = self.effective_samples, self.pareto_k
-        bad = int((~((enough >= ENOUGH) & (tails <= HEAVY))).sum())
-        if not bad:
-            return ""
-        return (
-            f"{bad} of {len(enough)} answers are not to be trusted: fewer than {ENOUGH:g} "
-            f"effective samples of {len(self.weights)} (the least has {float(enough.min()):.1f}), "
-            f"or weights with a tail of Pareto k above {HEAVY} (the worst has "
-            f"{float(tails.max()):.2f})."
-        )
+        s, enough, tails = len(self.weights), self.effective_samples, self.pareto_k
+        few, heavy, unknown = ~(enough >= ENOUGH), tails > HEAVY, tails.isnan()
+        bad = int((few | heavy | unknown).sum())
+        why = []
+        if few.any():
+            least = f"the least has {float(enough.min()):.1f}"
+            why.append(f"fewer than {ENOUGH:g} effective samples of {s} ({least})")
+        if heavy.any():
+            worst = f"the worst has {float(tails[heavy].max()):.2f}"
+            why.append(f"weights with a tail of Pareto k above {HEAVY} ({worst})")
+        if unknown.any() and s < FEWEST:
+            why.append(f"weights with an unknown tail (take {FEWEST} samples or more to know it)")
+        elif unknown.any():
+            why.append("weights that are not finite")
+        sentence = f"{bad} of {len(enough)} answers are not to be trusted: {', or '.join(why)}."
+        return sentence if bad else ""
 
 
 def weighted(log_weights: Tensor, exact: bool = False) -> Weighted:
@@ -242,13 +300,29 @@ def weighted(log_weights: Tensor, exact: bool = False) -> Weighted:
 
 
 def tail(log_weights: Tensor) -> float:
-    """Pareto's k of the largest weights of one image; 0 where all are alike."""
-    most = math.ceil(min(0.2 * len(log_weights), 3 * math.sqrt(len(log_weights))))
+    """Pareto's k of the largest weights of one image; 0 where all are alike.
+
+    NaN where it cannot be known: of fewer than `FEWEST` samples, or where no weight is finite.
+    """
+    s = len(log_weights)
+    most = math.ceil(min(0.2 * s, 3 * math.sqrt(s)))
     ordered = (log_weights.double() - log_weights.max()).sort().values
-    if most < 5 or float(ordered[0]) > -1e-3:
+    if s > 1 and float(ordered[0]) > -1e-3:
         return 0.0
+    if s < FEWEST or ordered.isnan().any():
+        return math.nan
     beyond = (ordered[-most:].exp() - ordered[-most - 1].exp()).clamp(min=1e-300)
     return float(fit_generalized_pareto(beyond)[0])
+
+
+def chain_size(values: Tensor) -> Tensor:
+    """Effective samples of chains, (chains, draws, ...), number by number.
+
+    At most S log10(S) of S draws, as Stan has it: of few draws the estimate may be more than that,
+    or negative. NaN where nothing moves.
+    """
+    s = values.shape[0] * values.shape[1]
+    return s / (s / effective_sample_size(values, 0, 1)).clamp(min=1 / math.log10(s))
 
 
 def mixing(r_hat: dict[str, Tensor], diverged: int, num: int) -> list[str]:

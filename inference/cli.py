@@ -48,7 +48,8 @@ def run(main: Callable[[], Any]) -> None:
         if not out_of_memory(error):
             raise
         print(
-            "error: Memory is not enough for this; take fewer images or a smaller model.",
+            "error: Memory is not enough for this; take fewer samples or images, or a smaller "
+            "model.",
             file=sys.stderr,
         )
     except Interrupted as stopped:

@@ -64,8 +64,8 @@ def train_classifier(
         patience: epochs in a row that may bring no more accuracy.
     """
     classes = data.labels.unique()
-    best, waited = Judge(Classifier(data.images.shape[1], len(classes)), -1.0), 0
     with torch.random.fork_rng():
+        best, waited = Judge(Classifier(data.images.shape[1], len(classes)), -1.0), 0
         torch.manual_seed(seed)
         model = Classifier(data.images.shape[1], len(classes))
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -107,7 +107,8 @@ def read_classifier(file: Path, data: ImageSet, seed: int) -> Judge | None:
             f"{file} is no classifier as it is now of these images and this seed; delete it, or "
             "name another --classifier."
         )
-    model = Classifier(data.images.shape[1], len(data.labels.unique()))
+    with torch.random.fork_rng():  # which initial weights are drawn with
+        model = Classifier(data.images.shape[1], len(data.labels.unique()))
     model.load_state_dict(tensors)
     return Judge(model.eval(), float(notes["accuracy"]))
 
@@ -208,7 +209,7 @@ def sample_numbers(
     seed: int = 0,
     turned: bool = False,
     classifier: Path | None = None,
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """How samples of the prior compare with test images, in a classifier trained on the set.
 
     Args:
@@ -217,8 +218,9 @@ def sample_numbers(
         classifier: a file that keeps it; learned and put there if it is not there.
 
     Returns:
-        What `fidelity` gives of samples; the same of other test images instead, with `_floor`
-        behind; and `classifier_accuracy`, of validation images.
+        `images`, how many test images are compared with as many samples; what `fidelity` gives of
+        samples; the same of other test images instead, with `_floor` behind; and
+        `classifier_accuracy`, of validation images.
 
     Raises:
         ValueError, FileNotFoundError: as `read_classifier`.
@@ -234,4 +236,5 @@ def sample_numbers(
         test, other = (turned_by_chance(images) if turned else images).chunk(2)
         found = fidelity(judge.model, test, rnp.sample(len(test)).canvas.to(test))
     floor = {f"{name}_floor": v for name, v in fidelity(judge.model, test, other).items()}
-    return {**found, **floor, "classifier_accuracy": judge.accuracy}
+    of = {"images": len(test)}
+    return {**of, **found, **floor, "classifier_accuracy": judge.accuracy}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import matplotlib
 import matplotlib.colors
 import torch
 from jaxtyping import Bool, Float, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
@@ -18,14 +19,26 @@ from torch import Tensor
 from inference.answer import Answer
 from inference.dictionary import Dictionary, Parts
 from pyro_rnp import ParseTree
+from pyro_rnp.affine import compose, matrix
 from pyro_rnp.files import write
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from pyro_rnp.tree import site_name
 
 COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown")
 """Of the first part, the second, and so on, repeating; the paper's order."""
 CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
+
+
+class Frame(NamedTuple):
+    """Where a part is, in each of N images, on one row of a picture."""
+
+    name: str
+    row: int
+    maps: Float[Tensor, "n 2 3"]
+    colour: str
+
+
+def _colour(part: int) -> str:
+    return COLOURS[part % len(COLOURS)]
 
 
 def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tensor, "n h w 3"]:
@@ -34,7 +47,7 @@ def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tens
     Args:
         colours: after so many shares the colours begin again.
     """
-    names = [COLOURS[i % colours % len(COLOURS)] for i in range(shares.shape[1])]
+    names = [_colour(i % colours) for i in range(shares.shape[1])]
     inks = torch.tensor([matplotlib.colors.to_rgb(name) for name in names])
     ink = shares.mean(2).clamp(0, 1)
     return (1 - torch.einsum("nphw,pr->nhwr", ink, 1 - inks)).clamp(0, 1)
@@ -76,9 +89,8 @@ def parse_figure(
             shown = coloured(tree.contributions(depth), steps)
             rows.append((name, shown, (tree.matrices(depth), steps)))
     n = len(tree.canvas)
-    figure, axes = plt.subplots(
-        len(rows), n, figsize=(n, len(rows)), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(n, len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), n, squeeze=False)
     for axis, title in zip(axes[0], titles, strict=False):
         axis.set_title(title, fontsize=9)
     for (name, shown, frames), row in zip(rows, axes, strict=True):
@@ -99,6 +111,7 @@ def answer_figure(
     images: Float[Tensor, "n c h w"] | None = None,
     seen: Bool[Tensor, "n c h w"] | None = None,
     shown: int = 3,
+    given: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Draw what follows from a query: a column for each image.
 
@@ -106,6 +119,12 @@ def answer_figure(
     canvas and its standard deviation, a few samples drawn by weight, and the parts and sub-parts
     that probably made each pixel. Answers that are not to be trusted are framed in red and said
     to be so. Written whole or not at all.
+
+    Args:
+        given: the sites that were given, as `query` takes them. The frame of an action among them
+            is drawn, in the colour of its part and with its name, on the expected canvas and on
+            the row of its level; that of a sub-part whose parent's action is not given lies in
+            the parent's expected frame.
     """
     with torch.no_grad():
         mean = answer.mean("canvas").cpu()
@@ -117,17 +136,37 @@ def answer_figure(
                 hidden = ~seen.cpu().all(1).unsqueeze(-1)
                 blue = torch.tensor(matplotlib.colors.to_rgb("lightsteelblue"))
                 rows.append(("seen", torch.where(hidden, blue, grey(images.cpu()))))
+        on = [len(rows)]
         rows += [("expected", grey(mean)), ("std. dev.", grey(2 * spread))]
         drawn = answer.drawn(shown).cpu()
         rows += [(f"sample {i + 1}", grey(canvas)) for i, canvas in enumerate(drawn)]
         for depth in range(1, answer.tree.level + 1):
             chances = answer.parts(depth)[:, :-1].unsqueeze(2).cpu()
             name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
+            on.append(len(rows))
             rows.append((name, coloured(chances, len(answer.tree.nodes(depth - 1)[0]))))
+        frames = _given_frames(answer, given or {}, on)
     trusted = answer.trusted.tolist()
-    note = "framed in red: not to be trusted (few effective samples, heavy tails, unsound chains)"
+    note = (
+        "framed in red: not to be trusted (few effective samples, heavy or unknown tails of "
+        "weights, unsound chains)"
+    )
     edges = ["0.85" if good else "red" for good in trusted]
-    _grid(rows, path, edges, "" if all(trusted) else note)
+    _grid(rows, path, edges, "" if all(trusted) else note, frames)
+
+
+def _given_frames(answer: Answer, given: Mapping[str, Tensor], rows: Sequence[int]) -> list[Frame]:
+    """The frames of the actions that are given, on the first row and on that of their depth."""
+    found, n = [], len(answer.log_evidence)
+    for site in (site for site in given if site.startswith("a/")):
+        path = tuple(int(step) for step in site.split("/")[1:])
+        maps = torch.eye(2, 3).expand(n, 2, 3)
+        for depth in range(1, len(path) + 1):
+            above = site_name("a", path[:depth])
+            action = given.get(above, answer.mean(above)).cpu().float()
+            maps = compose(maps, matrix(action.expand(n, -1)))
+        found += [Frame(site, rows[i], maps, _colour(path[-1])) for i in (0, len(path))]
+    return found
 
 
 def dictionary_figure(found: Dictionary, parts: Parts, path: str | Path, members: int = 10) -> None:
@@ -168,7 +207,8 @@ def space_figure(
         colours: the kind of each, a number of `names`.
         shown: programs by number, with a name and an image each.
     """
-    figure, axis = plt.subplots(figsize=(7, 7), layout="constrained")
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    axis = figure.subplots()
     plane = (plane - plane.amin(0)) / (plane.amax(0) - plane.amin(0)).clamp(min=1e-9)
     for kind, name in enumerate(names):
         x, y = plane[colours == kind].mT.numpy()
@@ -215,38 +255,55 @@ def _grid(
     path: str | Path,
     edges: Sequence[str] | None = None,
     note: str = "",
+    frames: Sequence[Frame] = (),
 ) -> None:
-    """Rows of pictures with their names, columns framed in their colours."""
+    """Rows of pictures with their names, columns framed in their colours, and frames of parts."""
     n = len(rows[0][1])
-    figure, axes = plt.subplots(
-        len(rows), n, figsize=(max(n, 4), len(rows) + 0.4), squeeze=False, layout="constrained"
-    )
+    width, caption = max(n, 4), "frames with names: the actions that are given" if frames else ""
+    lines = [textwrap.wrap(text, 15 * width) for text in (note, caption)]  # letters to an inch
+    height = len(rows) + 0.3 + 0.15 * sum(map(len, lines))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(len(rows), n, squeeze=False)
     for (name, pictures), row in zip(rows, axes, strict=True):
         row[0].set_ylabel(name, fontsize=9)
         for i, (axis, picture) in enumerate(zip(row, pictures, strict=True)):
-            axis.imshow(picture.numpy(), interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
+            axis.imshow(picture.numpy(), extent=(-1, 1, 1, -1), interpolation="nearest")
+            axis.set(xticks=[], yticks=[], xlim=(-1, 1), ylim=(1, -1))
             for spine in axis.spines.values():
                 spine.set_color("0.85" if edges is None else edges[i])
+    for name, row, maps, colour in frames:
+        for axis, own in zip(axes[row], maps, strict=True):
+            corners = _draw_frame(axis, own, colour, 1.0, 1.0)
+            x, y = corners.amin(0).clamp(min=-0.97).tolist()
+            place = {"va": "bottom"} if y > -0.75 else {"va": "top"}
+            axis.text(x, y, name, color=colour, fontsize=6, clip_on=True, **place)
     if note:
-        figure.suptitle(note, fontsize=8, color="red")
+        figure.suptitle("\n".join(lines[0]), fontsize=8, color="red")
+    if caption:
+        figure.supxlabel("\n".join(lines[1]), fontsize=8)
     _save(figure, path)
 
 
 def _save(figure: Figure, path: str | Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=120, format="png")
-    plt.close(figure)
     write(Path(path), buffer.getvalue())
 
 
-def _outline(axis: plt.Axes, maps: Float[Tensor, "parts 2 3"], colours: int) -> None:
+def _outline(axis: Axes, maps: Float[Tensor, "parts 2 3"], colours: int) -> None:
     """Frames in the colours of their parts; of many, fainter, so that ink is seen below them."""
     width, alpha = (0.5, 0.6) if len(maps) <= len(COLOURS) else (0.35, 0.35)
-    for j, frame in enumerate(maps):
-        corners = CORNERS.to(frame) @ frame[:, :2].mT + frame[:, 2]
-        colour = COLOURS[j % colours % len(COLOURS)]
-        axis.plot(*corners.mT.numpy(), color=colour, linewidth=width, alpha=alpha)
+    for j, own in enumerate(maps):
+        _draw_frame(axis, own, _colour(j % colours), width, alpha)
+
+
+def _draw_frame(
+    axis: Axes, own: Float[Tensor, "2 3"], colour: str, width: float, alpha: float
+) -> Float[Tensor, "5 2"]:
+    """Draw the frame that a map takes to the picture's, and return its corners there."""
+    corners = CORNERS.to(own) @ own[:, :2].mT + own[:, 2]
+    axis.plot(*corners.mT.numpy(), color=colour, linewidth=width, alpha=alpha)
+    return corners
 
 
 def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
@@ -256,30 +313,35 @@ def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
     """
     sweeps = list(dict.fromkeys(row["sweep"] for row in rows))
     units = {"ms_per_image": "ms per image", "mib_per_image": "MiB per image"}
-    figure, axes = plt.subplots(
-        len(units), len(sweeps), figsize=(2.6 * len(sweeps), 4.6), squeeze=False
-    )
+    figure = Figure(figsize=(2.6 * len(sweeps), 4.6), layout="constrained")
+    axes = figure.subplots(len(units), len(sweeps), squeeze=False)
     for line, (field, unit) in zip(axes, units.items(), strict=True):
         for axis, sweep in zip(line, sweeps, strict=True):
             points = [row for row in rows if row["sweep"] == sweep]
             x, y = [p["value"] for p in points], [p[field] for p in points]
             axis.loglog(x, y, "o-", color=COLOURS[0])
+            nodes = [p["nodes"] * y[0] / points[0]["nodes"] for p in points]
+            if len(set(nodes)) > 1:
+                axis.loglog(x, nodes, ":", color="grey", label="proportional to nodes")
+                axis.legend(fontsize=7, frameon=False)
             if min(x) == 0:
                 axis.set(xscale="linear", yscale="linear", ylim=(0, 1.1 * max(y)))
             else:
-                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axis.yaxis.set_major_formatter("{x:g}")
-                axis.yaxis.set_minor_locator(NullLocator())
-            nodes = [p["nodes"] * y[0] / points[0]["nodes"] for p in points]
-            if len(set(nodes)) > 1:
-                axis.loglog(x, nodes, ":", color="grey")
+                _plain_ticks(axis)
             axis.set_xticks(x, [str(v) for v in x])
             axis.xaxis.minorticks_off()
             axis.set_xlabel(sweep)
             axis.grid(alpha=0.3)
         line[0].set_ylabel(unit)
-    figure.tight_layout()
     _save(figure, path)
+
+
+def _plain_ticks(axis: Axes) -> None:
+    """Numbers without powers on a logarithmic axis, after all is drawn on it: 1, 2, 5, 10, ..."""
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def curves_figure(
@@ -292,16 +354,15 @@ def curves_figure(
         ticks: epochs that are named.
         label: what the values are.
     """
-    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axis = figure.subplots()
     for i, (name, points) in enumerate(curves.items()):
         style = {"color": "black", "marker": "o", "linestyle": ":"} if i == 0 else {}
         axis.loglog([*points], [*points.values()], label=name, **style)
     axis.set(xlabel="epochs", ylabel=label)
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.xaxis.minorticks_off()
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_locator(NullLocator())
+    _plain_ticks(axis)
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, loc="upper right")
     _save(figure, path)

@@ -30,7 +30,8 @@ class Asked:
     splits: Splits
     out: Path
     num: int = 2000
-    """Test images for the numbers of figures 4 and 5; those of figures 3 and 6 are of all."""
+    """Test images for the numbers of figures 4 and 5, at most; those of figures 3 and 6 are of
+    all."""
     clusters: int = 10
     """Of each level."""
     seed: int = 0
@@ -43,24 +44,30 @@ class Asked:
 
 
 def parses(asked: Asked) -> dict[str, Any]:
-    """Figure 3: parts and sub-parts of test images, drawn at each level; see `parse_numbers`."""
-    some = asked.splits.test.images[:SHOWN]
+    """Figure 3: parts and sub-parts of test images, drawn at each level.
+
+    Numbers: those of `parse_numbers`, and `images`, how many they are of.
+    """
+    every = asked.splits.test.images
+    some = every[:SHOWN]
     tree = asked.rnp.parse(some)
     above = [(f"level {k} alone", expected(tree, k)) for k in range(tree.level - 1, 0, -1)]
     parse_figure(tree, asked.out / "figure-3.png", some, more=above)
-    return dict(parse_numbers(asked.rnp, asked.splits.test.images, seed=asked.seed))
+    return {"images": len(every), **parse_numbers(asked.rnp, every, seed=asked.seed)}
 
 
 def space(asked: Asked) -> dict[str, Any]:
     """Figure 4: the space of programs, samples of its clusters, and paths between them.
 
-    Numbers: those of `space_numbers`, learned from five times as many training images; and for
+    Numbers: those of `space_numbers`; `images`, how many test images they are of, and
+    `images_learned_from`, up to five times as many training images, for `class_probe`; and for
     each level `largest_over_mean_change_zK`, the mean of the paths' unevenness, see `between`.
     """
     rnp, out, seed = asked.rnp, asked.out, asked.seed
-    found = collect_programs(rnp, asked.splits.test[: asked.num])
-    train = collect_programs(rnp, asked.splits.train[: 5 * asked.num])
-    numbers: dict[str, Any] = dict(space_numbers(found, train, seed))
+    test, learned = asked.splits.test[: asked.num], asked.splits.train[: 5 * asked.num]
+    found = collect_programs(rnp, test)
+    numbers: dict[str, Any] = {"images": len(test), "images_learned_from": len(learned)}
+    numbers |= space_numbers(found, collect_programs(rnp, learned), seed)
     top = int(found.levels.max())
     levels = found.levels.unique().flip(0).tolist()
     groups = {k: clusters(found, asked.clusters, k, seed) for k in levels}
@@ -86,8 +93,9 @@ def space(asked: Asked) -> dict[str, Any]:
 
 def samples(asked: Asked) -> dict[str, Any]:
     """Figure 5: samples of the prior, with their parts; see `sample_numbers`."""
-    torch.manual_seed(asked.seed)
-    parse_figure(asked.rnp.sample(SHOWN), asked.out / "figure-5.png")
+    with torch.random.fork_rng():
+        torch.manual_seed(asked.seed)
+        parse_figure(asked.rnp.sample(SHOWN), asked.out / "figure-5.png")
     how = (asked.num, asked.seed, asked.turned, asked.classifier)
     return dict(sample_numbers(asked.rnp, asked.splits, *how))
 
@@ -95,7 +103,8 @@ def samples(asked: Asked) -> dict[str, Any]:
 def elsewhere(asked: Asked) -> dict[str, Any]:
     """Figure 6, nothing tuned: test images of other data sets, their squared error by name.
 
-    Beside it, with `_error`, its standard error, and with `_blank` that of no ink at all.
+    Beside it, with `_error`, its standard error, with `_blank` that of no ink at all, and with
+    `_images` how many images it is of.
     """
     numbers: dict[str, Any] = {}
     for name, data in asked.across.items():
@@ -104,7 +113,7 @@ def elsewhere(asked: Asked) -> dict[str, Any]:
         scores = evaluate(asked.rnp, data, seed=asked.seed)
         blank = data.images.square().sum((1, 2, 3)).double().mean()
         numbers |= {name: scores["sse"], f"{name}_error": scores.get("sse_error")}
-        numbers[f"{name}_blank"] = float(blank)
+        numbers |= {f"{name}_blank": float(blank), f"{name}_images": len(data)}
     return numbers
 
 

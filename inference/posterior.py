@@ -8,10 +8,10 @@ from typing import get_args
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from pyro.ops.stats import split_gelman_rubin
 from torch import Tensor
 
-from inference.answer import Answer, Method, mixing, weighted
+from inference.answer import Answer, Method, chain_size, mixing, weighted
 from inference.engines import fit, nuts
 from inference.frozen import frozen
 from inference.given import TOLERANCE, what_is_known
@@ -61,7 +61,7 @@ def query(
 
     Raises:
         ValueError: in one sentence, if a site does not exist or a value, the mask or the images
-            are not what the model has.
+            are not what the model has; or if memory does not hold so many samples.
     """
     for name, number in {"num_samples": num_samples, "chains": chains, "warmup": warmup}.items():
         if number < 1:
@@ -73,6 +73,7 @@ def query(
     known = what_is_known(rnp, images, dict(given or {}), mask, num_images, tolerance)
     with frozen(rnp, seed), pyro.validation_enabled(False):
         target = Target(rnp, known, progress)
+        target.check_memory(num_samples)
         notes = known.notes(rnp.config)
         r_hat: dict[str, Tensor] = {}
         diverged = 0
@@ -119,16 +120,18 @@ def query(
             size = u.shape[0] * u.shape[1]
             found = found._replace(
                 weights=u.new_full((size, u.shape[2]), 1 / size),
-                effective_samples=effective_sample_size(u, 0, 1).amin(-1),
+                effective_samples=chain_size(u).amin(-1),
                 pareto_k=torch.zeros_like(found.pareto_k),
             )
             poor = found.poor()
+        log_likelihood = target.log_likelihood(tree)
     if poor:
         notes.append(poor)
     return Answer(
         method=method,
         tree=tree,
         log_weights=log_weights if target.size else None,
+        log_likelihood=log_likelihood,
         r_hat=r_hat,
         divergences=diverged,
         chains=chains if r_hat else 1,

@@ -172,7 +172,11 @@ def figure_costs(kept: Path) -> str:
     for name, read in figures(kept):
         made = read["made"]
         minutes = f"{made['seconds'] / 60:.1f}"
-        rows.append([name, f"{made['num']:,}", str(made["seed"]), minutes, made["hardware"]])
+        of = {read[f]["images"] for f in ("4", "5") if "images" in read.get(f, {})}
+        if "num" in made:  # of older files, which say it once
+            of.add(made["num"])
+        images = ", ".join(f"{count:,}" for count in sorted(of))
+        rows.append([name, images, str(made["seed"]), minutes, made["hardware"]])
     head = ["run", "test images (figures 4 and 5)", "seed", "minutes", "on"]
     return markdown(head, rows) if rows else ""
 

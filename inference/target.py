@@ -28,6 +28,7 @@ from torch.distributions import (
 )
 from tqdm import tqdm
 
+from inference.allocator import available_memory
 from inference.given import Known
 from inference.objectives import latent, of_each
 from pyro_rnp import RNP, ParseTree
@@ -120,9 +121,27 @@ class Target:
 
     def __init__(self, rnp: RNP, known: Known, progress: bool = False) -> None:
         self.rnp, self.known, self.progress = rnp, known, progress
-        drawn = of_each(latent(poutine.trace(self._model(1)).get_trace()))
+        trace: Any = poutine.trace(self._model(1)).get_trace()
+        drawn = of_each(latent(trace))
+        self.nbytes: int = trace.nodes["_RETURN"]["value"].nbytes
+        """Of the trees of one sample of all images."""
         self.sizes = {name: site["value"].shape[-1] for name, site in drawn.items()}
         self.size = sum(self.sizes.values())
+
+    def check_memory(self, num: int) -> None:
+        """Raise unless memory holds the trees of so many samples, in pieces and then as one.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        n, needed = len(self.known.images), 2 * self.nbytes * (num if self.size else 1)
+        free = available_memory(self.rnp.device)
+        if needed > free:
+            raise ValueError(
+                f"num_samples of {num} for {n} images needs {needed / 2**30:.1f} GiB of memory, "
+                f"and {free / 2**30:.1f} are free; take fewer num_samples, or fewer images at a "
+                "time."
+            )
 
     def _model(self, copies: int, u: Tensor | None = None) -> Any:
         """A Pyro model of all that is known, several times over; with u, nothing is random."""
@@ -175,6 +194,18 @@ class Target:
         pieces = [self.log_joint(few.flatten(0, 1)) for few in some]
         log_p = torch.cat([value for value, _ in pieces]).unflatten(0, u.shape[:2])
         return log_p, ParseTree.join([tree for _, tree in pieces])
+
+    def log_likelihood(self, tree: ParseTree) -> Tensor | None:
+        """Log p(pixels that are seen | canvas) of S * N trees, (S, N), in nats; None of none."""
+        n = len(self.known.images)
+        if not self.known.seen.any():
+            return None
+        found = []
+        for canvas in tree.canvas.split(n * max(1, AT_ONCE // n)):
+            known = self.known.repeat(len(canvas) // n)
+            fn = self.rnp.model.likelihood(canvas)
+            found.append(Seen(known.seen).apply({"fn": fn})["fn"].log_prob(known.images))
+        return torch.cat(found).unflatten(0, (-1, n))
 
     def _few(self, samples: Tensor, what: str) -> Iterable[Tensor]:
         """Samples a few at a time, with a bar where that takes long."""

@@ -303,7 +303,6 @@ def train(config: TrainConfig) -> Path | None:
         OSError: if the disk is full; the last good state is on it.
         Interrupted: if SIGINT or SIGTERM came; a checkpoint is saved.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks(config.recompute_levels == 0)
     splits = load_data(config.data, config.data_root, config.binarize)
     if config.classes is not None:
@@ -317,6 +316,9 @@ def train(config: TrainConfig) -> Path | None:
         "training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}
     }
     with listening() as stop, ExitStack() as until_the_end:
+        log = logging.getLogger("lightning.pytorch")
+        until_the_end.callback(log.setLevel, log.level)
+        log.setLevel(logging.WARNING)
         rnp = RNP(config.model)
         if config.start is not None and config.resume is None:
             load_weights(rnp, find(config.start) / WEIGHTS)

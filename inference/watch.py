@@ -56,10 +56,12 @@ class Watch:
 def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
     """What is wrong with what a model makes of images, by kind, as the end of a sentence.
 
-    What is not finite is not judged here.
+    What is not finite is not judged here. The random state stays as it was.
     """
     posterior, prior = rnp.guide.posterior(images), rnp.model.prior()
-    kl = float(site_kl(posterior, prior.expand(posterior.batch_shape), drawn(posterior)).mean())
+    with torch.random.fork_rng([rnp.device] if rnp.device.type == "cuda" else []):
+        z = drawn(posterior)
+    kl = float(site_kl(posterior, prior.expand(posterior.batch_shape), z).mean())
     found = {}
     if kl < MIN_KL:
         found["kl"] = (

@@ -88,7 +88,7 @@ def load(run: str | Path, guide: str | None = None) -> RNP:
     """The model of a run folder, or shipped weights by name; in evaluation mode, on the CPU.
 
     It has the precision in which it was saved: float64 where any weight is of it, else float32,
-    the least in which a model runs by itself.
+    the least in which a model runs by itself. Torch's random state stays as it was.
 
     Args:
         guide: one to have in place of the run's, of the same parameters, such as
@@ -100,7 +100,8 @@ def load(run: str | Path, guide: str | None = None) -> RNP:
     """
     folder = find(run)
     config = load_config(folder)[0]
-    rnp = RNP(config if guide is None else replace(config, guide=guide))
+    with torch.device("cpu"), torch.random.fork_rng([]):  # which initial weights are drawn with
+        rnp = RNP(config if guide is None else replace(config, guide=guide))
     tensors = _read(folder / WEIGHTS)
     precisions = [t.dtype for t in tensors.values() if t.is_floating_point()]
     _fill(rnp.to(reduce(torch.promote_types, precisions, torch.float32)), tensors, folder / WEIGHTS)

@@ -286,8 +286,9 @@ class RNP(nn.Module):
             )
         return found
 
+    @torch.no_grad()
     def sample(self, num_images: int) -> ParseTree:
-        """Draw programs from the prior and run them, at most 1,000 at a time.
+        """Draw programs from the prior and run them, at most 1,000 at a time, without gradients.
 
         Raises:
             ValueError: if `num_images` is not positive.

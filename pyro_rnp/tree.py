@@ -114,14 +114,29 @@ class ParseTree:
             shares.append(share if seen is None else share * seen[i].unsqueeze(1))
         return torch.cat(shares, 1)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors; those of a leaf's canvas, which is its decoding, count once."""
+        tensors: dict[int, Tensor] = {}
+        self.map(lambda t: tensors.setdefault(id(t), t))
+        return sum(t.nbytes for t in tensors.values())
+
+    @property
+    def _is_decoding(self) -> bool:
+        """Whether canvas and decoding are one tensor, as a leaf's are."""
+        return self.decoding is self.canvas
+
     def map(self, f: Callable[[Tensor], Tensor]) -> ParseTree:
         """The same tree with `f` applied to each tensor, say `lambda t: t[:4]` for four images."""
+        canvas, decoding = f(self.canvas), self.decoding
+        if decoding is not None:
+            decoding = canvas if self._is_decoding else f(decoding)
         return replace(
             self,
             program=f(self.program),
-            canvas=f(self.canvas),
+            canvas=canvas,
             action=None if self.action is None else f(self.action),
-            decoding=None if self.decoding is None else f(self.decoding),
+            decoding=decoding,
             ink=None if self.ink is None else f(self.ink),
             children=tuple(child.map(f) for child in self.children),
         )
@@ -133,11 +148,12 @@ class ParseTree:
             return repeat(None) if value is None else value.split(size)
 
         below = [child.split(size) for child in self.children]
+        canvases = self.canvas.split(size)
         rows = zip(
             self.program.split(size),
-            self.canvas.split(size),
+            canvases,
             parts(self.action),
-            parts(self.decoding),
+            canvases if self._is_decoding else parts(self.decoding),
             parts(self.ink),
             strict=False,
         )
@@ -154,12 +170,14 @@ class ParseTree:
         def every(values: Sequence[Tensor | None]) -> Any:
             return None if values[0] is None else torch.cat(values)  # type: ignore[arg-type]
 
+        canvas = torch.cat([tree.canvas for tree in trees])
+        one = all(tree._is_decoding for tree in trees)
         return replace(
             first,
             program=every([tree.program for tree in trees]),
-            canvas=every([tree.canvas for tree in trees]),
+            canvas=canvas,
             action=every([tree.action for tree in trees]),
-            decoding=every([tree.decoding for tree in trees]),
+            decoding=canvas if one else every([tree.decoding for tree in trees]),
             ink=every([tree.ink for tree in trees]),
             children=tuple(map(cls.join, zip(*(tree.children for tree in trees), strict=True))),
         )

@@ -22,15 +22,17 @@ def main() -> None:
         "The folder holds figure-3.png (parses), figure-4a.png (the space of programs), "
         "figure-4b-*.png (samples of clusters), figure-4c-*.png (paths between them), "
         "figure-5.png (samples of the prior), figure-6-*.png (parses of other data sets), and "
-        "figures.json with the numbers of each (those that end in _floor: of other test images "
-        "instead of samples). Figure 6 with tuning: scripts/transfer.py.",
+        "figures.json with the numbers of each, and how many images these are of (those that end "
+        "in _floor: of other test images instead of samples). Figure 6 with tuning: "
+        "scripts/transfer.py.",
     )
     add_run(arguments)
     arguments.add_argument("--data", type=DataName | None, help="data set; by default the run's")
     add_data_root(arguments)
     figure = Literal["3", "4", "5", "6"]
     arguments.add_argument("--only", type=figure | None, help="make this figure alone")
-    num = "test images for the numbers of figures 4 and 5; those of figures 3 and 6 are of all"
+    num = "test images for the numbers of figures 4 and 5, at most (of figure 5 half of all); "
+    num += "those of figures 3 and 6 are of all"
     arguments.add_argument("--num", type=PositiveInt, default=2000, help=num)
     arguments.add_argument("--clusters", type=PositiveInt, default=10, help="of each level")
     arguments.add_argument(
@@ -57,7 +59,7 @@ def main() -> None:
     with torch.no_grad():
         for name in FIGURES if args.only is None else [args.only]:
             numbers[name] = FIGURES[name](asked)
-            made = clock.made(args.run, num=min(args.num, len(splits.test)), seed=args.seed)
+            made = clock.made(args.run, seed=args.seed)
             write_json(out / "figures.json", {**numbers, "made": made})
     print(out)
 

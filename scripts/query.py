@@ -80,7 +80,7 @@ def main() -> None:
     )
     out = new_folder(args.out)
     seen = None if mask is None else mask.expand(images.shape)
-    answer_figure(answer, out / "query.png", images, seen)
+    answer_figure(answer, out / "query.png", images, seen, given=given)
     rows = [answer.to_dict(i) for i in range(len(answer.log_evidence))]
     levels = range(1, rnp.config.depth + 1)
     chances = {f"parts_{depth}": answer.parts(depth) for depth in levels}

@@ -1,6 +1,7 @@
 """Pictures: colours in the paper's order, frames where the parts are."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import matplotlib.colors
 import numpy as np
@@ -18,10 +19,12 @@ from inference.figures import (
     dictionary_figure,
     grey,
     parse_figure,
+    scaling_figure,
     space_figure,
 )
 from inference.posterior import query
 from pyro_rnp import RNP
+from pyro_rnp.affine import compose, matrix
 from tests.conftest import tiny
 
 
@@ -83,6 +86,97 @@ def test_answers_that_are_not_to_be_trusted_are_framed_in_red(tmp_path, rnp, ima
         red[name] = np.flatnonzero(pure.any(0))
     assert len(red["good"]) == 0
     assert len(red["bad"]) > 0
+
+
+@pytest.mark.parametrize("num", [1, 4, 5, 12])
+def test_the_note_on_answers_fits_into_the_picture(tmp_path, monkeypatch, rnp, num):
+    kept = []
+    monkeypatch.setattr(inference.figures, "_save", lambda figure, path: kept.append(figure))
+    answer = query(rnp, torch.rand(num, 1, 8, 8), method="importance", num_samples=2)
+    answer_figure(answer, tmp_path / "p.png", given={"a/1": answer.mean("a/1")})
+    (figure,) = kept
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert len(boxes) == 2, "the note above, and the one on frames below"
+    boxes += [axis.get_tightbbox() for axis in figure.axes]
+    for a in boxes:
+        assert 0 <= a.x0 < a.x1 <= figure.bbox.width
+        assert 0 <= a.y0 < a.y1 <= figure.bbox.height
+    for text in boxes[:2]:
+        assert not any(text.overlaps(box) for box in boxes if box is not text)
+
+
+def drawn_in(figure):
+    """The axes of a figure by the names of its rows, from the left."""
+    found = {}
+    for axis in figure.axes:
+        if axis.get_ylabel():
+            row = found.setdefault(axis.get_ylabel(), [])
+        row.append(axis)
+    return found
+
+
+def test_frames_of_given_actions_are_where_they_were_given(tmp_path, rnp, monkeypatch):
+    kept = []
+    monkeypatch.setattr(inference.figures, "_save", lambda figure, path: kept.append(figure))
+    part = torch.tensor([0.4, 0.3, 0.0, 0.0, 0.5, -0.25])
+    below = torch.tensor([[0.25, 0.25, 0.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.0, 0.0, 0.8, 0.0]])
+    given = {"a/1": part, "a/1/0": below, "z/0": torch.zeros(3), "a/0/1": below[0]}
+    answer = query(rnp, given=given, num_images=2, tolerance=1.0, num_samples=5, steps=2)
+    answer_figure(answer, tmp_path / "p.png", given=given)
+    rows = drawn_in(kept[0])
+    wanted = {  # left, right, top and bottom
+        "a/1": [(0.1, 0.9, -0.55, 0.05)] * 2,
+        "a/1/0": [(0.4, 0.6, -0.325, -0.175), (0.72, 0.92, -0.325, -0.175)],
+    }
+    mean = answer.mean("a/0")
+    for i in range(2):
+        frame = compose(matrix(mean[i]), matrix(below[0]))
+        reach = frame[:, :2].abs().sum(1)
+        ends = torch.stack([frame[:, 2] - reach, frame[:, 2] + reach], 1).flatten().tolist()
+        wanted.setdefault("a/0/1", []).append(tuple(ends))
+    names = {"expected": set(wanted), "parts": {"a/1"}, "sub-parts": {"a/1/0", "a/0/1"}}
+    for row, axes in rows.items():
+        for i, axis in enumerate(axes):
+            texts = [text.get_text() for text in axis.texts]
+            assert set(texts) == names.get(row, set())
+            for name, line in zip(texts, axis.lines, strict=True):
+                x, y = np.asarray(line.get_data())
+                assert (x.min(), x.max(), y.min(), y.max()) == pytest.approx(
+                    wanted[name][i], abs=1e-5
+                )
+                assert line.get_color() == COLOURS[int(name[-1])]
+    assert "given" in kept[0].get_supxlabel()
+
+
+@pytest.mark.parametrize("most", [3.0, 60.0, 4000.0])
+def test_ticks_of_the_cost_stand_apart(tmp_path, monkeypatch, most):
+    kept = []
+    monkeypatch.setattr(inference.figures, "_save", lambda figure, path: kept.append(figure))
+    costs = {"levels": ((1, 2, 3, 4), 3), "batch size": ((16, 64, 128, 256, 512), 1)}
+    costs["recompute levels"] = ((0, 1, 2, 3), 1)
+    rows = [
+        {"sweep": sweep, "value": value, "nodes": nodes**i, "ms_per_image": most ** (i / 3),
+         "mib_per_image": 1.0 + i / 10}
+        for sweep, (values, nodes) in costs.items() for i, value in enumerate(values)
+    ]  # fmt: skip
+    scaling_figure(rows, tmp_path / "s.png")
+    (figure,) = kept
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        for ticks in (axis.xaxis, axis.yaxis):
+            shown = [t for t in ticks.get_ticklabels(which="both") if t.get_text()]
+            low, high = sorted(ticks.get_view_interval())
+            at = ticks.get_ticklocs(), ticks.get_ticklocs(minor=True)
+            inside = [
+                t for t, where in zip(shown, [*at[0], *at[1]], strict=False)
+                if low <= where <= high
+            ]  # fmt: skip
+            assert all(float(t.get_text()) >= 0 for t in inside), "1, 2, 5 and no powers"
+            boxes = [t.get_window_extent() for t in inside]
+            side = (lambda b: (b.x0, b.x1)) if ticks is axis.xaxis else (lambda b: (b.y0, b.y1))
+            ends = sorted(map(side, boxes))
+            assert all(a[1] <= b[0] for a, b in pairwise(ends)), [t.get_text() for t in inside]
 
 
 def test_a_dictionary_has_a_row_for_each_primitive(tmp_path, rnp, images):

@@ -188,6 +188,12 @@ def test_samples_of_the_model_and_of_predictive(rnp):
         rnp.sample(0)
 
 
+def test_samples_keep_nothing_for_gradients(rnp):
+    tree = rnp.sample(3)
+    rnp.model.run(rnp.model.prior().sample((3,))).canvas.sum().backward()  # where one wants some
+    assert all(not value.requires_grad for value in tree.sites().values())
+
+
 def test_many_samples_are_run_in_parts_and_are_the_same(rnp, monkeypatch):
     runs, run = [], rnp.model.run
     monkeypatch.setattr(rnp.model, "run", lambda z: runs.append(len(z)) or run(z))

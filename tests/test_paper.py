@@ -1,11 +1,15 @@
 """Numbers of the paper's figures, where they are known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+import inference.fidelity
 import inference.paper
 from inference.data import ImageSet, Splits
-from inference.paper import Asked, elsewhere, space
+from inference.fidelity import Classifier, Judge
+from inference.paper import Asked, elsewhere, parses, samples, space
 from inference.space import clusters, collect_programs
 
 
@@ -44,6 +48,35 @@ def test_pictures_of_the_plane_are_numbered_as_the_rows_of_their_clusters(
     assert [drawn["names"][drawn["colours"][i]] for i in wanted] == ["z^2", "z^2", "z^1", "z^1"]
     for number, _, image in drawn["shown"]:
         assert torch.equal(image, programs.canvases[number])
+
+
+def test_each_figure_says_how_many_images_its_numbers_are_of(monkeypatch, rnp, tmp_path):
+    seen = {}
+
+    def numbers(*args, **_):
+        seen["3"] = len(args[1])
+        return {}
+
+    def fidelity(_, data, drawn):
+        seen["5"] = len(data), len(drawn)
+        return {}
+
+    monkeypatch.setattr(inference.paper, "parse_numbers", numbers)
+    monkeypatch.setattr(inference.fidelity, "fidelity", fidelity)
+    judge = Judge(Classifier(1, 3), 0.5)
+    monkeypatch.setattr(inference.fidelity, "train_classifier", lambda *_, **__: judge)
+    for name in ("parse_figure", "space_figure", "grid_figure"):
+        monkeypatch.setattr(inference.paper, name, lambda *_, **__: None)
+    splits, other = Splits(some(200), some(24), some(50)), some(60)
+    asked = Asked(rnp, splits, tmp_path, clusters=1, across={"x": other})
+    for num, fourth, learned, fifth in ((16, 16, 80, 16), (2000, 50, 200, 25)):
+        now = replace(asked, num=num)
+        assert parses(now)["images"] == seen["3"] == 50, "all"
+        of = space(now)
+        assert (of["images"], of["images_learned_from"]) == (fourth, learned)
+        assert samples(now)["images"] == fifth
+        assert seen["5"] == (fifth, fifth)
+    assert elsewhere(asked)["x_images"] == 60
 
 
 def test_no_ink_at_all_is_beside_each_other_data_set(rnp, tmp_path):

@@ -15,11 +15,11 @@ from pyro.distributions import MultivariateNormal
 from pyro.infer import SVI, TraceMeanField_ELBO
 from torch.distributions import Normal
 
-from inference.answer import mixing, tail
+from inference.answer import FEWEST, Weighted, chain_size, mixing, tail, weighted
 from inference.given import is_random, sites
 from inference.posterior import query
 from pyro_rnp import RNP
-from pyro_rnp.affine import codomain
+from pyro_rnp.affine import FIELDS, codomain
 from pyro_rnp.registry import PRIORS
 from tests.conftest import tiny
 
@@ -324,28 +324,152 @@ def test_an_answer_that_is_not_to_be_trusted_says_so(images):
     assert any("r-hat" in note for note in answer.notes)
 
 
-def test_arviz_takes_the_samples(images):
+def through_a_file(answer, tmp_path):
+    """What ArviZ reads of an answer that it has written."""
     arviz = pytest.importorskip("arviz")
-    rnp = trained()
-    answer = query(rnp, images, method="nuts", num_samples=12, warmup=2, steps=2, chains=3)
     data = answer.to_arviz()
-    assert data.posterior["z"].shape == (3, 4, 4, 2)
-    assert data.posterior["canvas"].shape == (3, 4, 4, 1, 8, 8)
     assert isinstance(data, arviz.InferenceData)
-    weighted = query(rnp, images, method="importance", num_samples=30)
-    weights = torch.zeros(30, 4)
-    weights[[7, 9]] = 0.5
-    drawn = torch.tensor(replace(weighted, weights=weights).to_arviz().posterior["z"].values[0])
-    for n in range(4):
-        kept = {tuple(row) for row in weighted.samples["z"][[7, 9], n].tolist()}
-        assert {tuple(row) for row in drawn[:, n].tolist()} == kept
+    data.to_netcdf(str(tmp_path / "answer.nc"))
+    return arviz.from_netcdf(str(tmp_path / "answer.nc"))
+
+
+def same(found, wanted):
+    assert torch.equal(torch.tensor(found.values), wanted)
+
+
+def test_arviz_takes_chains(images, tmp_path):
+    answer = query(trained(), images, method="nuts", num_samples=12, warmup=2, steps=2, chains=3)
+    data = through_a_file(answer, tmp_path)
+    assert set(data.groups()) == {"posterior", "sample_stats", "log_likelihood"}
+    assert set(data.posterior) == {name.replace("/", ".") for name in answer.samples}
+    assert data.posterior["z"].dims == ("chain", "draw", "image", "program")
+    for site, samples in answer.samples.items():
+        found = data.posterior[site.replace("/", ".")]
+        assert found.attrs["site"] == site
+        same(found, samples.unflatten(0, (3, 4)))
+    assert data.posterior["canvas"].dims[3:] == ("channel", "y", "x")
+    action = data.posterior["a.1.0"]
+    assert [*action.coords["field"].values] == list(FIELDS)
+    same(action.sel(field="rotation", image=2, chain=1), answer.samples["a/1/0"][4:8, 2, 2])
+    assert "log_weight" not in data.sample_stats, "those of the fit are of other samples"
+    assert data.attrs["divergences"] == answer.divergences
+    assert data.attrs["notes"].splitlines() == list(answer.notes)
+
+
+@pytest.mark.parametrize("method", ["guide", "importance", "svi"])
+def test_arviz_is_not_told_that_weighted_samples_count_alike(method, images, tmp_path):
+    rnp = trained()
+    answer = query(rnp, images, method=method, mask=LEFT, num_samples=30, steps=2)
+    data = through_a_file(answer, tmp_path)
+    kind = "posterior" if method == "guide" else "proposal"
+    assert set(data.groups()) == {kind, "sample_stats", "log_likelihood"}
+    same(data[kind]["z.0"][0], answer.samples["z/0"])
+    stats = data.sample_stats
+    assert stats["log_weight"].dims == ("chain", "draw", "image")
+    same(stats["log_weight"][0], answer.log_weights)
+    for name in ("effective_samples", "pareto_k", "trusted", "log_evidence", "log_evidence_error"):
+        assert stats[name].dims == ("image",)
+        same(stats[name], getattr(answer, name))
+    assert [*data[kind].attrs["effective_samples"]] == answer.effective_samples.tolist()
+    seen = Normal(answer.canvas, rnp.config.sigma).log_prob(images) * LEFT
+    found = torch.tensor(data.log_likelihood["x"].values)[0]
+    torch.testing.assert_close(found, seen.sum((-3, -2, -1)))
+
+
+def test_arviz_takes_answers_without_pixels_or_chance(tmp_path):
+    answer = query(trained(), given={"z": torch.zeros(2)}, method="svi", steps=1)
+    data = through_a_file(answer, tmp_path)
+    assert set(data.groups()) == {"posterior", "sample_stats"}
+    assert data.posterior.sizes["draw"] == 1
+    same(data.sample_stats["effective_samples"], torch.tensor([math.inf]))
+
+
+def test_more_samples_than_memory_holds_are_refused_at_once(images, monkeypatch):
+    def no(self, *_):
+        raise AssertionError("nothing is drawn before")
+
+    rnp = trained()
+    tree = query(rnp, images, num_samples=7, method="importance").tree
+    monkeypatch.setattr("inference.target.Target.propose", no)
+    monkeypatch.setattr("inference.target.available_memory", lambda device: free)
+    free = 2.0 * tree.nbytes - 1
+    with pytest.raises(ValueError, match=r"num_samples of 7 for 4 images needs .* fewer num_s"):
+        query(rnp, images, num_samples=7)
+    free += 1
+    with pytest.raises(AssertionError):
+        query(rnp, images, num_samples=7)
+    free, everything = 2.0 * tree.nbytes / 7, {"z": torch.zeros(2)}
+    query(rnp, images, given=everything, num_samples=7)  # of which there is but one
 
 
 @pytest.mark.parametrize("shape", [0.2, 0.5, 1.2])
 def test_the_tail_of_weights_is_told(shape):
     weights = torch.distributions.Uniform(0, 1).sample((20_000,)).double() ** -shape
     assert tail(weights.log()) == pytest.approx(shape, abs=0.15)
-    assert tail(torch.zeros(100)) == 0
+
+
+def test_a_tail_that_few_samples_do_not_show_is_unknown():
+    log_weights = 3 * torch.randn(100)
+    for num in (1, 2, 12, FEWEST - 1):
+        assert math.isnan(tail(log_weights[:num])), num
+    assert math.isfinite(tail(log_weights[:FEWEST]))
+    for num in (2, 12, 100):
+        assert tail(torch.full((num,), -7.0)) == 0, "weights that are alike have no tail"
+    assert math.isnan(tail(torch.zeros(1))), "one alone is like no other"
+    assert tail(log_weights.where(torch.arange(100) < 50, -math.inf)) > 0, "some weigh nothing"
+
+
+@pytest.mark.parametrize("bad", [-math.inf, math.inf, math.nan])
+def test_weights_that_are_not_finite_are_said_to_be_so(bad):
+    log_weights = torch.randn(30, 2)
+    log_weights[:, 1] = bad
+    found = weighted(log_weights)
+    assert found.pareto_k.isfinite().tolist() == [True, False]
+    assert "1 of 2 answers" in found.poor()
+    assert found.poor().endswith("weights that are not finite.")
+
+
+def test_answers_of_few_samples_are_not_trusted_until_there_are_enough(images):
+    rnp = trained()
+    few = query(rnp, rnp.sample(4).canvas.clamp(0, 1), num_samples=FEWEST - 1, steps=100)
+    assert (few.effective_samples >= 10).any(), "not for want of effective samples"
+    assert not few.trusted.any()
+    assert few.notes[-1].startswith("4 of 4 answers are not to be trusted: ")
+    assert f"take {FEWEST} samples or more" in few.notes[-1]
+    assert json.loads(json.dumps(few.to_dict(0), allow_nan=False))["pareto_k"] is None
+    assert query(rnp, num_images=2, method="guide", num_samples=12).trusted.all(), "the prior's own"
+
+
+def test_a_note_names_what_is_wrong_and_nothing_else():
+    fine = {"effective_samples": torch.tensor([50.0, 60.0]), "pareto_k": torch.tensor([0.1, 0.2])}
+
+    def said(**changes):
+        rest = {name: torch.zeros(2) for name in ("log_evidence", "log_evidence_error")}
+        return Weighted(weights=torch.zeros(70, 2), **rest, **{**fine, **changes}).poor()
+
+    assert said() == ""
+    start = "1 of 2 answers are not to be trusted: "
+    few = f"{start}fewer than 10 effective samples of 70 (the least has 3.0)."
+    assert said(effective_samples=torch.tensor([3.0, 60.0])) == few
+    heavy = f"{start}weights with a tail of Pareto k above 0.7 (the worst has 0.90)."
+    assert said(pareto_k=torch.tensor([0.1, 0.9])) == heavy
+
+
+def test_chains_have_no_fewer_than_no_effective_samples_and_no_endless_many():
+    values = torch.randn(4, 4, 500)  # chains, draws and numbers: Pyro's own goes from -900 to 900
+    found = chain_size(values)
+    assert (found > 0).all()
+    assert found.max() == pytest.approx(16 * math.log10(16), rel=1e-5)
+    assert chain_size(torch.ones(4, 4)).isnan()
+    long = torch.randn(2, 4000)
+    assert chain_size(long) == pytest.approx(8000, rel=0.2), "draws that know nothing of each other"
+
+
+def test_errors_of_short_chains_are_numbers(images):
+    answer = query(trained(), images, method="nuts", num_samples=16, warmup=2, steps=2)
+    for name in ("z", "a/0", "canvas"):
+        assert answer.error(name).isfinite().all()
+    assert not (answer.effective_samples < 0).any()
 
 
 def test_diverging_chains_say_so():
@@ -373,9 +497,13 @@ def test_chains_of_what_is_all_given_have_no_error():
     assert answer.trusted.all()
 
 
-def test_one_sample_has_no_error_to_state(images):
-    answer = query(trained(), images, method="importance", num_samples=1)
+@pytest.mark.parametrize("method", ["guide", "importance", "svi"])
+def test_one_sample_has_no_error_to_state(method, images):
+    answer = query(trained(), images, method=method, num_samples=1, steps=2)
     assert answer.log_evidence_error.isinf().all()
+    assert answer.error("z").isinf().all()
+    assert answer.covariance_error("a/0").isinf().all()
+    assert answer.pareto_k.isnan().all()
     assert not answer.trusted.any()
     text = json.dumps(answer.to_dict(0), allow_nan=False)
     assert json.loads(text)["log_evidence_error"] is None

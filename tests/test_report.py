@@ -114,6 +114,19 @@ def runs(tmp_path):
     return out
 
 
+def test_the_page_says_of_how_many_images_each_figure_is(runs, tmp_path):
+    file = runs / "mnist-figures" / "figures.json"
+    numbers = json.loads(file.read_text())
+    del numbers["made"]["num"]
+    for fourth, fifth, said in ((2000, 2000, "2,000"), (2000, 900, "900, 2,000")):
+        more = {"4": {"images": fourth}, "5": {"images": fifth, "recall": 0.75}}
+        numbers["3"]["images"] = 10_000
+        file.write_text(json.dumps(numbers | more))
+        keep(runs, tmp_path / "docs")
+        text = report(tmp_path / "docs", "docs", "")
+        assert f"| mnist | {said} | 4 | 1.5 | a slide rule |" in text
+
+
 def test_the_page_has_what_the_files_say(runs, tmp_path):
     kept = tmp_path / "docs"
     keep(runs, kept)
@@ -139,7 +152,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "Figure 4a" not in text, "nothing of it is there"
     assert "| mnist |  |  | 6.543 | 0.5, 0.25 |  |" in text
     assert "| mnist |  |  | 0.75 |  |" in text
-    assert "| mnist | 2,000 | 4 | 1.5 | a slide rule |" in text
+    assert "| mnist | 2,000 | 4 | 1.5 | a slide rule |" in text, "an older file, of one number"
     flags = "--x=1 --flags='--config scripts/configs/mnist.yaml'"
     assert f"`scripts/transfer.py {flags} --data-root DIR`, 2.0 hours on beads" in text
     assert "Unseen: 7, 1,028 images." in text

@@ -461,7 +461,10 @@ def test_figures(monkeypatch, run_folder, tmp_path, program, clusters):
          "--across=['digits']", "--out", out)  # fmt: skip
     found = json.loads((out / "figures.json").read_text())
     assert found.keys() == {"3", "4", "5", "6", "made"}
-    assert found["made"]["num"] == 60
+    assert "num" not in found["made"], "each figure has its own"
+    test = len(load_data("digits").test)
+    assert [found[f]["images"] for f in "345"] == [test, 60, 60]
+    assert found["6"]["digits_images"] == test
     assert 0 <= found["4"]["class_probe"] <= 1
     assert found["5"]["frechet"] > found["5"]["frechet_floor"] > 0, "it has learned nothing"
     assert found["6"]["digits"] == pytest.approx(

@@ -2,9 +2,10 @@
 
 import json
 
+import pytest
 import torch
 
-from pyro_rnp import RNP
+from pyro_rnp import RNP, ParseTree
 from pyro_rnp.affine import FIELDS, matrix
 from tests.conftest import tiny
 
@@ -61,3 +62,16 @@ def test_one_level_deep():
     tree = RNP(tiny(steps=(3,))).sample(2)
     assert (tree.level, len(tree), tree[0].level) == (1, 3, 0)
     assert torch.equal(tree[2].canvas, tree[2].decoding)
+
+
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+def test_a_leaf_is_kept_once(images, feedback):
+    tree = RNP(tiny(feedback=feedback)).parse(images)
+    halves = tree.split(2)
+    for same in (tree, tree.map(torch.clone), *halves, ParseTree.join(halves)):
+        assert all(leaf.canvas is leaf.decoding for leaf in same.nodes(2))
+        assert all(part.canvas is not part.decoding for part in same)
+    c = tiny()
+    leaves, parts, top = 4 * c.patch_size**2, 2 * 2 * c.patch_size**2, c.image_size**2
+    numbers = leaves + parts + top + 7 * c.program_size + 6 * 6
+    assert tree.nbytes == 4 * len(images) * numbers
