@@ -125,6 +125,11 @@ def test_chains_run_in_float64():
     assert (found.canvas.dtype, found.weights.dtype) == (torch.float64, torch.float64)
 
 
+def test_a_question_without_an_image_is_answered_in_float64(rnp):
+    found = query(rnp.double(), given={"z": torch.zeros(3)}, **ASK)
+    assert (found.mean("z").dtype, found.log_evidence.dtype) == (torch.float64, torch.float64)
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "says"),
     [
