@@ -84,7 +84,6 @@ def evaluate(
 def _scores(rnp: RNP, batch: ImageSet, total: int) -> dict[str, Tensor]:
     """Scores of each image.
 
-
     Args:
         total: images that share the KL of what is drawn once for all.
     """

@@ -112,7 +112,7 @@ def test_all_that_takes_images_takes_them_alike(name, kind, rnp, images):
 def test_a_model_in_float64_is_asked_as_one_in_float32(name, rnp, images):
     use = {**USES, **SETS}[name]
     single = ask(use, rnp, images)
-    double = RNP(rnp.config).eval().double()
+    double = RNP(rnp.config, name="double").eval().double()
     double.load_state_dict(rnp.state_dict())
     found = [ask(use, double, x) for x in (images, images.double())]
     assert torch.equal(*found)
