@@ -97,8 +97,9 @@ class _Parser(ArgumentParser):
     short: Mapping[str, str] = {}
     """Other names of fields, in a file and as flags."""
 
-    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> Any:
-        words = self._written(sys.argv[1:] if args is None else args)
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        given, *more = args or [None]
+        words = self._written(sys.argv[1:] if given is None else given)
         try:
             return super().parse_args(words, *more, **kwargs)
         except (AttributeError, TypeError, LookupError, OverflowError, RecursionError) as error:
@@ -217,6 +218,13 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     plain = [arg for arg in args if arg.partition("=")[0] != PRINT]
     given = arguments.parse_args(plain)
     defaults = _defaults(given)
+    if given.start is not None or given.resume is not None:
+        try:
+            arguments.parse_object(defaults)
+        except ArgumentError as error:
+            raise ValueError(
+                f"The configuration in {given.resume or given.start} cannot be read: {_line(error)}"
+            ) from error
     arguments.set_defaults(defaults)
     values = arguments.instantiate(arguments.parse_args(plain))
     del values["config"]
@@ -245,7 +253,7 @@ def _defaults(given: Any) -> dict[str, Any]:
     if given.start is not None:
         model, notes = load_config(find(given.start))
         found["preset"] = notes.get("training", {}).get("preset", given.preset)
-        found["learning_rate"] = RATES[found["preset"]]
+        found["learning_rate"] = RATES.get(str(found["preset"]))
     if given.resume is not None:
         model, notes = load_config(given.resume)
         found |= notes.get("training", {})

@@ -7,7 +7,7 @@ import torch
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_data_root, add_run, parser, run
-from inference.data import DataName, data_of, load_data
+from inference.data import DataName, data_name, data_of, load_data
 from inference.fidelity import read_classifier
 from inference.outputs import new_folder, unused, write_json
 from inference.paper import FIGURES, Asked
@@ -23,7 +23,8 @@ def main() -> None:
         "figure-4b-*.png (samples of clusters), figure-4c-*.png (paths between them), "
         "figure-5.png (samples of the prior), figure-6-*.png (parses of other data sets), and "
         "figures.json with the numbers of each (those that end in _floor: of other test images "
-        "instead of samples). Figure 6 with tuning: scripts/transfer.py.",
+        "instead of samples) and, as made, of which images. Figure 6 with tuning: "
+        "scripts/transfer.py.",
     )
     add_run(arguments)
     arguments.add_argument("--data", type=DataName | None, help="data set; by default the run's")
@@ -42,7 +43,8 @@ def main() -> None:
     arguments.add_argument("--out", type=str, default="figures", help="folder to make")
     args = arguments.parse_args()
     unused(args.out)
-    rnp, splits = load(args.run), data_of(args.run, args.data, args.data_root)
+    data = args.data or data_name(args.run)
+    rnp, splits = load(args.run), data_of(args.run, data, args.data_root)
     notes = load_config(find(args.run))[1].get("training", {})
     across = {
         name: load_data(name, args.data_root, notes.get("binarize", False)).test
@@ -57,7 +59,8 @@ def main() -> None:
     with torch.no_grad():
         for name in FIGURES if args.only is None else [args.only]:
             numbers[name] = FIGURES[name](asked)
-            made = clock.made(args.run, num=min(args.num, len(splits.test)), seed=args.seed)
+            num = min(args.num, len(splits.test))
+            made = clock.made(args.run, data=data, split="test", num=num, seed=args.seed)
             write_json(out / "figures.json", {**numbers, "made": made})
     print(out)
 

@@ -178,6 +178,16 @@ def test_resuming_takes_the_run_s_own_configuration(tmp_path):
         train_config(["--resume", str(tmp_path), "--preset", "mnist"])
 
 
+@pytest.mark.parametrize("wrong", [{"preset": "xyz"}, {"preset": ["fast"]}, {"epochs": "many"}])
+def test_a_run_whose_configuration_was_damaged_is_named(tmp_path, wrong):
+    save(RNP(RNPConfig.preset("fast", steps=(2, 2))), tmp_path, {"training": wrong})
+    for place in ("start", "resume"):
+        if place == "start" and "epochs" in wrong:  # which it takes no notice of
+            continue
+        with pytest.raises(ValueError, match=f"The configuration in {tmp_path} cannot be read"):
+            train_config([f"--{place}", str(tmp_path)])
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
