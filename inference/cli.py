@@ -28,6 +28,10 @@ from pyro_rnp.config import PIECES
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 PRINT = "--print_config"
 """jsonargparse's flag, which prints what is known when a command line is first read."""
+FILE = (
+    "YAML file with any of these fields, named as the flags are; a flag goes before the file, "
+    "wherever it stands."
+)
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -202,14 +206,14 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
         "Train a recursive neural program and look at what it makes of images.",
         "The run folder holds config.json, model.safetensors, metrics.json, parse.png, curves/ "
         "(CSV and TensorBoard) and last.ckpt to resume from. --model.prior and all its like may "
-        "be written --prior; the defaults shown are those of --preset fast. Pieces take options as "
-        "name:option=value,option=value. "
+        "be written --prior, and lists 4,4; the defaults shown are those of --preset fast. Pieces "
+        "take options as name:option=value,option=value. "
         + " ".join(
             f"{name}: {registry.describe()}."
             for name, registry in {**PIECES, "elbo": OBJECTIVES}.items()
         ),
     )
-    arguments.add_argument("--config", action="config", help="YAML file with any of these fields.")
+    arguments.add_argument("--config", action="config", help=FILE)
     arguments.add_class_arguments(TrainConfig, skip={"data_root"})
     add_data_root(arguments)
     own = {f.name for f in fields(RNPConfig)} - {f.name for f in fields(TrainConfig)}
@@ -250,10 +254,6 @@ def _defaults(given: Any) -> dict[str, Any]:
     """
     model = RNPConfig.preset(given.preset)
     found: dict[str, Any] = {"learning_rate": RATES[given.preset]}
-    if given.start is not None:
-        model, notes = load_config(find(given.start))
-        found["preset"] = notes.get("training", {}).get("preset", given.preset)
-        found["learning_rate"] = RATES.get(str(found["preset"]))
     if given.resume is not None:
         model, notes = load_config(given.resume)
         found |= notes.get("training", {})
@@ -264,6 +264,10 @@ def _defaults(given: Any) -> dict[str, Any]:
             )
         if given.epochs is not None or given.minutes is not None:  # another duration than before
             found |= {"epochs": None, "minutes": None}
+    elif given.start is not None:
+        model, notes = load_config(find(given.start))
+        found["preset"] = notes.get("training", {}).get("preset", given.preset)
+        found["learning_rate"] = RATES.get(str(found["preset"]))  # wrong ones are told below
     return found | {f"model.{k}": v for k, v in model.to_dict().items()}
 
 

@@ -145,7 +145,10 @@ class TrainConfig:
         if self.out is not None and self.resume is not None:
             raise ValueError("out and resume exclude each other; a run goes on in its own folder.")
         if self.epochs is not None and self.minutes is not None:
-            raise ValueError("epochs and minutes exclude each other; give one.")
+            raise ValueError(
+                "epochs and minutes exclude each other; give one, and null for the other where a "
+                "--config gives that."
+            )
 
     @property
     def objective(self) -> str:

@@ -65,7 +65,7 @@ def test_a_printed_configuration_trains_the_same_model(tmp_path, capsys, kind, h
     model, folder = RNPConfig.preset("mnist", steps=(2, 2), sigma=0.3), str(tmp_path / "run")
     training = {
         "data": "strokes", "classes": [1, 2], "preset": "mnist", "epochs": 3, "seed": 4,
-        "learning_rate": 2e-4, "data_root": "there",
+        "learning_rate": 2e-4, "data_root": "there", "start": "which is no longer there",
     }  # fmt: skip
     save(RNP(model), folder, {"training": training})
     args = {

@@ -71,7 +71,7 @@ def test_each_field_may_change_as_a_run_goes_on_or_may_not():
     assert set(MAY_CHANGE) == set(FREE)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", OTHERS, ids="--{}".format)
 def test_a_run_goes_on_as_it_was_trained(begun, name):
     more = {"start": "there"} if name == "learn" else {}  # which a guide alone needs
     changed = replace(CONFIG, resume=begun, **{name: OTHERS[name]}, **more)

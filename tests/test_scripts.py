@@ -130,9 +130,9 @@ def test_evaluate(monkeypatch, capsys, run_folder, tmp_path):
     assert {name: scores.pop(name) for name in of} == of
     assert scores == pytest.approx({k: v for k, v in metrics.items() if k.startswith("test_")})
     call(monkeypatch, "evaluate.py", run_folder, "--split", "validation")
-    scores = json.loads(capsys.readouterr().out)
-    assert "validation_elbo" in scores
-    assert (scores["split"], scores["num"]) == ("validation", 180)
+    validation = json.loads(capsys.readouterr().out)
+    assert "validation_elbo" in validation
+    assert (validation["split"], validation["num"]) == ("validation", 180)
     kept = tmp_path / "kept"
     few_of = (run_folder, "--particles=3", "--num=5", "--keep", kept)
     call(monkeypatch, "evaluate.py", *few_of)
