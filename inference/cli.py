@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import runpy
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_parsing_settings
+from yaml import YAMLError
 
 from inference.allocator import limit_memory, out_of_memory
 from inference.interrupt import Interrupted
@@ -22,6 +26,12 @@ from pyro_rnp.checkpoint import find, load_config, shipped
 from pyro_rnp.config import PIECES
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+PRINT = "--print_config"
+"""jsonargparse's flag, which prints what is known when a command line is first read."""
+FILE = (
+    "YAML file with any of these fields, named as the flags are; a flag goes before the file, "
+    "wherever it stands."
+)
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -84,17 +94,94 @@ def _line(error: Exception) -> str:
 
 
 class _Parser(ArgumentParser):
-    """Values that jsonargparse itself stumbles over are mistakes like others."""
+    """Short names, lists as people write them, and all mistakes as errors of one kind.
+
+    A list may be written `4,4`, `"4 4"` or `(4,4)`, on the command line and in a file.
+    """
+
+    short: Mapping[str, str] = {}
+    """Other names of fields, in a file and as flags."""
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        given, *more = args or [None]
+        words = self._written(sys.argv[1:] if given is None else given)
         try:
-            return super().parse_args(*args, **kwargs)
+            return super().parse_args(words, *more, **kwargs)
         except (AttributeError, TypeError, LookupError, OverflowError, RecursionError) as error:
             message = f"The command line cannot be read ({_line(error)})."
             raise ArgumentError(None, message) from error
 
+    def parse_string(self, content: str, *more: Any, **kwargs: Any) -> Any:
+        """A configuration file's text; jsonargparse calls it for `--config`."""
+        with suppress(YAMLError):  # which is said below
+            found = get_loader("yaml")(content)
+            if not isinstance(found, dict):
+                raise ValueError("A --config file holds fields with their values, as epochs: 3.")
+            fields: dict[str, Any] = {}
+            for name, value in self._fields(found):
+                if name in fields:
+                    raise ValueError(f"The --config file gives {name} twice; give it once.")
+                fields[name] = value
+            content = json.dumps(fields)
+        return super().parse_string(content, *more, **kwargs)
 
-def parser(description: str, epilog: str = "") -> ArgumentParser:
+    def _written(self, args: Sequence[str]) -> list[str]:
+        """Files first, since what stands later counts; full names; lists as YAML writes them."""
+        files: list[str] = []
+        words: list[str] = []
+        into, lists, a_list = words, self._lists(), False
+        for arg in args:
+            name, equals, value = arg.partition("=")
+            if name[:2] != "--":
+                into.append(_list(arg) if a_list else arg)
+                a_list = False
+                continue
+            name = self.short.get(name[2:], name[2:])
+            into = files if name == "config" else words
+            into.append(f"--{name}{equals}{_list(value) if name in lists else value}")
+            a_list = name in lists and not equals
+        return files + words
+
+    def _fields(self, found: dict[str, Any], under: str = "") -> Iterator[tuple[str, Any]]:
+        """The fields of a file with their full names, and lists as YAML writes them."""
+        for key, value in found.items():
+            name = f"{under}{key if under else self.short.get(key, key)}"
+            if isinstance(value, dict):
+                yield from self._fields(value, f"{name}.")
+            elif name in self._lists() and isinstance(value, str | int):
+                yield name, _list(str(value))
+            else:
+                yield name, value
+
+    def _lists(self) -> set[str]:
+        """The names of all that take a list."""
+        return {
+            option.removeprefix("--")
+            for action in self._actions
+            for option in action.option_strings
+            if any(
+                get_origin(kind) in (list, tuple)
+                for hint in [getattr(action, "_typehint", None)]
+                for kind in (hint, *get_args(hint))
+            )
+        }
+
+
+def _list(text: str) -> str:
+    """A list as YAML writes it.
+
+    >>> _list("4,4"), _list("(4, 4)"), _list("mnist,fast"), _list("[4]"), _list("null")
+    ('[4,4]', '[4,4]', '["mnist", "fast"]', '[4]', 'null')
+    """
+    inner = re.sub(r"^\((.*)\)$", r"\1", text.strip()).strip(" ,")
+    if re.fullmatch(r"[-+\d][-+\d\s,]*", inner):
+        return f"[{','.join(inner.replace(',', ' ').split())}]"
+    if not inner or inner[0] in "[{" or inner == "null":
+        return text
+    return json.dumps([word.strip() for word in inner.split(",")])
+
+
+def parser(description: str, epilog: str = "") -> _Parser:
     """A parser that raises its errors, for `run` to say."""
     return _Parser(
         description=description,
@@ -120,51 +207,69 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
         "Train a recursive neural program and look at what it makes of images.",
         "The run folder holds config.json, model.safetensors, metrics.json, parse.png, curves/ "
         "(CSV and TensorBoard) and last.ckpt to resume from. --model.prior and all its like may "
-        "be written --prior; the defaults shown are those of --preset fast. Pieces take options as "
-        "name:option=value,option=value. "
+        "be written --prior, and lists 4,4; the defaults shown are those of --preset fast. Pieces "
+        "take options as name:option=value,option=value. "
         + " ".join(
             f"{name}: {registry.describe()}."
             for name, registry in {**PIECES, "elbo": OBJECTIVES}.items()
         ),
     )
-    arguments.add_argument("--config", action="config", help="YAML file with any of these fields.")
+    arguments.add_argument("--config", action="config", help=FILE)
     arguments.add_class_arguments(TrainConfig, skip={"data_root"})
     add_data_root(arguments)
-    args = _short(sys.argv[1:] if args is None else args)
-    given = arguments.parse_args(args)
-    model = RNPConfig.preset(given.preset)
-    defaults: dict[str, Any] = {"learning_rate": RATES[given.preset]}
-    if given.start is not None:
-        model, notes = load_config(find(given.start))
-        defaults["preset"] = notes.get("training", {}).get("preset", given.preset)
-        defaults["learning_rate"] = RATES[defaults["preset"]]
-    if given.resume is not None:
-        model, notes = load_config(given.resume)
-        defaults |= notes.get("training", {})
-        unknown = sorted(set(defaults) - {f.name for f in fields(TrainConfig)})
-        if unknown:
+    own = {f.name for f in fields(RNPConfig)} - {f.name for f in fields(TrainConfig)}
+    arguments.short = {name: f"model.{name}" for name in own}
+    args = sys.argv[1:] if args is None else args
+    plain = [arg for arg in args if arg.partition("=")[0] != PRINT]
+    given = arguments.parse_args(plain)
+    defaults = _defaults(given)
+    if given.start is not None or given.resume is not None:
+        try:
+            arguments.parse_object(defaults)
+        except ArgumentError as error:
             raise ValueError(
-                f"The configuration in {given.resume} has unknown fields: {', '.join(unknown)}."
-            )
-        if given.epochs is not None or given.minutes is not None:  # another duration than before
-            defaults |= {"epochs": None, "minutes": None}
-    arguments.set_defaults(defaults | {f"model.{k}": v for k, v in model.to_dict().items()})
-    values = arguments.instantiate(arguments.parse_args(args))
+                f"The configuration in {given.resume or given.start} cannot be read: {_line(error)}"
+            ) from error
+    arguments.set_defaults(defaults)
+    values = arguments.instantiate(arguments.parse_args(plain))
     del values["config"]
     if values.preset != defaults.get("preset", values.preset):
         raise ValueError(
             f"{given.resume or given.start} is of preset {defaults['preset']}; leave out --preset."
         )
-    return TrainConfig(**vars(values))
+    config = TrainConfig(**vars(values))
+    if len(plain) < len(args):  # now that preset, start and resume have said the rest
+        arguments.parse_args(args)
+    return config
 
 
-def _short(args: Sequence[str]) -> list[str]:
-    """`--prior x` is `--model.prior x`: fields of the model need no `model.` in front."""
-    own = {f.name for f in fields(RNPConfig)} - {f.name for f in fields(TrainConfig)}
-    return [
-        f"--model.{arg[2:]}" if arg[:2] == "--" and arg[2:].partition("=")[0] in own else arg
-        for arg in args
-    ]
+def _defaults(given: Any) -> dict[str, Any]:
+    """The fields that a command line leaves to the run to resume or to start from, or the preset.
+
+    Args:
+        given: the command line, read with any defaults.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_config`; ValueError also if the run has fields
+            that there are not.
+    """
+    model = RNPConfig.preset(given.preset)
+    found: dict[str, Any] = {"learning_rate": RATES[given.preset]}
+    if given.resume is not None:
+        model, notes = load_config(given.resume)
+        found |= notes.get("training", {})
+        unknown = sorted(set(found) - {f.name for f in fields(TrainConfig)})
+        if unknown:
+            raise ValueError(
+                f"The configuration in {given.resume} has unknown fields: {', '.join(unknown)}."
+            )
+        if given.epochs is not None or given.minutes is not None:  # another duration than before
+            found |= {"epochs": None, "minutes": None}
+    elif given.start is not None:
+        model, notes = load_config(find(given.start))
+        found["preset"] = notes.get("training", {}).get("preset", given.preset)
+        found["learning_rate"] = RATES.get(str(found["preset"]))  # wrong ones are told below
+    return found | {f"model.{k}": v for k, v in model.to_dict().items()}
 
 
 def add_run(arguments: ArgumentParser) -> None:

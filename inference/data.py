@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +77,12 @@ class Splits:
         return Splits(*chosen)
 
 
-def load_data(name: str, root: str | Path | None = None, binarize: bool = False) -> Splits:
+def load_data(
+    name: str,
+    root: str | Path | None = None,
+    binarize: bool = False,
+    classes: Sequence[int] | None = None,
+) -> Splits:
     """A data set by name; the splits are the same at every call, and so is their order, in which
     the first test images are a fair choice of all (in MNIST's own files they are easier).
 
@@ -94,9 +101,11 @@ def load_data(name: str, root: str | Path | None = None, binarize: bool = False)
             is read instead of torchvision's Omniglot. "digits" and "strokes" need none.
         binarize: make each pixel 0 or 1, 1 with its intensity as probability; the same at every
             call.
+        classes: keep these alone, in every split; None keeps all.
 
     Raises:
-        ValueError: if there is no data set of that name, or its files are damaged.
+        ValueError: if there is no data set of that name, or its files are damaged, or a class has
+            no image in a split.
         FileNotFoundError: if `root` does not exist, or data are neither there nor to be had.
     """
     if name not in DATASETS:
@@ -104,15 +113,15 @@ def load_data(name: str, root: str | Path | None = None, binarize: bool = False)
     if root is not None and not Path(root).is_dir():
         raise FileNotFoundError(f"The data folder {root} does not exist; make it or name another.")
     splits = DATASETS[name](Path("data" if root is None else root))
-    if not binarize:
-        return splits
-    generator = torch.Generator().manual_seed(0)
-    return Splits(
-        *(
-            replace(s, images=torch.bernoulli(s.images, generator=generator))
-            for s in (splits.train, splits.validation, splits.test)
+    if binarize:
+        generator = torch.Generator().manual_seed(0)
+        splits = Splits(
+            *(
+                replace(s, images=torch.bernoulli(s.images, generator=generator))
+                for s in (splits.train, splits.validation, splits.test)
+            )
         )
-    )
+    return splits if classes is None else splits.of(classes)
 
 
 def data_of(run: str | Path, name: str | None = None, root: str | None = None) -> Splits:
@@ -125,14 +134,26 @@ def data_of(run: str | Path, name: str | None = None, root: str | None = None) -
         root: where it is now, if not where it was.
 
     Raises:
-        FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config` and `load_data`.
+        FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config`, `data_name` and
+            `load_data`.
     """
     notes = load_config(find(run))[1].get("training", {})
     return load_data(
-        name or notes.get("data", "digits"),
-        root or notes.get("data_root"),
-        notes.get("binarize", False),
+        name or data_name(run), root or notes.get("data_root"), notes.get("binarize", False)
     )
+
+
+def data_name(run: str | Path) -> str:
+    """The name of the data set that a run's model was trained on.
+
+    Raises:
+        FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config`; ValueError also if
+            the folder does not say.
+    """
+    name = load_config(find(run))[1].get("training", {}).get("data")
+    if name is None:
+        raise ValueError(f"{run} does not say what its model was trained on; give --data.")
+    return name
 
 
 def _digits(root: Path) -> Splits:
@@ -244,11 +265,19 @@ def _download(source: Callable[..., Any], root: Path, **which: Any) -> Any:
             ) from error
     try:
         return source(root=str(root), download=True, **which)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, HTTPException) as error:
         raise FileNotFoundError(
             f"{source.__name__} is not in {root}; name the folder that holds it with --data-root, "
-            f"since it cannot be downloaded: {str(error).splitlines()[0]}"
+            f"since it cannot be downloaded: {_cause(error)}."
         ) from error
+
+
+def _cause(error: Exception) -> str:
+    """Why a download failed: torchvision gives a line to each mirror, and one to its error."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    causes = [re.sub(r"^<urlopen error (.*)>$", r"\1", line) for line in lines]
+    said = dict.fromkeys(cause.rstrip(".") for cause in causes if cause and cause[-1] != ":")
+    return "; ".join(said) or type(error).__name__
 
 
 def _strokes(root: Path) -> Splits:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,30 +14,47 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from inference.batches import loader
 from inference.data import ImageSet
 from inference.evaluation import evaluate
 from inference.figures import parse_figure
 from inference.outputs import unused, write_json
 from inference.provenance import hardware
+from inference.recipe import training_of
 from inference.resume import CHECKPOINT, PREVIOUS, Damaged, read
-from inference.settings import TrainConfig
+from inference.settings import MAY_CHANGE, TrainConfig
 from pyro_rnp import RNP
-from pyro_rnp.checkpoint import load_config
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+NOT_KEPT = ("model", "out", "resume")
+"""Fields that a run folder does not repeat: its model stands beside them, its place is its own."""
+
 
 def run_folder(config: TrainConfig) -> Path:
-    """Where the new run folder will be, or the one to resume after a look at what it holds."""
+    """Where the new run folder will be, or the one to resume after a look at what it holds.
+
+    Raises:
+        FileExistsError: if there is something where the new one is to be.
+        FileNotFoundError: if there is no run to resume.
+        ValueError: if that one was trained otherwise than it is to go on, but for `MAY_CHANGE`.
+    """
     if config.resume is not None:
         folder = Path(config.resume)
-        if load_config(folder)[0] != config.model:
+        before, changed = training_of(folder), {}
+        pairs = ((before, config, (*MAY_CHANGE, *NOT_KEPT)), (before.model, config.model, ()))
+        for old, new, free in pairs:
+            for name in (f.name for f in fields(new) if f.name not in free):
+                if getattr(old, name) != getattr(new, name):
+                    changed[name] = f"{name} {getattr(old, name)}, not {getattr(new, name)}"
+        if changed:
             raise ValueError(
-                f"{folder} is of another architecture than the one asked for; "
-                "resume it without --model."
+                f"{folder} was trained with {'; '.join(changed.values())}: to go on, leave out "
+                f"{', '.join(f'--{name}' for name in changed)}; for a new run with its weights, "
+                f"give --start {folder} in place of --resume."
             )
         return folder
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -43,6 +62,36 @@ def run_folder(config: TrainConfig) -> Path:
     if getattr(rank_zero_only, "rank", 0) > 0:  # another process makes it
         return Path(name)
     return unused(name, hint=f", or go on with --resume {name}")
+
+
+def check_unended(config: TrainConfig, checkpoint: Path, train: ImageSet) -> None:
+    """Raise if nothing is left to do of a run that is to go on.
+
+    A run has ended when its metrics are those of its last checkpoint.
+
+    Args:
+        checkpoint: in the folder of the run.
+        train: what it learns from.
+
+    Raises:
+        ValueError: if the run has ended, and neither more epochs nor more minutes are asked for;
+            or if it has gone through more epochs than are asked for.
+    """
+    state, metrics = read(checkpoint), checkpoint.with_name("metrics.json")
+    batches = loader(train, state["images_per_batch"], shuffle=True, drawings=config.drawings)
+    done = state["batches_seen"] / len(batches)
+    found = json.loads(metrics.read_text()) if metrics.exists() else {}
+    ended = found.get("images_seen") == state["images_seen"]
+    if config.duration is not None:
+        over = ended and config.duration.total_seconds() <= found["seconds"]
+    else:
+        over = config.epochs <= done if ended else config.epochs < done
+    if over:
+        took = f" in {found['seconds'] / 60:.3g} minutes, and has ended" if ended else ""
+        raise ValueError(
+            f"{checkpoint.parent} has gone through {done:.3g} epochs already{took}; give more "
+            "--epochs, or more --minutes, to go on."
+        )
 
 
 @contextmanager
@@ -84,10 +133,10 @@ def leave(rnp: RNP, test: ImageSet, folder: Path, counts: dict[str, Any]) -> Non
         "parameters": sum(p.numel() for p in rnp.parameters()),
         "hardware": hardware(rnp.device),
     }
-    write_json(folder / "metrics.json", metrics)
     images = test.images[:12]
     with torch.no_grad():
         parse_figure(rnp.parse(images.to(rnp.device)), folder / "parse.png", images)
+    write_json(folder / "metrics.json", metrics)  # last: with it a run has ended
 
 
 def restore(rnp: RNP, folder: Path, began: int) -> None:

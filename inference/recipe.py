@@ -32,7 +32,7 @@ def training_of(run: str | Path) -> TrainConfig:
     model, notes = load_config(run)
     known = {f.name for f in fields(TrainConfig)}
     training = {k: v for k, v in notes.get("training", {}).items() if k in known}
-    if not training:
+    if "data" not in training:
         raise ValueError(f"{run} does not say how its model was trained.")
     return TrainConfig(**{**training, "model": model})
 

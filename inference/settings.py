@@ -15,6 +15,14 @@ RATES = {"fast": 1e-3, "mnist": 1e-4, "fashion": 1e-4, "omniglot": 1e-4}
 """Learning rates that commands begin with; that of the paper's presets is that of the authors'
 published runs. At 1e-3 and 3e-4 all their parts leave the image within some hundred steps."""
 
+MAY_CHANGE = (
+    *("epochs", "minutes", "checkpoint_minutes", "data_root"),
+    *("batch_size", "recompute_levels"),
+    *("accelerator", "devices", "num_nodes", "strategy", "precision"),
+)
+"""Fields that a run that goes on may have otherwise than before: how long, where, how fast. With
+any other it would be another run under the same name."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -73,8 +81,8 @@ class TrainConfig:
     learn: Literal["all", "guide"] = "all"
     """What learns: all, or the guide alone, as when a model that stays meets other images."""
     resume: str | None = None
-    """Run folder to go on with, under its own configuration;
-    --epochs or --minutes extend it."""
+    """Run folder to go on with, under its own configuration; --epochs or --minutes extend it to
+    so many in all. Where it runs and how fast may change too, the rest asks for --start."""
     accelerator: str = "auto"
     """Lightning's accelerator: "auto" takes CUDA where there is one."""
     devices: str = "1"
@@ -137,7 +145,10 @@ class TrainConfig:
         if self.out is not None and self.resume is not None:
             raise ValueError("out and resume exclude each other; a run goes on in its own folder.")
         if self.epochs is not None and self.minutes is not None:
-            raise ValueError("epochs and minutes exclude each other; give one.")
+            raise ValueError(
+                "epochs and minutes exclude each other; give one, and null for the other where a "
+                "--config gives that."
+            )
 
     @property
     def objective(self) -> str:

@@ -49,20 +49,29 @@ LIMITS = (
 )
 
 
-def ship(run: str | Path, name: str, to: Path = SHIPPED) -> Path:
+def ship(run: str | Path, name: str, to: Path | None = None) -> Path:
     """Put a run's model among those that come along, under a name.
 
     The folder holds `config.json` and `model.safetensors`, `metrics.json` and `curve.json` of the
     run, and the model's card as `README.md`.
 
+    Args:
+        to: folder of such models; None is that of the project's own sources.
+
     Raises:
-        FileNotFoundError: if the run did not end.
+        FileNotFoundError: if the run did not end, or `to` is None and the package is installed
+            without the project's sources.
         FileExistsError: if there is a model of that name.
         ValueError: if the name is none, or its weights are more than `LARGEST` bytes, or damaged.
     """
+    if to is None and not (SHIPPED.parents[1] / "pyproject.toml").is_file():
+        raise FileNotFoundError(
+            f"{SHIPPED.parent} is an installed package, which the next installation replaces; name "
+            "another folder with --to, or work in a checkout of the project."
+        )
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"A name is made of letters, digits, - and _, not {name!r}.")
-    run, folder = Path(run), to / name
+    run, folder = Path(run), (to or SHIPPED) / name
     load(run)  # whole, or refused
     if not (run / "metrics.json").exists():
         raise FileNotFoundError(f"{run} has no metrics.json; let the run end first.")
@@ -74,7 +83,7 @@ def ship(run: str | Path, name: str, to: Path = SHIPPED) -> Path:
     describe(run, folder)
     metrics = json.loads((folder / "metrics.json").read_text())
     shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
-    text = card(name if to == SHIPPED else str(folder), training_of(folder), metrics)
+    text = card(name if folder.parent == SHIPPED else str(folder), training_of(folder), metrics)
     write(folder / "README.md", text.encode())
     return folder
 

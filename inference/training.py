@@ -32,7 +32,7 @@ from inference.augment import jittered, turned
 from inference.batches import loader
 from inference.data import ImageSet, Splits, load_data
 from inference.evaluation import evaluate
-from inference.folder import held, leave, restore, run_folder
+from inference.folder import NOT_KEPT, check_unended, held, leave, restore, run_folder
 from inference.interrupt import Interrupted, StopSignal, listening
 from inference.objectives import OBJECTIVES, check, loss
 from inference.outputs import new_folder
@@ -45,8 +45,6 @@ from pyro_rnp import RNP, save
 from pyro_rnp.checkpoint import WEIGHTS, find, load_config, load_weights, save_config
 
 LOG = "log.txt"
-NOT_KEPT = ("model", "out", "resume")
-"""Fields that a run folder does not repeat: its model stands beside them, its place is its own."""
 MAX_SKIPS = 20
 """Training stops after this many skipped steps in a row: the weights no longer give gradients."""
 LOOK_EVERY = 10
@@ -295,22 +293,22 @@ def train(config: TrainConfig) -> Path | None:
     Raises:
         FileExistsError: if the run folder exists already and is not resumed.
         FileNotFoundError: if there is nothing to resume, or the data are not there.
-        ValueError: if the model does not fit the data, the folder to resume holds another or
-            nothing that works, or Lightning cannot have the device or the epochs that are asked
-            for.
+        ValueError: if the model does not fit the data, the folder to resume holds another run,
+            one that has ended or nothing that works, or Lightning cannot have the device or the
+            epochs that are asked for.
         TrainingFailed: if `MAX_SKIPS` steps in a row had to be skipped, memory was not enough, or
             another process was lost; the last good weights are saved.
         OSError: if the disk is full; the last good state is on it.
         Interrupted: if SIGINT or SIGTERM came; a checkpoint is saved.
     """
     keep_large_blocks(config.recompute_levels == 0)
-    splits = load_data(config.data, config.data_root, config.binarize)
-    if config.classes is not None:
-        splits = splits.of(config.classes)
-    if config.turned:
-        splits = replace(splits, train=turned(splits.train))
     folder = run_folder(config)
     checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
+    splits = load_data(config.data, config.data_root, config.binarize, config.classes)
+    if config.turned:
+        splits = replace(splits, train=turned(splits.train))
+    if checkpoint is not None:
+        check_unended(config, checkpoint, splits.train)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     notes: dict[str, Any] = {
         "training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}

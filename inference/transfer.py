@@ -177,8 +177,7 @@ def as_many(base: Sequence[str], left: Sequence[str], everything: Sequence[str])
     """Flags of training on everything for as many images as without some, to the nearest epoch."""
 
     def size(config: TrainConfig) -> int:
-        splits = load_data(config.data, config.data_root)
-        return len((splits if config.classes is None else splits.of(config.classes)).train)
+        return len(load_data(config.data, config.data_root, classes=config.classes).train)
 
     few, many = train_config([*base, *left]), train_config(everything)
     if few.epochs is None:

@@ -58,6 +58,8 @@ def main() -> None:
         check(OBJECTIVES.make(config.objective), RNP(config.model), blank, config.drawings)
     rows = [row(line, args) for line in lines]
     write_json(Path(args.out) / "table.json", rows)
+    data = ", ".join(dict.fromkeys(found["data"] for found in rows))
+    print(f"All test images of {data}; IW bound and the ELBO beside it: the first {args.num}.\n")
     print(table(rows))
 
 
@@ -70,13 +72,13 @@ def row(line: str, args) -> dict:
     if args.particles and "test_elbo" in metrics:
         scores = folder / f"iw_bound-{args.particles}-{args.num}.json"
         if not scores.exists():
-            data = load_data(config.data, config.data_root, config.binarize).test[: args.num]
-            found = evaluate(load(folder), data, particles=args.particles)
+            data = load_data(config.data, config.data_root, config.binarize, config.classes).test
+            found = evaluate(load(folder), data[: args.num], particles=args.particles)
             names = ("iw_bound", "iw_bound_error", "elbo", "elbo_error")
             write_json(scores, {name: found.get(name) for name in names})
         metrics |= json.loads(scores.read_text())
-    steps = metrics["images_seen"] / config.batch_size
-    return {"variant": line, **metrics, "ms_per_step": 1e3 * metrics["seconds"] / steps}
+    per_step = 1e3 * metrics["seconds"] * config.batch_size / metrics["images_seen"]
+    return {"variant": line, "data": config.data, **metrics, "ms_per_step": per_step}
 
 
 def table(rows: list[dict]) -> str:

@@ -9,7 +9,7 @@ from inference.allocator import keep_large_blocks
 from inference.answer import Method
 from inference.cli import add_data_root, add_run, parser, run
 from inference.completion import completion
-from inference.data import DataName, data_of
+from inference.data import DataName, data_name, data_of
 from inference.evaluation import evaluate, kept_bounds
 from inference.given import Side, hiding
 from inference.segmentation import posterior_segmentation
@@ -19,8 +19,8 @@ from pyro_rnp import load
 def main() -> None:
     arguments = parser(
         "Score a trained model: means over images, as JSON.",
-        "Names begin with the split. test_sse: squared error summed over an image's pixels, of one "
-        "posterior sample; "
+        "data, split and num say which images are scored; names of scores begin with the split. "
+        "test_sse: squared error summed over an image's pixels, of one posterior sample; "
         "test_sse_mean: at the posterior's centre; test_kl, test_elbo, test_iw_bound: in nats, "
         "with _error the standard error over images; test_explained: the share of the images' "
         "squared intensity; test_ari_parts, test_ari_subparts: how well the parts at the centre "
@@ -52,9 +52,7 @@ def main() -> None:
         type=str | None,
         help="folder for the bounds so far, from which the same command goes on if interrupted",
     )
-    arguments.add_argument(
-        "--num", type=PositiveInt | None, help="score so many images; by default all"
-    )
+    arguments.add_argument("--num", type=PositiveInt | None, help="images to score; all if none")
     arguments.add_argument(
         "--hide",
         type=Side | None,
@@ -76,7 +74,8 @@ def main() -> None:
     )
     add_data_root(arguments)
     args = arguments.parse_args()
-    splits, rnp = data_of(args.run, args.data, args.data_root), load(args.run, args.guide)
+    data = args.data or data_name(args.run)
+    splits, rnp = data_of(args.run, data, args.data_root), load(args.run, args.guide)
     images = getattr(splits, args.split)[: args.num]
     found: dict = {}  # first what may be refused
     if args.hide is not None:
@@ -91,8 +90,8 @@ def main() -> None:
     if args.particles:
         keep_large_blocks()
     scores = evaluate(rnp, images, seed=args.seed, particles=args.particles, keep=keep)
-    found = {f"{args.split}_{k}": v for k, v in scores.items()} | found
-    print(json.dumps(found, indent=2))
+    of = {"data": data, "split": args.split, "num": len(images)}
+    print(json.dumps(of | {f"{args.split}_{k}": v for k, v in scores.items()} | found, indent=2))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import torch
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_data_root, add_run, parser, run
-from inference.data import DataName, data_of, load_data
+from inference.data import DataName, data_name, data_of, load_data
 from inference.fidelity import read_classifier
 from inference.outputs import new_folder, unused, write_json
 from inference.paper import FIGURES, Asked
@@ -44,7 +44,8 @@ def main() -> None:
     arguments.add_argument("--out", type=str, default="figures", help="folder to make")
     args = arguments.parse_args()
     unused(args.out)
-    rnp, splits = load(args.run), data_of(args.run, args.data, args.data_root)
+    data = args.data or data_name(args.run)
+    rnp, splits = load(args.run), data_of(args.run, data, args.data_root)
     notes = load_config(find(args.run))[1].get("training", {})
     across = {
         name: load_data(name, args.data_root, notes.get("binarize", False)).test
@@ -59,7 +60,7 @@ def main() -> None:
     with torch.no_grad():
         for name in FIGURES if args.only is None else [args.only]:
             numbers[name] = FIGURES[name](asked)
-            made = clock.made(args.run, seed=args.seed)
+            made = clock.made(args.run, data=data, split="test", seed=args.seed)
             write_json(out / "figures.json", {**numbers, "made": made})
     print(out)
 

@@ -43,13 +43,15 @@ def main() -> None:
         raise ValueError("There is nothing to tell apart; give --runs, --images or --data.")
     out = None if images is None else new_file(args.out)
     if args.runs is not None:
-        right = []
+        right, tests = [], 0
         for task in tqdm(read_runs(Path(args.runs)), "runs", delay=5):
             gain = log_given(rnp, task.tests, task.examples, args.num_samples, args.seed)
             right.append(float((gain.argmax(1).cpu() == task.truth).float().mean()))
+            tests += len(task.truth)
         runs = torch.tensor(right)
         error = float(runs.std() / len(runs) ** 0.5) if len(runs) > 1 else None
-        print(json.dumps({"accuracy": float(runs.mean()), "error": error, "runs": right}, indent=2))
+        found = {"accuracy": float(runs.mean()), "error": error, "runs": right}
+        print(json.dumps({"data": args.runs, "split": "test", "num": tests, **found}, indent=2))
     if out is not None:
         made = [
             exemplars(rnp, image.unsqueeze(0), 9, args.seed + i).canvas

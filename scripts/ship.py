@@ -4,7 +4,6 @@ from pathlib import Path
 
 from inference.cli import add_run, parser, run
 from inference.shipping import ship
-from pyro_rnp.checkpoint import SHIPPED
 
 
 def main() -> None:
@@ -15,9 +14,11 @@ def main() -> None:
     )
     add_run(arguments)
     arguments.add_argument("--name", type=str, required=True, help="what to call it")
-    arguments.add_argument("--to", type=str, default=str(SHIPPED), help="folder of such models")
+    arguments.add_argument(
+        "--to", type=str | None, help="folder of such models; by default that of this checkout"
+    )
     args = arguments.parse_args()
-    print(ship(args.run, args.name, Path(args.to)))
+    print(ship(args.run, args.name, None if args.to is None else Path(args.to)))
 
 
 if __name__ == "__main__":

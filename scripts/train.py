@@ -10,7 +10,8 @@ def main() -> None:
     folder = train(config)
     if folder is None:  # one of several processes; another reports
         return
-    print(f"{folder / 'metrics.json'}:\n{(folder / 'metrics.json').read_text().strip()}")
+    metrics = folder / "metrics.json"
+    print(f"{metrics}, on the test images of {config.data}:\n{metrics.read_text().strip()}")
     print(f"Look at the parse: {folder / 'parse.png'}")
 
 

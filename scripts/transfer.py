@@ -66,7 +66,10 @@ def main() -> None:
         everything = None
     across = {name: load_data(name, args.data_root, binarize).test for name in args.across}
     out, script = Path(args.out), Path(__file__).with_name("train.py")
-    told = [transfer(case, out, base, tune, everything, across, script, learned) for case in found]
+    told = [
+        {"data": args.data, **transfer(case, out, base, tune, everything, across, script, learned)}
+        for case in found
+    ]
     said = ("data", "unseen", "new", "all", "across", "flags", "tune_flags", "learned")
     values = {name: getattr(args, name) for name in said if getattr(args, name)}
     if learned:

@@ -7,8 +7,9 @@ import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentError
+from jsonargparse.typing import PositiveInt
 
-from inference.cli import run, train_config
+from inference.cli import parser, run, train_config
 from inference.settings import TrainConfig
 from pyro_rnp import PRESETS, RNP, RNPConfig, save
 from pyro_rnp.registry import GUIDES, PRIORS
@@ -49,6 +50,115 @@ def test_a_file_and_a_flag_over_it(tmp_path):
     assert config.epochs == 5
 
 
+def printed(capsys, *args, how=""):
+    """The configuration file that a command line prints."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        train_config([*args, f"--print_config{how}"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["", "=skip_default", "=skip_unset"])
+@pytest.mark.parametrize("kind", [*PRESETS, "start", "resume", "longer", "changed"])
+def test_a_printed_configuration_trains_the_same_model(tmp_path, capsys, kind, how):
+    model, folder = RNPConfig.preset("mnist", steps=(2, 2), sigma=0.3), str(tmp_path / "run")
+    training = {
+        "data": "strokes", "classes": [1, 2], "preset": "mnist", "epochs": 3, "seed": 4,
+        "learning_rate": 2e-4, "data_root": "there", "start": "which is no longer there",
+    }  # fmt: skip
+    save(RNP(model), folder, {"training": training})
+    args = {
+        "start": ["--start", folder, "--classes=1,2"],
+        "resume": ["--resume", folder],
+        "longer": ["--resume", folder, "--minutes=9"],
+        "changed": ["--preset=mnist", "--prior=flow", "--steps=2,3", "--learning_rate=3e-4"],
+    }.get(kind, [f"--preset={kind}"])
+    wanted = train_config(args)
+    if kind in ("start", "resume", "longer"):
+        assert wanted.model == model
+    file = tmp_path / "printed.yaml"
+    file.write_text(printed(capsys, *args, how=how))
+    assert train_config(["--config", str(file)]) == wanted
+    if not how:
+        everything = yaml.safe_load(file.read_text())
+        assert everything.keys() == set(TrainConfig.__dataclass_fields__)
+        assert everything["model"].keys() == set(RNPConfig.__dataclass_fields__)
+
+
+def test_a_configuration_that_cannot_train_is_not_printed(capsys):
+    with pytest.raises(ValueError, match="epochs must be positive"):
+        train_config(["--epochs=0", "--print_config"])
+    assert capsys.readouterr().out == ""
+
+
+def test_flags_go_before_a_file_a_file_before_a_run_and_a_run_before_a_preset(tmp_path):
+    model = RNPConfig.preset("mnist", program_size=5, sigma=0.2, encoder_units=9)
+    training = {"preset": "mnist", "data": "strokes", "epochs": 7, "batch_size": 11, "seed": 3}
+    save(RNP(model), tmp_path, {"training": training})
+    file = tmp_path / "config.yaml"
+    for place, of_run in (("resume", ("strokes", 3)), ("start", ("digits", 0))):
+        file.write_text(
+            f"{place}: {tmp_path}\nbatch_size: 12\nwarmup: 13\nsigma: 0.4\nprogram_size: 6\n"
+        )
+        flags = ["--warmup=14", "--program_size=8"]
+        for args in (["--config", str(file), *flags], [*flags, "--config", str(file)]):
+            config = train_config(args)
+            assert (config.data, config.seed) == of_run
+            assert (config.batch_size, config.warmup, config.preset) == (12, 14, "mnist")
+            assert (config.model.program_size, config.model.sigma) == (8, 0.4)
+            assert config.model.encoder_units == 9
+            assert config.model.patch_size == RNPConfig.preset("mnist").patch_size
+        assert getattr(config, place) == str(tmp_path)
+
+
+LISTS = ["4,3", "4, 3", "4 3", "(4,3)", "( 4, 3, )", "[4,3]", "[4, 3]"]
+
+
+@pytest.mark.parametrize("text", LISTS)
+def test_lists_of_numbers_may_be_written_in_any_usual_way(tmp_path, text):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"steps: {text}\nclasses: {text}\nepochs: 2\n")
+    for args in (
+        ["--steps", text, "--classes", text, "--epochs", "2"],
+        [f"--model.steps={text}", f"--classes={text}", "--epochs=2"],
+        ["--config", str(file)],
+    ):
+        config = train_config(args)
+        assert (config.model.steps, config.classes, config.epochs) == ((4, 3), [4, 3], 2)
+    assert train_config(["--steps=4", "--classes=4"]).model.steps == (4,)
+    assert train_config(["--classes=null"]).classes is None
+
+
+@pytest.mark.parametrize("text", [*LISTS, "4,3 "])
+def test_lists_of_other_commands_may_be_too(text):
+    arguments = parser("A command.")
+    arguments.add_argument("--numbers", type=list[PositiveInt] | None)
+    arguments.add_argument("--words", type=list[str], default=["x"])
+    arguments.add_argument("--text", type=str)
+    arguments.add_argument("--files", type=str, nargs="*", default=[])
+    words = ["--words", "a b,c", f"--text={text}", "--files", text, "d,e"]
+    found = arguments.parse_args(["--numbers", text, *words])
+    assert (found.numbers, found.words, found.text) == ([4, 3], ["a b", "c"], text)
+    assert found.files == [text, "d,e"], "what takes no list is as it was written"
+    assert arguments.parse_args(["--words=['a, b']"]).words == ["a, b"]
+
+
+def test_a_file_has_the_short_names_that_flags_have(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("prior: mixture\nsteps: 4,3\nseed: 2\nmodel:\n  guide: flow\n")
+    config = train_config(["--config", str(file), "--sigma=0.3"])
+    wanted = RNPConfig.preset("fast", prior="mixture", guide="flow", steps=(4, 3), sigma=0.3)
+    assert (config.model, config.seed) == (wanted, 2)
+    file.write_text("prior: mixture\nmodel:\n  prior: flow\n")
+    with pytest.raises(ValueError, match=r"gives model\.prior twice"):
+        train_config(["--config", str(file)])
+    for text in ("", "- 1\n", "words\n"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="holds fields with their values"):
+            train_config(["--config", str(file)])
+
+
 @pytest.mark.parametrize("flag", ["--data-root", "--data_root"])
 def test_the_data_folder(flag):
     assert train_config([flag, "here"]).data_root == "here"
@@ -66,6 +176,16 @@ def test_resuming_takes_the_run_s_own_configuration(tmp_path):
     assert (longer.epochs, longer.minutes, longer.seed) == (7, None, 4)
     with pytest.raises(ValueError, match="is of preset fast; leave out --preset"):
         train_config(["--resume", str(tmp_path), "--preset", "mnist"])
+
+
+@pytest.mark.parametrize("wrong", [{"preset": "xyz"}, {"preset": ["fast"]}, {"epochs": "many"}])
+def test_a_run_whose_configuration_was_damaged_is_named(tmp_path, wrong):
+    save(RNP(RNPConfig.preset("fast", steps=(2, 2))), tmp_path, {"training": wrong})
+    for place in ("start", "resume"):
+        if place == "start" and "epochs" in wrong:  # which it takes no notice of
+            continue
+        with pytest.raises(ValueError, match=f"The configuration in {tmp_path} cannot be read"):
+            train_config([f"--{place}", str(tmp_path)])
 
 
 @pytest.mark.parametrize(

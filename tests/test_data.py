@@ -1,13 +1,18 @@
 """Data sets: sizes, ranges, fixed and disjoint splits, and damaged files."""
 
+import re
 import shutil
+from http.client import IncompleteRead
+from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
 import torch
 
-from inference.data import ImageSet, load_data, shrink
-from tests.conftest import DATA
+from inference.data import ImageSet, data_name, data_of, load_data, shrink
+from inference.recipe import training_of
+from pyro_rnp import RNP, save
+from tests.conftest import DATA, tiny
 
 
 def rows(split):
@@ -67,6 +72,46 @@ def test_data_that_are_not_there_and_cannot_be_had(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", offline)
     with pytest.raises(FileNotFoundError, match="MNIST is not in .* since it cannot be downloaded"):
         load_data("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mnist", "omniglot"])
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (URLError(OSError(-3, "Temporary failure in name resolution")), "Temporary failure in"),
+        (HTTPError("http://x", 404, "Not Found", None, None), "HTTP Error 404: Not Found"),
+        (PermissionError(13, "Permission denied", "MNIST"), "Permission denied"),
+        (IncompleteRead(b"", 9), "IncompleteRead"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_why_a_download_failed_is_said_once_in_one_sentence(
+    tmp_path, monkeypatch, name, error, cause
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("urllib.request.urlopen", fail)
+    with pytest.raises(FileNotFoundError) as raised:
+        load_data(name, tmp_path)
+    said = str(raised.value)
+    assert re.fullmatch(r"\w+ is not in .*since it cannot be downloaded: [^\n]*[^:\n]\.", said)
+    assert said.count(cause) == 1
+    assert "urlopen" not in said
+
+
+def test_nobody_guesses_on_what_a_model_was_trained(tmp_path):
+    save(RNP(tiny()), tmp_path / "own")
+    save(RNP(tiny()), tmp_path / "half", {"training": {"seed": 3}})
+    save(RNP(tiny()), tmp_path / "made", {"training": {"data": "strokes", "binarize": True}})
+    for name in ("own", "half"):
+        with pytest.raises(ValueError, match=f"{name} does not say what .*; give --data"):
+            data_of(tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name} does not say"):
+            training_of(tmp_path / name)
+        assert len(data_of(tmp_path / name, "digits").test) == 360
+    assert data_name(tmp_path / "made") == "strokes"
+    assert set(data_of(tmp_path / "made", "digits").test.images.unique().tolist()) == {0, 1}
 
 
 def idx(path, array):

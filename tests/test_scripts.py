@@ -34,9 +34,10 @@ from inference.recipe import training_of
 from inference.report import CURVES, report
 from inference.reproduction import Reproduction, asked, timed
 from inference.transfer import by_program, cases
-from pyro_rnp import RNPConfig, load
+from pyro_rnp import RNP, RNPConfig, load, save
 from pyro_rnp.affine import FIELDS
 from pyro_rnp.checkpoint import SHIPPED, shipped
+from tests.conftest import tiny
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SMALL = [
@@ -87,6 +88,7 @@ def run_folder(tmp_path_factory):
     )
     assert ran.returncode == 0, ran.stderr
     assert "Look at the parse" in ran.stdout
+    assert "metrics.json, on the test images of digits:" in ran.stdout
     assert "Warning" not in ran.stderr, ran.stderr
     return folder
 
@@ -124,9 +126,13 @@ def test_evaluate(monkeypatch, capsys, run_folder, tmp_path):
     call(monkeypatch, "evaluate.py", run_folder)
     scores = json.loads(capsys.readouterr().out)
     metrics = json.loads((run_folder / "metrics.json").read_text())
+    of = {"data": "digits", "split": "test", "num": 360}
+    assert {name: scores.pop(name) for name in of} == of
     assert scores == pytest.approx({k: v for k, v in metrics.items() if k.startswith("test_")})
     call(monkeypatch, "evaluate.py", run_folder, "--split", "validation")
-    assert "validation_elbo" in json.loads(capsys.readouterr().out)
+    validation = json.loads(capsys.readouterr().out)
+    assert "validation_elbo" in validation
+    assert (validation["split"], validation["num"]) == ("validation", 180)
     kept = tmp_path / "kept"
     few_of = (run_folder, "--particles=3", "--num=5", "--keep", kept)
     call(monkeypatch, "evaluate.py", *few_of)
@@ -148,6 +154,21 @@ def test_evaluate(monkeypatch, capsys, run_folder, tmp_path):
     assert "another architecture" in wrong
 
 
+def test_a_model_that_does_not_say_its_data_is_scored_on_what_is_named_alone(
+    monkeypatch, capsys, tmp_path
+):
+    own = tmp_path / "own"
+    save(RNP(tiny(image_size=28, patch_size=6)), own)
+    for name in ("evaluate.py", "figures.py"):
+        args = (own, *(("--out", tmp_path / "x") if name == "figures.py" else ()))
+        said = refused(monkeypatch, capsys, name, *args)
+        assert "does not say what its model was trained on; give --data" in said
+    assert not (tmp_path / "x").exists()
+    call(monkeypatch, "evaluate.py", own, "--data=strokes", "--num=4")
+    scores = json.loads(capsys.readouterr().out)
+    assert (scores["data"], scores["split"], scores["num"]) == ("strokes", "test", 4)
+
+
 def test_compare(monkeypatch, capsys, in_process, tmp_path):
     variants = tmp_path / "variants.txt"
     variants.write_text("# three\n\n--prior studentt  # heavy tails\n--guide map\n")
@@ -161,6 +182,7 @@ def test_compare(monkeypatch, capsys, in_process, tmp_path):
     assert rows[0]["iw_bound"] != rows[1]["iw_bound"]
     assert "iw_bound" not in rows[2]
     assert f"| `--prior studentt` | {rows[1]['test_elbo']:,.1f} ±" in first
+    assert "All test images of digits; IW bound and the ELBO beside it: the first 3." in first
     other = (variants, "--flags", f"{flags} --seed=3", "--out", tmp_path / "out")
     assert "made with other flags" in refused(monkeypatch, capsys, "compare.py", *other)
     variants.write_text("--out elsewhere\n")
@@ -243,6 +265,8 @@ def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
     assert "exists already" in no("train.py", "--out", run_folder, *SMALL)
     assert "does not exist" in no("train.py", "--data=mnist", "--data-root", tmp_path / "no")
     assert "--minuts" in no("train.py", "--minuts=3")
+    assert "data digits, not mnist" in no("train.py", "--resume", run_folder, "--data=mnist")
+    assert "1 epochs already in" in no("train.py", "--resume", run_folder)
     assert "config.json does not exist" in no("evaluate.py", tmp_path)
     assert "images" in no("parse.py", run_folder)
     assert "does not exist" in no("parse.py", run_folder, tmp_path / "no.png")
@@ -438,7 +462,9 @@ def test_oneshot(monkeypatch, capsys, run_folder, tmp_path):
             with archive.open(name, "w") as file:
                 image.save(file, "png")
     call(monkeypatch, "oneshot.py", folder, "--runs", tmp_path / "all_runs.zip")
-    assert json.loads(capsys.readouterr().out)["accuracy"] == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["accuracy"], found["split"], found["num"]) == (1, "test", 1)
+    assert found["data"] == str(tmp_path / "all_runs.zip")
     picture = tmp_path / "more.png"
     call(monkeypatch, "oneshot.py", folder, "--data=digits", "--num=2", "--out", picture)
     with Image.open(picture) as opened:
@@ -462,6 +488,7 @@ def test_figures(monkeypatch, run_folder, tmp_path, program, clusters):
     found = json.loads((out / "figures.json").read_text())
     assert found.keys() == {"3", "4", "5", "6", "made"}
     assert "num" not in found["made"], "each figure has its own"
+    assert (found["made"]["data"], found["made"]["split"]) == ("digits", "test")
     test = len(load_data("digits").test)
     assert [found[f]["images"] for f in "345"] == [test, 60, 60]
     assert found["6"]["digits_images"] == test
@@ -677,7 +704,7 @@ def test_transfer(monkeypatch, capsys, in_process, tmp_path):
     names = [f"{p}-{m}" for p in ("recursive", "flat") for m in ("without", "tuned", "all")]
     sevens, test = load_data("digits").of([7]).test, load_data("digits").test
     (case,) = found["cases"]
-    assert (case["unseen"], case["images"]) == ("7", len(sevens))
+    assert (case["data"], case["unseen"], case["images"]) == ("digits", "7", len(sevens))
     assert [row["model"] for row in case["rows"]] == ["blank", *names]
     assert all(row[k] > 0 for row in case["rows"] for k in ("unseen", "seen", "digits_error"))
     ink = sevens.images.square().sum((1, 2, 3)).mean().item()

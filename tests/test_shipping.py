@@ -140,6 +140,19 @@ def test_a_name_is_no_path(run, weights, name):
     assert not weights.exists()
 
 
+def test_an_installed_package_is_not_written_into(run, tmp_path, monkeypatch):
+    package = tmp_path / "place" / "pyro_rnp"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(shipping, "SHIPPED", package / "weights")
+    with pytest.raises(FileNotFoundError, match="is an installed package.* with --to"):
+        ship(run, "small")
+    assert not list(package.iterdir())
+    assert ship(run, "small", tmp_path / "mine") == tmp_path / "mine" / "small"
+    (package.parent / "pyproject.toml").touch()  # a checkout
+    assert ship(run, "small") == package / "weights" / "small"
+    assert '`pyro_rnp.load("small")`' in (package / "weights" / "small" / "README.md").read_text()
+
+
 def test_names_are_not_used_twice(run, weights):
     ship(run, "small", weights)
     with pytest.raises(FileExistsError, match="small exists already"):

@@ -103,10 +103,37 @@ def test_a_run_goes_on_where_it_stopped(few, tmp_path):
 
 def test_a_run_of_another_architecture_is_not_resumed(few, tmp_path):
     folder = train(config(tmp_path / "run"))
-    kept = {p: p.read_bytes() for p in folder.iterdir() if p.is_file()}
-    with pytest.raises(ValueError, match="another architecture than the one asked for"):
+    before = files(folder)
+    with pytest.raises(ValueError, match="was trained with patch_size 6, not 5: .* --patch_size"):
         train(config(None, resume=str(folder), model=tiny(image_size=28)))
-    assert all(p.read_bytes() == data for p, data in kept.items())
+    assert files(folder) == before
+
+
+def files(folder):
+    """What a folder holds."""
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_run_that_has_ended_says_so_and_stays_as_it_is(few, tmp_path):
+    folder = train(config(tmp_path / "run"))
+    before, seconds = files(folder), json.loads((folder / "metrics.json").read_text())["seconds"]
+    again = {"resume": str(folder)}
+    for more in ({}, {"epochs": None, "minutes": 0.99 * seconds / 60}, {"batch_size": 8}):
+        with pytest.raises(
+            ValueError,
+            match=r"has gone through 1 epochs already in .* minutes, and has ended; give more --ep",
+        ):
+            train(config(None, **again, **more))
+        assert files(folder) == before
+    train(config(None, **again, epochs=None, minutes=(seconds + 0.5) / 60))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["images_seen"] > 64
+    assert metrics["seconds"] >= seconds + 0.5
+    with pytest.raises(ValueError, match="and has ended"):
+        train(train_config(["--resume", str(folder)]))
+    (folder / "metrics.json").unlink()  # as if it had been killed before it wrote them
+    train(train_config(["--resume", str(folder)]))
+    assert (folder / "metrics.json").exists()
 
 
 def test_nothing_to_resume(few, tmp_path):
@@ -203,8 +230,12 @@ def test_a_device_that_is_not_there_leaves_no_folder(few, tmp_path):
 
 def test_fewer_epochs_than_are_done_are_refused(few, tmp_path):
     folder = train(config(tmp_path / "run", epochs=2))
-    with pytest.raises(ValueError, match="has gone through 2 epochs already"):
-        train(config(None, resume=str(folder), epochs=1))
+    for _ in range(2):
+        before = files(folder)
+        with pytest.raises(ValueError, match="has gone through 2 epochs already"):
+            train(config(None, resume=str(folder), epochs=1))
+        assert files(folder) == before
+        (folder / "metrics.json").unlink(missing_ok=True)  # the same if it has not ended
 
 
 def test_minutes_end_training(few, tmp_path):
