@@ -38,7 +38,8 @@ def completion(
     """Squared errors of the hidden pixels, by method.
 
     Each completes an image by what the model then expects of its pixels. Beside them `nearest`,
-    the image of `among` that is nearest where it is seen, and `blank`, no ink.
+    the image of `among` that is nearest where it is seen, `mean_image`, the mean of `among`, and
+    `blank`, no ink.
 
     Args:
         options: of `inference.posterior.query`.
@@ -51,6 +52,7 @@ def completion(
     hidden, images = ~seen, images.cpu()
     found = {
         "blank": _scores((images * 0)[:, :, hidden], images[:, :, hidden]),
+        "mean_image": _scores(among.mean(0, keepdim=True)[:, :, hidden], images[:, :, hidden]),
         "nearest": _scores(nearest(images, seen, among)[:, :, hidden], images[:, :, hidden]),
     }
     for method in methods:

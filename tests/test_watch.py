@@ -39,6 +39,26 @@ def test_a_kl_that_collapsed(well, images):
     assert "the KL is below 0.1 nats" in found["kl"]
 
 
+def test_canvases_that_do_not_differ_between_images(well, images):
+    """Programs that differ from the prior, so that the KL is large, and not from each other."""
+    last = well.guide.top.encoder[-1]
+    torch.nn.init.zeros_(last.weight)
+    with torch.no_grad():
+        last.bias.fill_(2.0)
+    found = problems(well, images)
+    assert list(found) == ["ignored"]
+    assert "canvases do not differ between images" in found["ignored"]
+    assert "--learning_rate" in found["ignored"]
+    assert "ignored" not in problems(well, images[:1].expand(4, -1, -1, -1)), "the images do not"
+    assert "ignored" not in problems(well, images[:1]), "one image differs from none"
+
+
+def test_a_flat_model_s_canvases_are_looked_at_too(images):
+    flat = RNP(tiny(program="flat")).eval()
+    torch.nn.init.zeros_(flat.guide.top.encoder[-1].weight)
+    assert "ignored" in problems(flat, images)
+
+
 def test_a_canvas_that_is_blank(well, images):
     hypernet = well.model.recursion
     run = hypernet.forward
