@@ -10,15 +10,15 @@ from statistics import median
 import torch
 
 FIRST = 3
-"""Steps before the first measurement."""
+"""Steps before fewer threads are tried for the first time."""
 WINDOW = 10
 """Steps whose median is the present time of a step."""
 SLOWER = 2.0
-"""Factor by which the present time of a step must grow before the threads are measured again."""
+"""Factor by which the present time of a step must grow before fewer threads are tried again."""
 MARGIN = 1.5
 """Factor by which fewer threads must be faster: another number changes the last digits of sums."""
 TRIALS = 3
-"""Measurements of each number of threads, of which the fastest counts."""
+"""Trials of each smaller number of threads, of which the median counts."""
 
 
 class Threads:
@@ -41,7 +41,7 @@ class Threads:
         """The shortest present time of a step so far, in seconds."""
 
     def step(self, seconds: float, trial: Callable[[], float]) -> str:
-        """Note the time of a step; measure where that is due, and change the number if it pays.
+        """Note the time of a step; where it is due, try fewer threads, and keep them if it pays.
 
         Args:
             seconds: the time of the step.
@@ -58,16 +58,16 @@ class Threads:
             self.usual = now if slow else min(self.usual, now)
         if self.number == 1 or not (slow or self.steps == FIRST):
             return ""
-        times = self._measured(trial)
-        before, best = self.number, min(times, key=times.__getitem__)
-        if times[before] <= MARGIN * times[best]:
+        times, before = self._tried(trial), self.number
+        best = min(times, key=times.__getitem__)
+        if now <= MARGIN * times[best]:
             return ""
         self.take(best)
         many = f"{best} thread{'s' * (best > 1)}"
         return (
-            f"From step {self.steps} on training takes {many} instead of {before}: a step takes "
-            f"{times[best]:.2g} s instead of {times[before]:.2g} s, as other processes seem to "
-            "keep the cores busy."
+            f"After {self.steps} steps training goes on with {many} instead of {before}: a step "
+            f"takes {times[best]:.2g} s instead of {now:.2g} s, as other processes seem to keep "
+            "the cores busy."
         )
 
     def take(self, number: int) -> None:
@@ -77,15 +77,14 @@ class Threads:
         self.recent.clear()
         self.usual = float("inf")
 
-    def _measured(self, trial: Callable[[], float]) -> dict[int, float]:
-        """The shortest time of a step by number of threads: this one, a half of it, ..., 1."""
-        numbers = [self.number >> halvings for halvings in range(self.number.bit_length())]
-        times = dict.fromkeys(numbers, float("inf"))
+    def _tried(self, trial: Callable[[], float]) -> dict[int, float]:
+        """The time of a trial by number of threads: half of those there are, a quarter, ..., 1."""
+        numbers = [self.number >> halvings for halvings in range(1, self.number.bit_length())]
+        times = {}
         try:
-            for _ in range(TRIALS):
-                for number in numbers:
-                    self.use(number)
-                    times[number] = min(times[number], trial())
+            for number in numbers:
+                self.use(number)
+                times[number] = median(trial() for _ in range(TRIALS))
         finally:
             self.use(self.number)
         return times

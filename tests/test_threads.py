@@ -30,15 +30,15 @@ def test_where_one_thread_is_much_faster_it_is_taken_at_the_start():
     assert busy.steps(FIRST - 1) == []
     (said,) = busy.steps(1)
     assert busy.number == busy.threads.number == 1
-    assert f"From step {FIRST} on training takes 1 thread instead of 2" in said
+    assert f"After {FIRST} steps training goes on with 1 thread instead of 2" in said
     assert "0.07 s instead of 2.5 s" in said
     trials = busy.trials
     assert busy.steps(200) == []
-    assert busy.trials == trials, "with one thread there is nothing to measure"
+    assert busy.trials == trials, "with one thread there is nothing to try"
 
 
 @pytest.mark.parametrize("times", [{2: 0.05, 1: 0.07}, {2: 0.07, 1: 0.05}])
-def test_a_small_gain_changes_nothing_and_is_measured_once(times):
+def test_a_small_gain_changes_nothing_and_is_tried_once(times):
     quiet = Machine(times)
     assert quiet.steps(FIRST) == []
     trials = quiet.trials
@@ -55,7 +55,7 @@ def test_a_process_that_begins_later_is_noticed():
     assert machine.number == 1
 
 
-def test_steps_that_grow_with_the_model_are_measured_once_and_stay():
+def test_steps_that_grow_with_the_model_are_tried_once_and_stay():
     machine = Machine({2: 0.05, 1: 0.07})
     machine.steps(100)
     trials = machine.trials

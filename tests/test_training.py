@@ -214,9 +214,9 @@ def test_fewer_threads_are_taken_said_and_given_back(few, tmp_path, monkeypatch,
     used = [4]
     monkeypatch.setattr(torch, "get_num_threads", lambda: used[-1])
     monkeypatch.setattr(torch, "set_num_threads", used.append)
-    monkeypatch.setattr(Training, "_trial", lambda self, batch: 0.5 * used[-1])
+    monkeypatch.setattr(Training, "_trial", lambda self, batch: 1e-9 * used[-1])
     folder = train(config(tmp_path / "run", epochs=2))
-    said = "From step 3 on training takes 1 thread instead of 4"
+    said = "After 3 steps training goes on with 1 thread instead of 4"
     assert said in capsys.readouterr().out
     assert said in (folder / "log.txt").read_text()
     assert json.loads((folder / "metrics.json").read_text())["hardware"].endswith(", 1 core")

@@ -20,7 +20,7 @@ def well(images):
     rnp = RNP(tiny()).eval()
     with torch.no_grad():
         for p in rnp.parameters():
-            p.add_(0.1 * torch.randn_like(p))
+            p.add_(0.2 * torch.randn_like(p))
     assert problems(rnp, images) == {}
     return rnp
 
