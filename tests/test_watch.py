@@ -83,7 +83,10 @@ def test_a_part_that_is_not_used(well, images):
         return type(tree)(tree.program, tree.canvas, children=(tree[0], _placed(blank, tree[1])))
 
     hypernet.forward = without_the_second
-    assert list(problems(well, images)) == ["part 1"]
+    found = problems(well, images)
+    assert list(found) == ["part 1"]
+    assert "a lower --learning_rate" in found["part 1"]
+    assert "--model.steps" in found["part 1"]
 
 
 def _placed(node, like):
