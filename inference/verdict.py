@@ -8,8 +8,7 @@ from typing import Any
 ALIKE = 0.01
 """`inference.evaluation.canvas_variance_ratio` below which canvases do not differ."""
 MORE_STEPS = (
-    "more training helps (--minutes, --epochs), and so may, with the preset fast, "
-    "--learning_rate 3e-3"
+    "try more training (--minutes, --epochs) or, with the preset fast, --learning_rate 3e-3"
 )
 """What to try when canvases do not differ between images."""
 

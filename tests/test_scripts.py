@@ -708,9 +708,9 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
     }
     assert asked["flat-tuned-strokes"].start == str(out / "flat-without-strokes")
     rows = json.loads((out / "transfer.json").read_text())["cases"][0]["rows"]
-    assert [row["unseen"] for row in rows[1:]] == [7] * 6
-    assert [row.get("images_seen") for row in rows] == [None, 1, 2, 3, 4, 5, 6]
-    assert {row["seen"] for row in rows[1:]} == {180}
+    assert [row["unseen"] for row in rows[2:]] == [7] * 6
+    assert [row.get("images_seen") for row in rows] == [None, None, 1, 2, 3, 4, 5, 6]
+    assert {row["seen"] for row in rows[2:]} == {180}
 
 
 def test_transfer_of_what_has_learned_already(
@@ -724,7 +724,7 @@ def test_transfer_of_what_has_learned_already(
     found = json.loads((out / "transfer.json").read_text())
     assert f'--learned=["{run_folder.name}"]' in shlex.split(found["flags"])
     assert found["made"]["weights"] == {run_folder.name: fingerprint(run_folder)}
-    _, before, tuned = found["cases"][0]["rows"]
+    *_, before, tuned = found["cases"][0]["rows"]
     assert [row["model"] for row in (before, tuned)] == ["recursive-without", "recursive-tuned"]
     assert before["unseen"] == pytest.approx(evaluate(load(run_folder), new.test)["sse"], rel=1e-5)
     after = load(out / "recursive-tuned-strokes")

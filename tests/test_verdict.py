@@ -23,14 +23,14 @@ def test_a_model_that_ignores_the_image_is_named_as_such():
     assert "explains 61.4 % of the test images' squared intensity (squared error 49.4" in said
     assert "the mean training image 72.3 % (35.4), a blank canvas 0 % (128.0)" in said
     assert "ignores the image" in said
-    assert "More training helps" in said
+    assert "Try more training (--minutes, --epochs)" in said
     assert "beat" not in said
 
 
 def test_a_model_that_learned_is_better_than_both():
     said = told(10.1, 0.8)
     assert "beats both, and its canvases differ between images" in said
-    assert "training helps" not in said
+    assert "more training" not in said
 
 
 @pytest.mark.parametrize(
