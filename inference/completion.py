@@ -39,7 +39,8 @@ def completion(
     """Squared errors of the hidden pixels, by method.
 
     Each completes an image by what the model then expects of its pixels. Beside them `nearest`,
-    the image of `among` that is nearest where it is seen, and `blank`, no ink.
+    the image of `among` that is nearest where it is seen, `mean_image`, the mean of `among`, and
+    `blank`, no ink.
 
     Args:
         images: (N, C, H, W) in [0, 1].
@@ -58,6 +59,7 @@ def completion(
     hidden, images, among = ~seen, rnp.check(images).cpu(), rnp.check(among).cpu()
     found = {
         "blank": _scores((images * 0)[:, :, hidden], images[:, :, hidden]),
+        "mean_image": _scores(among.mean(0, keepdim=True)[:, :, hidden], images[:, :, hidden]),
         "nearest": _scores(nearest(images, seen, among)[:, :, hidden], images[:, :, hidden]),
     }
     for method in methods:

@@ -36,6 +36,7 @@ def evaluate(
     seed: int = 0,
     particles: int = 0,
     keep: Path | None = None,
+    train: ImageSet | None = None,
 ) -> dict[str, float]:
     """Means over images, of one posterior sample each unless said.
 
@@ -43,6 +44,7 @@ def evaluate(
         particles: samples of the guide for each image in the importance-weighted bound; 0 leaves
             it out.
         keep: see `importance_weighted`.
+        train: the training images; their mean image is scored on the same images as the model.
 
     Returns:
         `sse` squared error summed over an image's pixels, of what the likelihood expects;
@@ -51,38 +53,89 @@ def evaluate(
         bound in nats, without the part term; `iw_bound` the importance-weighted bound, in nats,
         see `importance_weighted`; `sse_error`, `elbo_error` and `iw_bound_error` standard errors
         over images;
-        `explained` the share of the images' squared intensity, 1 - SSE / sum of x^2. A guide that
-        is a point has neither KL nor bounds. Where the true segments are known also `ari_parts`
-        and, from two levels on, `ari_subparts`, see `adjusted_rand`, and with `_floor` behind the
-        same of k-means on the pixels' positions.
+        `explained` the share of the images' squared intensity, 1 - SSE / sum of x^2;
+        `sse_blank`, `sse_mean_image` and `explained_mean_image` the same without a model, see
+        `baselines`; `canvas_variance_ratio` how far canvases differ between images, see there. A
+        guide that is a point has neither KL nor bounds. Where the true segments are known also
+        `ari_parts` and, from two levels on, `ari_subparts`, see `adjusted_rand`, and with `_floor`
+        behind the same of k-means on the pixels' positions.
 
     Raises:
         ValueError: if the images are not what the model reads.
     """
     data = replace(data, images=rnp.check(data.images))
     found: dict[str, list[Tensor]] = {}
+    canvases: list[Tensor] = []
     with frozen(rnp, seed):
         starts = range(0, len(data), batch_size)
         for start in tqdm(starts, "scores", leave=False, delay=5):
-            batch = data[start : start + batch_size]
-            for name, values in _scores(rnp, batch, len(data)).items():
+            scores, canvas = _scores(rnp, data[start : start + batch_size], len(data))
+            canvases.append(canvas.cpu())
+            for name, values in scores.items():
                 found.setdefault(name, []).append(values.cpu().double())
         if particles and "elbo" in found:
             bounds = importance_weighted(rnp, data.images, particles, keep=keep)
             found["iw_bound"] = [bounds.double()]
     every = {name: torch.cat(values) for name, values in found.items()}
-    power = float(every.pop("power").sum())
     means = {name: float(values.mean()) for name, values in every.items()}
     means["mse"] = means["sse"] / data.images[0].numel()
-    means["explained"] = 1 - float(every["sse"].sum()) / power if power else float("nan")
+    without = baselines(data.images, train)
+    means["explained"] = _explained(means["sse"], without["sse_blank"])
+    means |= without
+    ratio = canvas_variance_ratio(torch.cat(canvases), data.images)
+    if not math.isnan(ratio):
+        means["canvas_variance_ratio"] = ratio
     for name in ("sse", "elbo", "iw_bound"):
         if name in every and len(data) > 1:
             means[f"{name}_error"] = float(every[name].std() / len(data) ** 0.5)
     return means
 
 
-def _scores(rnp: RNP, batch: ImageSet, total: int) -> dict[str, Tensor]:
-    """Scores of each image.
+def baselines(images: Float[Tensor, "n c h w"], train: ImageSet | None = None) -> dict[str, float]:
+    """The squared error of images without a model, summed over an image's pixels.
+
+    Args:
+        images: those that a model is scored on.
+        train: those that it learned from.
+
+    Returns:
+        `sse_blank` of a blank canvas. Where `train` is given, `sse_mean_image` of the mean of the
+        training images, and `explained_mean_image` the share of the images' squared intensity that
+        it explains: a model that ignores the image can reach that.
+    """
+    found = {"sse_blank": _error(images)}
+    if train is not None:
+        found["sse_mean_image"] = _error(images, train.images.mean(0))
+        found["explained_mean_image"] = _explained(found["sse_mean_image"], found["sse_blank"])
+    return found
+
+
+def _error(images: Tensor, canvas: Tensor | float = 0.0) -> float:
+    """Mean squared error of images when one canvas stands for all."""
+    total = sum(float((x - canvas).square().double().sum()) for x in images.split(1000))
+    return total / len(images)
+
+
+def _explained(error: float, blank: float) -> float:
+    return 1 - error / blank if blank else float("nan")
+
+
+def canvas_variance_ratio(
+    canvases: Float[Tensor, "n c h w"], images: Float[Tensor, "n c h w"]
+) -> float:
+    """The canvases' variance over that of their images, each between images, summed over pixels.
+
+    It is 0 where a model draws the same for every image, and 1 where it draws the images; not a
+    number where there is one image, or all are the same.
+    """
+    if len(images) < 2:
+        return float("nan")
+    own = float(images.var(0).sum())
+    return float(canvases.var(0).sum()) / own if own else float("nan")
+
+
+def _scores(rnp: RNP, batch: ImageSet, total: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Scores of each image, and what is expected of its pixels at the posterior's centre.
 
     Args:
         total: images that share the KL of what is drawn once for all.
@@ -98,7 +151,6 @@ def _scores(rnp: RNP, batch: ImageSet, total: int) -> dict[str, Tensor]:
     scores = {
         "sse": (x_site["fn"].mean - x).square().sum((1, 2, 3)),
         "sse_mean": (expected - x).square().sum((1, 2, 3)),
-        "power": x.square().sum((1, 2, 3)),
     }
     if not any(isinstance(site["fn"], Delta) for site in drawn.values()):
         scores |= {"kl": kl, "elbo": x_site["fn"].log_prob(x) - kl}
@@ -108,7 +160,7 @@ def _scores(rnp: RNP, batch: ImageSet, total: int) -> dict[str, Tensor]:
                 truth = batch.segments[:, depth - 1].cpu()
                 scores[name] = adjusted_rand(segment(at_mean, depth), truth)
                 scores[f"{name}_floor"] = adjusted_rand(by_position(truth), truth)
-    return scores
+    return scores, expected
 
 
 def _traces(rnp: RNP, images: Tensor, particles: int | None = None) -> tuple[Any, Any]:

@@ -121,14 +121,21 @@ def held(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def leave(rnp: RNP, test: ImageSet, folder: Path, counts: dict[str, Any]) -> None:
+def leave(
+    rnp: RNP, test: ImageSet, train: ImageSet, folder: Path, counts: dict[str, Any]
+) -> dict[str, Any]:
     """Write `metrics.json` and `parse.png`.
 
     Args:
+        test: images to score and to show.
+        train: those whose mean image is scored beside the model.
         counts: of training, for `metrics.json` too.
+
+    Returns:
+        What `metrics.json` holds.
     """
     rnp.model.recursion.levels = rnp.config.depth
-    metrics = {f"test_{k}": v for k, v in evaluate(rnp, test).items()} | {
+    metrics = {f"test_{k}": v for k, v in evaluate(rnp, test, train=train).items()} | {
         **counts,
         "parameters": sum(p.numel() for p in rnp.parameters()),
         "hardware": hardware(rnp.device),
@@ -137,6 +144,7 @@ def leave(rnp: RNP, test: ImageSet, folder: Path, counts: dict[str, Any]) -> Non
     with torch.no_grad():
         parse_figure(rnp.parse(images.to(rnp.device)), folder / "parse.png", images)
     write_json(folder / "metrics.json", metrics)  # last: with it a run has ended
+    return metrics
 
 
 def restore(rnp: RNP, folder: Path, began: int) -> None:

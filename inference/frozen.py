@@ -14,6 +14,7 @@ import pyro
 import torch
 
 from pyro_rnp import RNP
+from pyro_rnp.params import unowned
 
 PYRO = threading.RLock()
 """Held by the thread that uses Pyro."""
@@ -21,13 +22,14 @@ PYRO = threading.RLock()
 
 @contextmanager
 def alone(rnp: RNP) -> Iterator[None]:
-    """Hold Pyro for this thread, with an empty parameter store, and the caller's as it was after.
+    """Hold Pyro for this thread, with no model in its parameter store, which is as it was after.
 
-    Parameters that the caller's store has for the model take effect first.
+    Parameters that the store has for the model take effect first. Parameters of the caller's own,
+    which pieces may use, stay there.
     """
     with PYRO:
         rnp.take_over()
-        with pyro.get_param_store().scope():
+        with pyro.get_param_store().scope(unowned()):
             yield
 
 

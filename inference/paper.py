@@ -53,7 +53,8 @@ def parses(asked: Asked) -> dict[str, Any]:
     tree = asked.rnp.parse(some)
     above = [(f"level {k} alone", expected(tree, k)) for k in range(tree.level - 1, 0, -1)]
     parse_figure(tree, asked.out / "figure-3.png", some, more=above)
-    return {"images": len(every), **parse_numbers(asked.rnp, every, seed=asked.seed)}
+    numbers = parse_numbers(asked.rnp, every, seed=asked.seed, train=asked.splits.train)
+    return {"images": len(every), **numbers}
 
 
 def space(asked: Asked) -> dict[str, Any]:
@@ -103,17 +104,18 @@ def samples(asked: Asked) -> dict[str, Any]:
 def elsewhere(asked: Asked) -> dict[str, Any]:
     """Figure 6, nothing tuned: test images of other data sets, their squared error by name.
 
-    Beside it, with `_error`, its standard error, with `_blank` that of no ink at all, and with
+    Beside it, with `_error`, its standard error, with `_blank` the squared error of no ink at all,
+    with `_mean_image` that of the mean of the images that the model learned from, and with
     `_images` how many images it is of.
     """
     numbers: dict[str, Any] = {}
     for name, data in asked.across.items():
         some = data.images[:SHOWN]
         parse_figure(asked.rnp.parse(some), asked.out / f"figure-6-{name}.png", some)
-        scores = evaluate(asked.rnp, data, seed=asked.seed)
-        blank = data.images.square().sum((1, 2, 3)).double().mean()
+        scores = evaluate(asked.rnp, data, seed=asked.seed, train=asked.splits.train)
         numbers |= {name: scores["sse"], f"{name}_error": scores.get("sse_error")}
-        numbers |= {f"{name}_blank": float(blank), f"{name}_images": len(data)}
+        numbers |= {f"{name}_{k}": scores[f"sse_{k}"] for k in ("blank", "mean_image")}
+        numbers[f"{name}_images"] = len(data)
     return numbers
 
 

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inference.data import ImageSet
+from inference.evaluation import baselines
 from inference.frozen import frozen
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.affine import warp
@@ -33,12 +35,17 @@ def expected(tree: ParseTree, depth: int) -> Float[Tensor, "n c s s"]:
 
 @torch.no_grad()
 def parse_numbers(
-    rnp: RNP, images: Images, batch_size: int = 500, seed: int = 0
+    rnp: RNP,
+    images: Images,
+    batch_size: int = 500,
+    seed: int = 0,
+    train: ImageSet | None = None,
 ) -> dict[str, float | list[float]]:
     """Means over images, of one posterior sample each.
 
     Args:
         images: (N, C, H, W) in [0, 1].
+        train: the training images; their mean image is scored on the same images as the model.
 
     Returns:
         `sse_level_K` the squared error of an image, summed over pixels, of the whole program, and
@@ -47,7 +54,8 @@ def parse_numbers(
         the top program explains beyond those before it; they add up to what the canvas explains.
         `overlap` the share of ink that lies where another part has more: 0 where parts are apart,
         not a number where nothing is drawn.
-        A flat program has `sse_level_0` alone.
+        A flat program has `sse_level_0` alone of these. Beside them stands what takes no model,
+        see `inference.evaluation.baselines`.
 
     Raises:
         ValueError: if the images are not what the model reads.
@@ -78,4 +86,4 @@ def parse_numbers(
     if depth:
         found["explained_by_step"] = (steps / power).tolist()
         found["overlap"] = covered / ink if ink else float("nan")
-    return found
+    return found | baselines(images, train)

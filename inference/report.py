@@ -41,7 +41,9 @@ LEGENDS = {
     "3": "Squared error by the whole program (`sse_level_2`; of a flat VAE `sse_level_0`), and by "
     "what the top program expects of its parts, without running them (`sse_level_1`); the share of "
     "the images' squared intensity that each step of the top program adds; the share of ink that "
-    "lies where another part has more (`overlap`). Of all test images.",
+    "lies where another part has more (`overlap`). Of all test images. Where they are there, "
+    "`sse_blank`, `sse_mean_image` and `explained_mean_image` are of a blank canvas and of the "
+    "mean training image.",
     "4a": "Silhouette of images' and parts' programs as two clusters, from -1 to 1; accuracy of a "
     "linear probe that tells one from the other (five folds), and of one that tells the class from "
     "an image's program, learned from training images.",

@@ -39,7 +39,7 @@ class TrainConfig:
     """The model to start from; --model.* changes single fields of it. "fast" is meant
     for a CPU, the others are the paper's."""
     epochs: int | None = None
-    """Passes through the training images; the learning rate falls to zero over them."""
+    """Passes through the training images."""
     minutes: float | None = None
     """Train for so long instead. With neither, 4 minutes."""
     batch_size: int = 64
@@ -49,6 +49,9 @@ class TrainConfig:
     the others."""
     warmup: int = 100
     """Steps in which the learning rate rises to its peak."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """The learning rate after that: it falls to zero along a half cosine over all of training, or
+    stays constant."""
     clip: float = 10.0
     """Largest norm of a gradient (in nats per image); a larger one is scaled down."""
     elbo: str = "TraceMeanField_ELBO"
@@ -161,4 +164,5 @@ class TrainConfig:
         """Time to train for; None where epochs are given."""
         if self.epochs is not None:
             return None
-        return timedelta(minutes=4 if self.minutes is None else self.minutes)
+        minutes = timedelta(minutes=4 if self.minutes is None else self.minutes)
+        return max(minutes, timedelta.resolution)

@@ -37,6 +37,11 @@ TESTED = {
     "mnist": "its 10,000 test images",
     "fashion": "its 10,000 test images",
 }
+BESIDE = (
+    " `test_sse_mean_image` and `test_sse_blank` are of the mean training image and of a blank "
+    "canvas in place of the model's; `test_canvas_variance_ratio` is 0 where all canvases are "
+    "alike."
+)
 LIMITS = (
     "It reads light ink on a dark ground, one channel, at the size of its training images; "
     "`--resize` and `--invert` of the commands bring others to that.",
@@ -118,7 +123,7 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
         + "\n".join(f"| `{name}` | {with_error(metrics, name, '.4g')} |" for name in rows),
         "Squared error is summed over an image's pixels, of one posterior sample (`test_sse`) or "
         "at the posterior's centre (`test_sse_mean`); KL and ELBO are in nats; ± standard errors "
-        "over images.",
+        "over images." + BESIDE * ("test_sse_mean_image" in metrics),
         "## Limits",
         "\n".join(f"- {line}" for line in LIMITS),
     ]

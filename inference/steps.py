@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 
-def schedule(step: int, warmup: int, progress: float) -> float:
-    """Factor on the learning rate: a linear rise over `warmup` steps, then a half cosine to 0.
+def schedule(
+    step: int, warmup: int, progress: float, kind: Literal["cosine", "constant"] = "cosine"
+) -> float:
+    """Factor on the learning rate: a linear rise over `warmup` steps, then one of two kinds.
 
-    >>> schedule(0, 100, 0.0), schedule(1000, 100, 0.5)
-    (0.01, 0.5)
+    Args:
+        step: steps done before.
+        progress: the share of training that is done, from 0 to 1.
+        kind: "cosine" falls to 0 along a half cosine over all of training, "constant" stays at 1.
+
+    >>> schedule(0, 100, 0.0), schedule(1000, 100, 0.5), schedule(1000, 100, 0.5, "constant")
+    (0.01, 0.5, 1.0)
     """
     rise = min(1.0, (step + 1) / max(1, warmup))
-    return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    fall = 1.0 if kind == "constant" else 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return rise * fall
 
 
 def grown(progress: float, share: float) -> float:

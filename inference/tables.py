@@ -18,18 +18,20 @@ from inference.recipe import curve, flags, in_configs, training_of
 from inference.settings import TrainConfig
 from pyro_rnp.config import RNPConfig
 
+BASELINES = {"of the mean image": "test_sse_mean_image", "of a blank": "test_sse_blank"}
+"""Columns of squared error that takes no model, which runs of earlier versions do not have."""
 Shown = Callable[[str, str], str]
 """From the name of a picture and its title to that picture in the page, if it is there."""
 
 
 def trainings(kept: Path) -> str:
     """A row for each run: what made it, and what came out."""
-    head = ["run", "epochs", "images seen", "`test_sse`", "at the mean", "KL", "ELBO",
+    head = ["run", "epochs", "images seen", "`test_sse`", "at the mean", *BASELINES, "KL", "ELBO",
             "parameters", "minutes", "images/s", "on", "skipped"]  # fmt: skip
     rows, commands = [], []
     for name, found in ended(kept):
         config = training_of(kept / name)
-        names = ("test_sse", "test_sse_mean", "test_kl", "test_elbo")
+        names = ("test_sse", "test_sse_mean", *BASELINES.values(), "test_kl", "test_elbo")
         ends = [with_error(found, n, ".2f") for n in names]
         minutes, steps = f"{found['seconds'] / 60:.0f}", str(found["skipped_steps"])
         size = f"{found['parameters']:,}"
@@ -38,7 +40,14 @@ def trainings(kept: Path) -> str:
         rate = f"{found['images_per_second']:.0f}"
         rows.append([name, _epochs(kept / name), seen, *ends, size, minutes, rate, on, steps])
         commands.append(f"- {name}: `scripts/train.py {' '.join(flags(config))} --data-root DIR`")
-    return markdown(head, rows) + "\n\n" + "\n".join(commands)
+    return _table(head, rows) + "\n\n" + "\n".join(commands)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, without columns of baselines that no row has."""
+    optional = (*BASELINES, "`sse_mean_image`", "`sse_blank`", "`explained_mean_image`")
+    used = [i for i, h in enumerate(head) if h not in optional or any(row[i] for row in rows)]
+    return markdown([head[i] for i in used], [[row[i] for i in used] for row in rows])
 
 
 def _epochs(run: Path) -> str:
@@ -152,7 +161,8 @@ def _named(kept: Path, name: str) -> str:
 def figure_numbers(kept: Path, figure: str) -> str:
     """The numbers that belong to a figure, a row a run, the flat VAE's below."""
     columns = {
-        "3": ("sse_level_0", "sse_level_1", "sse_level_2", "explained_by_step", "overlap"),
+        "3": ("sse_level_0", "sse_level_1", "sse_level_2", "sse_mean_image", "sse_blank",
+              "explained_by_step", "explained_mean_image", "overlap"),
         "4a": ("silhouette_of_levels", "level_probe", "class_probe"),
         "4c-z2": tuple(f"largest_over_mean_change_z{k}" for k in (2, 1, 0)),
         "5": (*(f"{n}{floor}" for floor in ("", "_floor") for n in ("frechet", "precision",
@@ -163,7 +173,7 @@ def figure_numbers(kept: Path, figure: str) -> str:
         found = read.get(figure[0], {})
         if any(column in found for column in columns):
             rows.append([_named(kept, name), *(_cell(found.get(column)) for column in columns)])
-    return markdown(["run", *(f"`{column}`" for column in columns)], rows) if rows else ""
+    return _table(["run", *(f"`{column}`" for column in columns)], rows) if rows else ""
 
 
 def figure_costs(kept: Path) -> str:
@@ -196,7 +206,8 @@ def tuned(kept: Path, shown: Shown) -> list[str]:
             "Tuned, squared error of test images of a kind that was left out (`unseen`), of "
             "validation images of the others (`seen`), and of other data sets. `without`: learned "
             "from the others; `tuned`: then the encoder alone learned from the kind; `all`: "
-            "learned from everything; `blank`: no ink."
+            "learned from everything; `blank`: no ink; `mean image`, where it is there: the "
+            "mean of what `without` learned from."
         ]
         parts.append(
             f"{run}, by `scripts/transfer.py {in_configs(found['flags'])} --data-root DIR`, "
@@ -225,8 +236,10 @@ def elsewhere(kept: Path, shown: Shown) -> list[str]:
             continue
         cells = {own: with_error(metrics[name], "test_sse", ".1f")}
         for data in (data for data in SETS if data in found):
-            blank = found[f"{data}_blank"]
-            cells[data] = f"{with_error(found, data, '.1f')} (blank {blank:.1f})"
+            beside = f"blank {found[f'{data}_blank']:.1f}"
+            if f"{data}_mean_image" in found:
+                beside += f", mean image {found[f'{data}_mean_image']:.1f}"
+            cells[data] = f"{with_error(found, data, '.1f')} ({beside})"
             title = f"{SETS[data]}, by what was learned from {SETS.get(name)}"
             picture = shown(f"{name}-figures/figure-6-{data}.png", title)
             if name in SETS and picture:

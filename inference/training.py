@@ -40,6 +40,8 @@ from inference.provenance import STARTED, fingerprint
 from inference.resume import CHECKPOINT, Checkpoints, at_the_end_of_batch, newest
 from inference.settings import TrainConfig
 from inference.steps import Skips, grown, schedule
+from inference.threads import Threads, same_threads_after
+from inference.verdict import verdict
 from inference.watch import Watch
 from pyro_rnp import RNP, save
 from pyro_rnp.checkpoint import WEIGHTS, find, load_config, load_weights, save_config
@@ -83,6 +85,7 @@ class Training(lightning.LightningModule):
         self.sentence = ""
         """What to say at the start of a run that goes on, if not the usual."""
         self.watch = Watch()
+        self.threads = Threads(torch.get_num_threads(), torch.set_num_threads)
         self.batches_seen = self.images_seen = 0
         self.kl_weight = config.kl_weight
         self.elapsed = 0.0
@@ -91,6 +94,10 @@ class Training(lightning.LightningModule):
     def say(self, sentence: str) -> None:
         """One line on the screen and in the run's log."""
         self.print(sentence)
+        self.note(sentence)
+
+    def note(self, sentence: str) -> None:
+        """One line in the run's log."""
         if self.trainer.is_global_zero:
             with (self.folder / LOG).open("a") as file:
                 file.write(f"{datetime.now().isoformat(timespec='seconds')} {sentence}\n")
@@ -113,15 +120,33 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         if self.config.jitter:
             batch = jittered(batch, self.config.jitter)
-        # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
-        with pyro.validation_enabled(False):
-            found = loss(self.objective, self.rnp, batch, self.kl_weight, self.config.drawings)
-            found = found / len(batch)
+        found = self._loss(batch)
         self.loss = found.detach()
         self.log("loss", self.loss, prog_bar=True)
         if self.batches_seen % LOOK_EVERY == 0:
             self.log("minutes", self.timer.time_elapsed() / 60, prog_bar=True)
         return found
+
+    def _loss(self, batch: Tensor) -> Tensor:
+        """The objective of an image, in nats."""
+        # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
+        with pyro.validation_enabled(False):
+            found = loss(self.objective, self.rnp, batch, self.kl_weight, self.config.drawings)
+        return found / len(batch)
+
+    def _trial(self, batch: Tensor) -> float:
+        """Seconds that the loss and its gradient take; nothing learns, and the random state stays.
+
+        Args:
+            batch: images of the last step, (N, C, H, W).
+        """
+        learning, began = self._learning(), time.perf_counter()
+        with torch.random.fork_rng([]), torch.enable_grad():
+            torch.autograd.grad(self._loss(batch), learning, allow_unused=True)
+        return time.perf_counter() - began
+
+    def _learning(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.rnp.parameters() if p.requires_grad]
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         data = ImageSet(batch, torch.zeros(len(batch), dtype=torch.long))
@@ -141,8 +166,7 @@ class Training(lightning.LightningModule):
         self.log("seconds", self.timer.time_elapsed(), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        learning = [p for p in self.rnp.parameters() if p.requires_grad]
-        return torch.optim.Adam(learning, lr=self.config.learning_rate, fused=True)
+        return torch.optim.Adam(self._learning(), lr=self.config.learning_rate, fused=True)
 
     def on_train_start(self) -> None:
         self.skips.to(self.device)
@@ -157,7 +181,8 @@ class Training(lightning.LightningModule):
         numbers = [self.config.seed, self.batches_seen, self.trainer.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
         config, progress = self.config, self._progress()
-        rate = config.learning_rate * schedule(self.batches_seen, config.warmup, progress)
+        factor = schedule(self.batches_seen, config.warmup, progress, config.schedule)
+        rate = config.learning_rate * factor
         self.kl_weight = config.kl_weight * grown(progress, config.kl_warmup)
         depth = config.model.depth
         self.rnp.model.recursion.levels = max(
@@ -165,6 +190,7 @@ class Training(lightning.LightningModule):
         )
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = rate
+        self.step_began = time.perf_counter()
 
     def _progress(self) -> float:
         """The share of training that is done, 0 to 1."""
@@ -189,6 +215,7 @@ class Training(lightning.LightningModule):
         self.skips.count(bad, self.batches_seen)
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        seconds = time.perf_counter() - self.step_began
         self.batches_seen += 1
         self.images_seen += len(batch) * self.trainer.world_size
         step = self.batches_seen
@@ -197,6 +224,10 @@ class Training(lightning.LightningModule):
         if step % WATCH_EVERY == 0 and not self.skips.in_a_row:
             for sentence in self.watch.look(self.rnp, batch[:32], step):
                 self.say(sentence)
+        if self.device.type == "cpu":
+            changed = self.threads.step(seconds, lambda: self._trial(batch))
+            if changed:
+                self.say(changed)
         self.keep()
 
     def keep(self) -> None:
@@ -244,6 +275,7 @@ class Training(lightning.LightningModule):
         checkpoint["images_per_batch"] = self._images_per_batch()
         checkpoint["skips"] = self.skips.counts.cpu()
         checkpoint["watch"] = self.watch.state_dict()
+        checkpoint["threads"] = self.threads.number
 
     def _images_per_batch(self) -> int:
         return self.trainer.world_size * self.train_dataloader().sampler.size  # type: ignore
@@ -255,6 +287,8 @@ class Training(lightning.LightningModule):
             self.batches_seen = self.images_seen // self._images_per_batch()
         self.skips = Skips(checkpoint["skips"])
         self.watch.load_state_dict(checkpoint["watch"])
+        if checkpoint.get("threads", self.threads.number) < self.threads.number:
+            self.threads.take(checkpoint["threads"])
         epoch, wanted = len(self.train_dataloader()), self.config.epochs
         if wanted is not None and self.batches_seen > wanted * epoch:
             raise ValueError(
@@ -284,6 +318,7 @@ class _Bar(TQDMProgressBar):
         return {k: v for k, v in super().get_metrics(*args).items() if k != "v_num"}
 
 
+@same_threads_after()
 def train(config: TrainConfig) -> Path | None:
     """Train an RNP and leave a run folder: model, metrics, a picture, a log, and a checkpoint.
 
@@ -305,6 +340,7 @@ def train(config: TrainConfig) -> Path | None:
     folder = run_folder(config)
     checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
     splits = load_data(config.data, config.data_root, config.binarize, config.classes)
+    upright = splits.train
     if config.turned:
         splits = replace(splits, train=turned(splits.train))
     if checkpoint is not None:
@@ -366,7 +402,7 @@ def train(config: TrainConfig) -> Path | None:
         "images_per_second": module.images_seen / seconds,
         "skipped_steps": module.skips.total,
     }
-    leave(module.rnp, splits.test, folder, counts)
+    module.note(verdict(leave(module.rnp, splits.test, upright, folder, counts)))
     return folder
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from inference.cli import train_config
 from inference.data import ImageSet, load_data
@@ -36,6 +37,8 @@ class Case:
     """Their test images."""
     seen: ImageSet
     """Validation images of what is learned from without them."""
+    train: ImageSet
+    """What is learned from without them."""
 
 
 def cases(
@@ -52,7 +55,8 @@ def cases(
     splits, same = load_data(data, root, binarize), ["--binarize=true"] * binarize
     if new is not None:
         test = load_data(new, root, binarize).test
-        return [Case(new, [], [f"--data={new}", *same], test, splits.validation)]
+        tune = [f"--data={new}", *same]
+        return [Case(new, [], tune, test, splits.validation, splits.train)]
     found, labels = [], splits.test.labels.unique().tolist()
     for label in unseen or []:
         others = [other for other in labels if other != label]
@@ -62,7 +66,8 @@ def cases(
             )
         left, only = ([f"--data={data}", f"--classes={c}"] for c in (others, [label]))
         alone, rest = splits.of([label]), splits.of(others)
-        found.append(Case(str(label), left, [*only, *same], alone.test, rest.validation))
+        tune = [*only, *same]
+        found.append(Case(str(label), left, tune, alone.test, rest.validation, rest.train))
     return found
 
 
@@ -92,7 +97,8 @@ def transfer(
             these are tuned, and nothing else is trained.
 
     Returns:
-        `unseen` the case's name, `images` how many, and `rows`: for no ink at all (`blank`) and
+        `unseen` the case's name, `images` how many, and `rows`: for no ink at all (`blank`), the
+        mean of the images learned from without these (`mean image`), and
         each model how many images it learned from (`images_seen`) and the squared
         error of an image, summed over pixels, one posterior sample, of
         images `unseen` and `seen` and those of `across`, each with its standard error, `_error`.
@@ -100,7 +106,11 @@ def transfer(
     out.mkdir(parents=True, exist_ok=True)
     some = case.unseen.images[:12]
     scored = {"unseen": case.unseen, "seen": case.seen, **across}
-    rows: list[dict[str, Any]] = [{"model": "blank", **_blank(scored)}]
+    mean_image = case.train.images.mean(0)
+    rows: list[dict[str, Any]] = [
+        {"model": "blank", **_constant(scored, torch.zeros_like(mean_image))},
+        {"model": "mean image", **_constant(scored, mean_image)},
+    ]
     pictures = [("image", some)]
     programs = [program for program in PROGRAMS if program in learned or not learned]
     for program in programs:
@@ -193,9 +203,11 @@ def _scores(rnp: RNP, scored: dict[str, ImageSet]) -> dict[str, float | None]:
     return found
 
 
-def _blank(scored: dict[str, ImageSet]) -> dict[str, float]:
+def _constant(scored: dict[str, ImageSet], canvas: Tensor) -> dict[str, float]:
+    """The same, of one canvas (C, H, W) for every image."""
     found: dict[str, float] = {}
     for name, data in scored.items():
-        ink = data.images.square().sum((1, 2, 3)).double()
-        found |= {name: float(ink.mean()), f"{name}_error": float(ink.std() / len(ink) ** 0.5)}
+        errors = (data.images - canvas).square().sum((1, 2, 3)).double()
+        spread = float(errors.std() / len(errors) ** 0.5)
+        found |= {name: float(errors.mean()), f"{name}_error": spread}
     return found

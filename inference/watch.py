@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference.evaluation import canvas_variance_ratio
 from inference.objectives import site_kl
+from inference.verdict import ALIKE, MORE_STEPS
 from pyro_rnp import RNP
 from pyro_rnp.levels import drawn
 
@@ -22,8 +24,8 @@ MIN_SHARE = 0.01
 class Watch:
     """Looks at a few images now and then; speaks once of what has lasted `PATIENCE` looks.
 
-    It sees a KL that collapses to zero, a canvas that goes blank, parts that are never used, and
-    parts that are all alike.
+    It sees a KL that collapses to zero, canvases that do not differ between images, a canvas that
+    goes blank, parts that are never used, and parts that are all alike.
     """
 
     def __init__(self) -> None:
@@ -68,21 +70,26 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
             f"the KL is below {MIN_KL:g} nats: programs do not depend on the image; a smaller "
             "--kl_weight or --model.sigma may help"
         )
-    if not rnp.config.depth:
-        return found
-    shares = rnp.guide.parse(images, sample=False).contributions(1)  # (N, parts, C, H, W)
-    ink = shares.sum((-3, -2, -1))
+    tree = rnp.guide.parse(images, sample=False)
+    shares = tree.contributions(1) if rnp.config.depth else tree.canvas.unsqueeze(1)
+    ink = shares.sum((-3, -2, -1))  # of (N, parts, C, H, W)
     if float(ink.sum()) < MIN_SHARE * float(images.sum()):
         found["blank"] = (
             f"the canvas is blank, with less than {MIN_SHARE:.0%} of the images' ink: parts have "
             "left it or faded; start again with a lower --learning_rate"
         )
         return found
+    if not found and canvas_variance_ratio(tree.canvas, images) < ALIKE:
+        found["ignored"] = f"canvases do not differ between images: {MORE_STEPS}"
+    if not rnp.config.depth:
+        return found
     used = (ink / ink.sum(1, keepdim=True).clamp(min=1e-12)).amax(0)
     for part, share in enumerate(used.tolist()):
         if share < MIN_SHARE:
             found[f"part {part}"] = (
-                f"part {part} is not used: less than {MIN_SHARE:.0%} of the ink in each image"
+                f"part {part} is not used: less than {MIN_SHARE:.0%} of the ink in each image; "
+                "start again with a lower --learning_rate, at which parts stay in the image, or "
+                "with fewer parts (--model.steps)"
             )
     apart = (shares - shares[:, :1]).square().sum((-3, -2, -1)).amax(1).sqrt()
     size = shares.square().sum((-3, -2, -1)).amax(1).sqrt()

@@ -109,6 +109,13 @@ class Registered(nn.Module):
             self.take_over()  # the store copies what does not lie in memory in its own order
 
 
+def unowned() -> Any:
+    """The state of the parameter store without what models have put there, for its `scope`."""
+    state = pyro.get_param_store().get_state()
+    names = [name for name, tensor in state["params"].items() if tensor not in _owners]
+    return {kind: {name: values[name] for name in names} for kind, values in state.items()}
+
+
 def _two(name: str) -> str:
     return (
         f"Two models are named {name!r} in Pyro's parameter store, which keeps the parameters of "

@@ -21,6 +21,8 @@ COLUMNS = {
     "iw_bound": "IW bound, some",
     "elbo": "ELBO, the same",
     "test_sse": "`test_sse`",
+    "test_sse_mean_image": "mean image",
+    "test_sse_blank": "blank",
     "test_kl": "KL",
     "ms_per_step": "ms a step",
     "images_seen": "images seen",
@@ -30,10 +32,10 @@ COLUMNS = {
 def main() -> None:
     arguments = parser(
         "Train variants of a model one after the other, for equal time, and put them in a table.",
-        "Its columns: ELBO, test_sse and KL of all test images; the importance-weighted bound of "
-        "the first --num, and the ELBO of the same. A variant that has been trained is not "
-        "trained again, so an interrupted comparison goes on where it stopped. Nothing else "
-        "should run beside it.",
+        "Its columns: ELBO, test_sse and KL of all test images, and test_sse of the mean training "
+        "image and of a blank canvas; the importance-weighted bound of the first --num, and the "
+        "ELBO of the same. A variant that has been trained is not trained again, so an interrupted "
+        "comparison goes on where it stopped. Nothing else should run beside it.",
     )
     arguments.add_argument(
         "variants",

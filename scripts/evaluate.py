@@ -23,17 +23,20 @@ def main() -> None:
         "test_sse: squared error summed over an image's pixels, of one posterior sample; "
         "test_sse_mean: at the posterior's centre; test_kl, test_elbo, test_iw_bound: in nats, "
         "with _error the standard error over images; test_explained: the share of the images' "
-        "squared intensity; test_ari_parts, test_ari_subparts: how well the parts at the centre "
-        "agree with true ones, with _floor that of k-means on positions. completion: squared "
-        "error of hidden pixels by method, beside no ink (blank) and the nearest training image, "
+        "squared intensity; test_sse_blank, test_sse_mean_image, test_explained_mean_image: of a "
+        "blank canvas, and of the mean of the data set's training images, for the same images; "
+        "test_canvas_variance_ratio: the canvases' variance between images over that of the images "
+        "(0: the same canvas for all); test_ari_parts, test_ari_subparts: how well the parts at "
+        "the centre agree with true ones, with _floor that of k-means on positions. completion: "
+        "squared error of hidden pixels by method, beside no ink (blank), the mean (mean_image) "
+        "and the nearest training image, "
         "the share of answers that say they are to be trusted, and seconds an image. "
         "segmentation: as test_ari, but by the posterior probability of each part.",
     )
     add_run(arguments)
     arguments.add_argument("--data", type=DataName | None, help="data set; by default the run's")
-    arguments.add_argument(
-        "--split", type=Literal["train", "validation", "test"], default="test", help="which images"
-    )
+    split = Literal["train", "validation", "test"]
+    arguments.add_argument("--split", type=split, default="test", help="which images")
     arguments.add_argument("--seed", type=int, default=0, help="seed of the posterior samples")
     arguments.add_argument(
         "--guide",
@@ -47,11 +50,8 @@ def main() -> None:
         default=0,
         help="samples an image of the importance-weighted bound (5000 in most papers); 0: none",
     )
-    arguments.add_argument(
-        "--keep",
-        type=str | None,
-        help="folder for the bounds so far, from which the same command goes on if interrupted",
-    )
+    keep = "folder for the bounds so far, from which the same command goes on if interrupted"
+    arguments.add_argument("--keep", type=str | None, help=keep)
     arguments.add_argument("--num", type=PositiveInt | None, help="images to score; all if none")
     arguments.add_argument(
         "--hide",
@@ -89,9 +89,10 @@ def main() -> None:
     keep = None if args.keep is None else kept_bounds(args.keep, args.run, what)
     if args.particles:
         keep_large_blocks()
-    scores = evaluate(rnp, images, seed=args.seed, particles=args.particles, keep=keep)
+    how = {"seed": args.seed, "particles": args.particles, "keep": keep, "train": splits.train}
+    scores = {f"{args.split}_{k}": v for k, v in evaluate(rnp, images, **how).items()}
     of = {"data": data, "split": args.split, "num": len(images)}
-    print(json.dumps(of | {f"{args.split}_{k}": v for k, v in scores.items()} | found, indent=2))
+    print(json.dumps(of | scores | found, indent=2))
 
 
 if __name__ == "__main__":

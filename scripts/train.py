@@ -1,6 +1,9 @@
 """Train a recursive neural program; `--help` lists every field."""
 
+import json
+
 from inference.cli import run, train_config
+from inference.verdict import verdict
 
 
 def main() -> None:
@@ -10,9 +13,10 @@ def main() -> None:
     folder = train(config)
     if folder is None:  # one of several processes; another reports
         return
-    metrics = folder / "metrics.json"
-    print(f"{metrics}, on the test images of {config.data}:\n{metrics.read_text().strip()}")
+    text = (folder / "metrics.json").read_text().strip()
+    print(f"{folder / 'metrics.json'}, on the test images of {config.data}:\n{text}")
     print(f"Look at the parse: {folder / 'parse.png'}")
+    print(verdict(json.loads(text)))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of the processes side by side
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One thread: as many processes may run side by side, and no number depends on how busy they are.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 hook = install_import_hook(["pyro_rnp", "inference"], "beartype.beartype")
 

@@ -272,6 +272,7 @@ def test_the_recipes_can_be_read(file):
     if file.stem.endswith("-paper"):
         assert config.model == RNPConfig.preset(config.data)
         assert config.learning_rate == 4e-5
+        assert (config.schedule, config.warmup) == ("constant", 0), "one rate, as in the paper"
     else:
         assert (config.preset, config.minutes) == ("fast", None)
 

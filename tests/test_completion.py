@@ -24,6 +24,8 @@ def test_scores_are_those_of_the_hidden_pixels(images):
     )
     assert found["nearest"]["sse"] == 0
     assert found["blank"]["sse"] == (images[..., 4:].square().sum() / 4).item()
+    mean = (images - images.mean(0))[..., 4:].square().sum().item() / 4
+    assert found["mean_image"]["sse"] == pytest.approx(mean, rel=1e-5)
     assert found["guide"].keys() == {"sse", "sse_error", "trusted", "seconds"}
     errors = []
     for batch in images.split(3):

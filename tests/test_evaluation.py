@@ -7,7 +7,7 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from inference.data import ImageSet
-from inference.evaluation import evaluate, kept_bounds
+from inference.evaluation import canvas_variance_ratio, evaluate, kept_bounds
 from inference.segmentation import adjusted_rand, by_position, segment
 from pyro_rnp import RNP, save
 from tests.conftest import tiny
@@ -81,6 +81,33 @@ def test_known_segments_are_scored_at_every_level(rnp, images):
         floor = by_position(truth[:, depth - 1])
         wanted = adjusted_rand(floor, truth[:, depth - 1]).mean().item()
         assert scores[f"{name}_floor"] == pytest.approx(wanted)
+
+
+def a_set(images):
+    return ImageSet(images, torch.zeros(len(images), dtype=torch.long))
+
+
+def test_the_blank_and_the_mean_training_image_are_scored_beside_the_model(rnp, images):
+    train = torch.rand(7, 1, 8, 8)
+    scores = evaluate(rnp, a_set(images), batch_size=3, train=a_set(train))
+    mean = train.numpy().mean(0)
+    assert scores["sse_blank"] == pytest.approx((images.numpy() ** 2).sum() / 4, rel=1e-5)
+    wanted = ((images.numpy() - mean) ** 2).sum() / 4
+    assert scores["sse_mean_image"] == pytest.approx(wanted, rel=1e-5)
+    assert scores["explained_mean_image"] == pytest.approx(1 - wanted / scores["sse_blank"])
+    assert {"sse_mean_image", "explained_mean_image"}.isdisjoint(evaluate(rnp, a_set(images)))
+
+
+def test_a_model_that_ignores_the_image_is_told_by_its_canvases(rnp, images):
+    data = a_set(images)
+    canvases = rnp.parse(images).canvas.detach().numpy()
+    wanted = canvases.var(0, ddof=1).sum() / images.numpy().var(0, ddof=1).sum()
+    assert evaluate(rnp, data)["canvas_variance_ratio"] == pytest.approx(wanted, rel=1e-4)
+    torch.nn.init.zeros_(rnp.guide.top.encoder[-1].weight)
+    assert evaluate(rnp, data)["canvas_variance_ratio"] == pytest.approx(0, abs=1e-9)
+    assert canvas_variance_ratio(images, images) == 1
+    assert "canvas_variance_ratio" not in evaluate(rnp, data[:1]), "one image differs from none"
+    assert "canvas_variance_ratio" not in evaluate(rnp, a_set(images[:1].expand(3, -1, -1, -1)))
 
 
 def test_images_of_another_size_are_refused(rnp):

@@ -54,6 +54,23 @@ def test_the_store_and_the_model_stay_as_they_were(use, images):
     pickle.dumps(rnp)
 
 
+def test_a_piece_s_own_parameters_in_the_store_are_used(images):
+    rnp = RNP(tiny())
+    posterior = rnp.guide.top.posterior
+
+    def shifted(images):
+        fn = posterior(images)
+        return type(fn)(fn.base_dist.__class__(
+            fn.mean + pyro.param("shift", torch.zeros(3)), fn.stddev), 1)  # fmt: skip
+
+    rnp.guide.top.posterior = shifted
+    rnp.model(images)
+    pyro.param("shift", torch.full((3,), 1e3))
+    answer = query(rnp, images, method="guide", num_samples=50)
+    assert (answer.mean("z") > 900).all()
+    assert (pyro.param("shift") == 1e3).all()
+
+
 @pytest.mark.parametrize("use", ["query", "evaluate", "what_if", "parse_numbers", "check"])
 def test_the_random_state_stays_as_it_was(use, images):
     rnp = RNP(tiny(stochastic="both"))

@@ -79,8 +79,11 @@ def test_each_figure_says_how_many_images_its_numbers_are_of(monkeypatch, rnp, t
     assert elsewhere(asked)["x_images"] == 60
 
 
-def test_no_ink_at_all_is_beside_each_other_data_set(rnp, tmp_path):
-    data = some(12)
-    numbers = elsewhere(Asked(rnp, Splits(data, data, data), tmp_path, across={"x": data}))
+def test_what_takes_no_model_is_beside_each_other_data_set(rnp, tmp_path):
+    data, train = some(12), some(7)
+    train = ImageSet(train.images / 2, train.labels)
+    numbers = elsewhere(Asked(rnp, Splits(train, data, data), tmp_path, across={"x": data}))
+    mean = (data.images - train.images.mean(0)).square().sum().item() / 12
+    assert numbers["x_mean_image"] == pytest.approx(mean, rel=1e-5)
     ink = sum(float(image.pow(2).sum()) for image in data.images)
     assert numbers["x_blank"] == pytest.approx(ink / 12, rel=1e-5)

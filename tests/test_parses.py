@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from inference.data import ImageSet
 from inference.parses import expected, parse_numbers
 from pyro_rnp import RNP, ParseTree
 from tests.conftest import tiny
@@ -73,7 +74,13 @@ def test_where_frames_overlap_the_mean_of_what_is_expected():
 
 def test_a_number_for_each_level(images):
     rnp = RNP(tiny()).train()
-    found = parse_numbers(rnp, images, batch_size=3)
-    assert found.keys() == {"sse_level_1", "sse_level_2", "explained_by_step", "overlap"}
+    train = ImageSet(torch.rand(5, 1, 8, 8), torch.zeros(5, dtype=torch.long))
+    found = parse_numbers(rnp, images, batch_size=3, train=train)
+    without = {"sse_blank", "sse_mean_image", "explained_mean_image"}
+    own = {"sse_level_1", "sse_level_2", "explained_by_step", "overlap"}
+    assert found.keys() == own | without
+    assert found["sse_blank"] == pytest.approx(images.square().sum().item() / 4, rel=1e-5)
+    mean = (images - train.images.mean(0)).square().sum().item() / 4
+    assert found["sse_mean_image"] == pytest.approx(mean, rel=1e-5)
     assert found["sse_level_1"] != found["sse_level_2"]
     assert rnp.training

@@ -25,7 +25,12 @@ CONFIGS = {
         ),
     ),
     "paper": TrainConfig(
-        preset="omniglot", minutes=2.5, binarize=True, model=RNPConfig.preset("omniglot", rank=8)
+        preset="omniglot",
+        minutes=2.5,
+        binarize=True,
+        schedule="constant",
+        warmup=0,
+        model=RNPConfig.preset("omniglot", rank=8),
     ),
 }
 

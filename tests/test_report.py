@@ -182,6 +182,25 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert text.endswith("It *differs*.\n")
 
 
+def test_what_takes_no_model_is_beside_the_numbers_of_runs_that_have_it(runs, tmp_path):
+    keep(runs, tmp_path)
+    assert "of the mean image" not in report(tmp_path, "docs", "")
+    file = tmp_path / "mnist" / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics |= {"test_sse_mean_image": 52.75, "test_sse_blank": 89.25}
+    file.write_text(json.dumps(metrics))
+    file = tmp_path / "mnist-figures" / "figures.json"
+    figures = json.loads(file.read_text())
+    figures["3"] |= {"sse_blank": 89.25, "explained_mean_image": 0.375}
+    figures["6"] |= {"omniglot_mean_image": 44.75}
+    file.write_text(json.dumps(figures))
+    text = report(tmp_path, "docs", "")
+    assert "| at the mean | of the mean image | of a blank | KL |" in text
+    assert "| 6.54 ± 0.12 |  | 52.75 | 89.25 |  |" in text
+    assert "| mnist |  |  | 6.543 | 89.25 | 0.5, 0.25 | 0.375 |  |" in text
+    assert "40.2 ± 0.5 (blank 48.2, mean image 44.8)" in text
+
+
 def test_curves_are_those_of_the_runs_beside_the_authors(runs, tmp_path):
     keep(runs, tmp_path)
     authors, *others = learned(tmp_path).items()

@@ -290,11 +290,11 @@ def test_evaluate_completes_a_half(monkeypatch, capsys, run_folder):
     images = load_data("digits").test[:2].images
     blank = images[..., :14].square().sum().item() / 2
     assert found["blank"]["sse"] == pytest.approx(blank)
-    assert found.keys() == {"blank", "nearest", "guide", "importance", "svi"}
+    assert found.keys() == {"blank", "mean_image", "nearest", "guide", "importance", "svi"}
     how = ("--data=strokes", "--num=2", "--segment=guide", "--hide=left", "--methods=[guide]")
     call(monkeypatch, "evaluate.py", run_folder, *how)
     found = json.loads(capsys.readouterr().out)
-    assert found["completion"].keys() == {"blank", "nearest", "guide"}
+    assert found["completion"].keys() == {"blank", "mean_image", "nearest", "guide"}
     assert found["segmentation"].keys() >= {"ari_parts", "ari_subparts_floor", "ari_parts_error"}
     monkeypatch.delattr(inference.evaluation, "_scores")  # what is refused is not scored first
     assert "not known" in refused(
@@ -705,10 +705,13 @@ def test_transfer(monkeypatch, capsys, in_process, tmp_path):
     sevens, test = load_data("digits").of([7]).test, load_data("digits").test
     (case,) = found["cases"]
     assert (case["data"], case["unseen"], case["images"]) == ("digits", "7", len(sevens))
-    assert [row["model"] for row in case["rows"]] == ["blank", *names]
+    assert [row["model"] for row in case["rows"]] == ["blank", "mean image", *names]
     assert all(row[k] > 0 for row in case["rows"] for k in ("unseen", "seen", "digits_error"))
     ink = sevens.images.square().sum((1, 2, 3)).mean().item()
     assert case["rows"][0]["unseen"] == pytest.approx(ink, rel=1e-5)
+    others = load_data("digits").of([0, 1, 2, 3, 4, 5, 6, 8, 9]).train.images.mean(0)
+    mean = (sevens.images - others).square().sum((1, 2, 3)).mean().item()
+    assert case["rows"][1]["unseen"] == pytest.approx(mean, rel=1e-5)
     model = load(tmp_path / "out" / "flat-all")
     assert model.config.program == "flat"
     of_all, of_ones = evaluate(model, test)["sse"], evaluate(model, sevens)["sse"]
@@ -771,9 +774,9 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
     }
     assert asked["flat-tuned-strokes"].start == str(out / "flat-without-strokes")
     rows = json.loads((out / "transfer.json").read_text())["cases"][0]["rows"]
-    assert [row["unseen"] for row in rows[1:]] == [7] * 6
-    assert [row.get("images_seen") for row in rows] == [None, 1, 2, 3, 4, 5, 6]
-    assert {row["seen"] for row in rows[1:]} == {180}
+    assert [row["unseen"] for row in rows[2:]] == [7] * 6
+    assert [row.get("images_seen") for row in rows] == [None, None, 1, 2, 3, 4, 5, 6]
+    assert {row["seen"] for row in rows[2:]} == {180}
 
 
 def test_transfer_of_what_has_learned_already(
@@ -787,7 +790,7 @@ def test_transfer_of_what_has_learned_already(
     found = json.loads((out / "transfer.json").read_text())
     assert f'--learned=["{run_folder.name}"]' in shlex.split(found["flags"])
     assert found["made"]["weights"] == {run_folder.name: fingerprint(run_folder)}
-    _, before, tuned = found["cases"][0]["rows"]
+    *_, before, tuned = found["cases"][0]["rows"]
     assert [row["model"] for row in (before, tuned)] == ["recursive-without", "recursive-tuned"]
     assert before["unseen"] == pytest.approx(evaluate(load(run_folder), new.test)["sse"], rel=1e-5)
     after = load(out / "recursive-tuned-strokes")

@@ -14,6 +14,7 @@ from inference.data import ImageSet, Splits, load_data
 from inference.provenance import fingerprint
 from inference.settings import TrainConfig
 from inference.steps import schedule
+from inference.threads import Threads
 from inference.training import MAX_SKIPS, Training, TrainingFailed, train
 from pyro_rnp import RNP, RNPConfig, load
 from pyro_rnp.checkpoint import load_config
@@ -21,7 +22,8 @@ from tests.conftest import tiny
 
 METRICS = {
     "test_sse", "test_sse_mean", "test_mse", "test_kl", "test_elbo", "test_elbo_error",
-    "test_sse_error", "test_explained",
+    "test_sse_error", "test_explained", "test_sse_blank", "test_sse_mean_image",
+    "test_explained_mean_image", "test_canvas_variance_ratio",
     "images_seen", "seconds", "images_per_second", "skipped_steps", "parameters",
     "hardware",
 }  # fmt: skip
@@ -54,7 +56,7 @@ def test_a_run_leaves_what_the_readme_says(few, tmp_path, elbo):
     names = {p.name for p in folder.iterdir()}
     assert names == {
         "config.json", "model.safetensors", "previous.safetensors", "metrics.json", "parse.png",
-        "last.ckpt", "previous.ckpt", "curves",
+        "last.ckpt", "previous.ckpt", "curves", "log.txt",
     }  # fmt: skip
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics.keys() == METRICS
@@ -238,9 +240,61 @@ def test_fewer_epochs_than_are_done_are_refused(few, tmp_path):
         (folder / "metrics.json").unlink(missing_ok=True)  # the same if it has not ended
 
 
+def test_fewer_threads_are_taken_said_and_given_back(few, tmp_path, monkeypatch, capsys):
+    """By times that say that one thread is faster; the machine's own do not matter."""
+    used = [4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: used[-1])
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    monkeypatch.setattr(Training, "_trial", lambda self, batch: 1e-9 * used[-1])
+    folder = train(config(tmp_path / "run", epochs=2))
+    said = "After 3 steps training goes on with 1 thread instead of 4"
+    assert said in capsys.readouterr().out
+    assert said in (folder / "log.txt").read_text()
+    assert json.loads((folder / "metrics.json").read_text())["hardware"].endswith(", 1 core")
+    assert used[-1] == 4
+    seen = used[:]
+    monkeypatch.setattr(Training, "_trial", lambda self, batch: pytest.fail("measured again"))
+    train(config(None, resume=str(folder), epochs=3))
+    assert used[len(seen) :] == [1, 4], "it goes on with the one thread that it had"
+
+
+def test_measuring_threads_changes_nothing_that_is_learned(few, tmp_path, monkeypatch):
+    plain = load(train(config(tmp_path / "plain"))).state_dict()
+    monkeypatch.setattr(
+        Threads, "step", lambda self, seconds, trial: "" if trial() > 0 else "never"
+    )
+    measured = load(train(config(tmp_path / "measured"))).state_dict()
+    assert all(torch.equal(plain[name], measured[name]) for name in plain)
+
+
 def test_minutes_end_training(few, tmp_path):
     folder = train(config(tmp_path / "run", epochs=None, minutes=0.03))
     assert 1.8 <= json.loads((folder / "metrics.json").read_text())["seconds"] < 30
+
+
+@pytest.mark.parametrize("minutes", [1e-9, 1e-300])
+def test_a_moment_of_training_is_one_step(few, tmp_path, minutes):
+    folder = train(config(tmp_path / "run", epochs=None, minutes=minutes))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["images_seen"] == 16
+    assert metrics["images_per_second"] > 0
+
+
+def test_the_learning_rate_can_stay_constant(few, tmp_path, monkeypatch):
+    assert [schedule(s, 2, s / 4, "constant") for s in range(5)] == [0.5, 1, 1, 1, 1]
+    seen = []
+    start = Training.on_train_batch_start
+
+    def note(self, batch, batch_idx):
+        start(self, batch, batch_idx)
+        seen.append(self.optimizers().param_groups[0]["lr"])
+
+    monkeypatch.setattr(Training, "on_train_batch_start", note)
+    how = {"learning_rate": 4e-5, "warmup": 0, "schedule": "constant"}
+    folder = train(config(tmp_path / "run", epochs=2, **how))
+    train(train_config(["--resume", str(folder), "--epochs=3"]))
+    assert seen == [4e-5] * 12
+    assert load_config(folder)[1]["training"]["schedule"] == "constant"
 
 
 def test_the_learning_rate_rises_and_falls():

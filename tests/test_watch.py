@@ -20,7 +20,7 @@ def well(images):
     rnp = RNP(tiny()).eval()
     with torch.no_grad():
         for p in rnp.parameters():
-            p.add_(0.1 * torch.randn_like(p))
+            p.add_(0.2 * torch.randn_like(p))
     assert problems(rnp, images) == {}
     return rnp
 
@@ -37,6 +37,26 @@ def test_a_kl_that_collapsed(well, images):
     found = problems(well, images)
     assert list(found) == ["kl"]
     assert "the KL is below 0.1 nats" in found["kl"]
+
+
+def test_canvases_that_do_not_differ_between_images(well, images):
+    """Programs that differ from the prior, so that the KL is large, and not from each other."""
+    last = well.guide.top.encoder[-1]
+    torch.nn.init.zeros_(last.weight)
+    with torch.no_grad():
+        last.bias.fill_(2.0)
+    found = problems(well, images)
+    assert list(found) == ["ignored"]
+    assert "canvases do not differ between images" in found["ignored"]
+    assert "--learning_rate" in found["ignored"]
+    assert "ignored" not in problems(well, images[:1].expand(4, -1, -1, -1)), "the images do not"
+    assert "ignored" not in problems(well, images[:1]), "one image differs from none"
+
+
+def test_a_flat_model_s_canvases_are_looked_at_too(images):
+    flat = RNP(tiny(program="flat")).eval()
+    torch.nn.init.zeros_(flat.guide.top.encoder[-1].weight)
+    assert "ignored" in problems(flat, images)
 
 
 def test_a_canvas_that_is_blank(well, images):
@@ -63,7 +83,10 @@ def test_a_part_that_is_not_used(well, images):
         return type(tree)(tree.program, tree.canvas, children=(tree[0], _placed(blank, tree[1])))
 
     hypernet.forward = without_the_second
-    assert list(problems(well, images)) == ["part 1"]
+    found = problems(well, images)
+    assert list(found) == ["part 1"]
+    assert "a lower --learning_rate" in found["part 1"]
+    assert "--model.steps" in found["part 1"]
 
 
 def _placed(node, like):

@@ -1,0 +1,100 @@
+"""How many threads training takes: fewer where something else keeps the cores busy."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+
+import torch
+
+FIRST = 3
+"""Steps before fewer threads are tried for the first time."""
+WINDOW = 10
+"""Steps whose median is the present time of a step."""
+SLOWER = 2.0
+"""Factor by which the present time of a step must grow before fewer threads are tried again."""
+MARGIN = 1.5
+"""Factor by which fewer threads must be faster: another number changes the last digits of sums."""
+TRIALS = 3
+"""Trials of each smaller number of threads, of which the median counts."""
+
+
+class Threads:
+    """Watches the time of training steps and takes fewer threads where these are much faster.
+
+    The threads of one operation wait for each other. Beside another busy process one of them is
+    often not running, so that each of thousands of small operations in a step waits for the
+    scheduler; one thread then takes its share of a core. The number never rises again.
+
+    Args:
+        most: how many threads there are at first.
+        use: changes their number, as `torch.set_num_threads` does.
+    """
+
+    def __init__(self, most: int, use: Callable[[int], object]) -> None:
+        self.number, self.use = most, use
+        self.steps = 0
+        self.recent: deque[float] = deque(maxlen=WINDOW)
+        self.usual = float("inf")
+        """The shortest present time of a step so far, in seconds."""
+
+    def step(self, seconds: float, trial: Callable[[], float]) -> str:
+        """Note the time of a step; where it is due, try fewer threads, and keep them if it pays.
+
+        Args:
+            seconds: the time of the step.
+            trial: does the work of a step that changes nothing, and returns its time in seconds.
+
+        Returns:
+            What to say of a change, empty if there is none.
+        """
+        self.steps += 1
+        self.recent.append(seconds)
+        now = median(self.recent)
+        slow = len(self.recent) == WINDOW and now > SLOWER * self.usual
+        if len(self.recent) == WINDOW:
+            self.usual = now if slow else min(self.usual, now)
+        if self.number == 1 or not (slow or self.steps == FIRST):
+            return ""
+        times, before = self._tried(trial), self.number
+        best = min(times, key=times.__getitem__)
+        if now <= MARGIN * times[best]:
+            return ""
+        self.take(best)
+        many = f"{best} thread{'s' * (best > 1)}"
+        return (
+            f"After {self.steps} steps training goes on with {many} instead of {before}: a step "
+            f"takes {times[best]:.2g} s instead of {now:.2g} s, as other processes seem to keep "
+            "the cores busy."
+        )
+
+    def take(self, number: int) -> None:
+        """Go on with so many threads, but no more than there are now."""
+        self.number = min(number, self.number)
+        self.use(self.number)
+        self.recent.clear()
+        self.usual = float("inf")
+
+    def _tried(self, trial: Callable[[], float]) -> dict[int, float]:
+        """The time of a trial by number of threads: half of those there are, a quarter, ..., 1."""
+        numbers = [self.number >> halvings for halvings in range(1, self.number.bit_length())]
+        times = {}
+        try:
+            for number in numbers:
+                self.use(number)
+                times[number] = median(trial() for _ in range(TRIALS))
+        finally:
+            self.use(self.number)
+        return times
+
+
+@contextmanager
+def same_threads_after() -> Iterator[None]:
+    """Whatever happens meanwhile, the process has as many threads afterwards as before."""
+    number = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(number)
