@@ -111,7 +111,7 @@ class Registered(nn.Module):
 
 def unowned() -> Any:
     """The state of the parameter store without what models have put there, for its `scope`."""
-    state = pyro.get_param_store().get_state()
+    state: Any = pyro.get_param_store().get_state()
     names = [name for name, tensor in state["params"].items() if tensor not in _owners]
     return {kind: {name: values[name] for name in names} for kind, values in state.items()}
 
