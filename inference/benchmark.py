@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pyro.infer import TraceMeanField_ELBO
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from inference.allocator import keep_large_blocks
 from inference.literal import LiteralRecursion
+from inference.objectives import OBJECTIVES, loss
 from pyro_rnp import RNP, RNPConfig
 
 Task = Literal["train", "parse", "sample"]
@@ -80,16 +80,17 @@ def ready(subject: Subject, task: Task, batch_size: int) -> Callable[[], object]
     Raises:
         ValueError: if the subject has no such task.
     """
-    torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     c = subject.config
-    model = RNP(c)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = RNP(c)
     model.model.recursion.recompute_levels = subject.recompute_levels
     if subject.kind == "literal":
         model.model.recursion = LiteralRecursion(model.model.recursion)
     model.to(device)
     images = torch.rand(batch_size, c.channels, c.image_size, c.image_size, device=device)
-    elbo = TraceMeanField_ELBO()(model.model, model.guide)
+    objective = OBJECTIVES.make("TraceMeanField_ELBO")
     trained: nn.Module = model.guide if subject.kind == "encoder" else model
     optimiser = torch.optim.Adam(trained.parameters(), lr=1e-3, fused=True)
 
@@ -97,10 +98,10 @@ def ready(subject: Subject, task: Task, batch_size: int) -> Callable[[], object]
         keep_large_blocks(subject.recompute_levels == 0)
         optimiser.zero_grad()
         if subject.kind == "encoder":
-            loss = model.guide.posterior(images).rsample().square().sum()
+            total = model.guide.posterior(images).rsample().square().sum()
         else:
-            loss = elbo(images)
-        (loss / batch_size).backward()
+            total = loss(objective, model, images)
+        (total / batch_size).backward()
         optimiser.step()
 
     @torch.no_grad()

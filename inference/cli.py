@@ -25,7 +25,6 @@ from pyro_rnp import RNPConfig, __version__
 from pyro_rnp.checkpoint import find, load_config, shipped
 from pyro_rnp.config import PIECES
 
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
 PRINT = "--print_config"
 """jsonargparse's flag, which prints what is known when a command line is first read."""
 FILE = (
@@ -183,6 +182,7 @@ def _list(text: str) -> str:
 
 def parser(description: str, epilog: str = "") -> _Parser:
     """A parser that raises its errors, for `run` to say."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     return _Parser(
         description=description,
         epilog=epilog,

@@ -103,8 +103,10 @@ def space_numbers(space: Space, train: Space, seed: int = 0) -> dict[str, float]
 
 
 def embed(programs: Float[Tensor, "m z"], seed: int = 0) -> Float[Tensor, "m 2"]:
-    """Programs on a plane, by t-SNE."""
-    return torch.from_numpy(TSNE(random_state=seed, init="pca").fit_transform(programs.numpy()))
+    """Programs on a plane, by t-SNE of the usual perplexity, or less where programs are few."""
+    usual = min(30.0, (len(programs) - 1) / 3)
+    plane = TSNE(perplexity=usual, random_state=seed, init="pca")
+    return torch.from_numpy(plane.fit_transform(programs.numpy()))
 
 
 @dataclass(frozen=True)

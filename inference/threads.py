@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from statistics import median
-
-import torch
 
 FIRST = 3
 """Steps before fewer threads are tried for the first time."""
@@ -88,13 +85,3 @@ class Threads:
         finally:
             self.use(self.number)
         return times
-
-
-@contextmanager
-def same_threads_after() -> Iterator[None]:
-    """Whatever happens meanwhile, the process has as many threads afterwards as before."""
-    number = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(number)

@@ -34,13 +34,14 @@ from inference.data import ImageSet, Splits, load_data
 from inference.evaluation import evaluate
 from inference.folder import NOT_KEPT, check_unended, held, leave, restore, run_folder
 from inference.interrupt import Interrupted, StopSignal, listening
+from inference.isolation import isolated
 from inference.objectives import OBJECTIVES, check, loss
 from inference.outputs import new_folder
 from inference.provenance import STARTED, fingerprint
 from inference.resume import CHECKPOINT, Checkpoints, at_the_end_of_batch, newest
 from inference.settings import TrainConfig
 from inference.steps import Skips, grown, schedule
-from inference.threads import Threads, same_threads_after
+from inference.threads import Threads
 from inference.verdict import verdict
 from inference.watch import Watch
 from pyro_rnp import RNP, save
@@ -318,7 +319,7 @@ class _Bar(TQDMProgressBar):
         return {k: v for k, v in super().get_metrics(*args).items() if k != "v_num"}
 
 
-@same_threads_after()
+@isolated()
 def train(config: TrainConfig) -> Path | None:
     """Train an RNP and leave a run folder: model, metrics, a picture, a log, and a checkpoint.
 
@@ -336,6 +337,7 @@ def train(config: TrainConfig) -> Path | None:
         OSError: if the disk is full; the last good state is on it.
         Interrupted: if SIGINT or SIGTERM came; a checkpoint is saved.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks(config.recompute_levels == 0)
     folder = run_folder(config)
     checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
@@ -350,9 +352,6 @@ def train(config: TrainConfig) -> Path | None:
         "training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}
     }
     with listening() as stop, ExitStack() as until_the_end:
-        log = logging.getLogger("lightning.pytorch")
-        until_the_end.callback(log.setLevel, log.level)
-        log.setLevel(logging.WARNING)
         rnp = RNP(config.model)
         if config.start is not None and config.resume is None:
             load_weights(rnp, find(config.start) / WEIGHTS)

@@ -29,7 +29,9 @@ from inference.paper import Asked, samples
 from inference.parses import parse_numbers
 from inference.posterior import query
 from inference.segmentation import segment
+from inference.settings import TrainConfig
 from inference.space import collect_programs, embed, space_numbers
+from inference.training import train
 from inference.watch import Watch, problems
 from pyro_rnp import RNP, load, save
 from tests.conftest import tiny
@@ -72,6 +74,8 @@ def calls(rnp, images, folder):
     plots.mkdir()
     asked = Asked(rnp, splits, plots, num=20, clusters=2)
     left = hiding("left", 8)
+    out, model = str(folder / "trained"), tiny(image_size=28, patch_size=6)
+    run = TrainConfig(epochs=1, batch_size=16, out=out, model=model)
     twins = RNP(tiny(prior="types")).eval()
     space = collect_programs(rnp, data)
     found = {
@@ -96,6 +100,7 @@ def calls(rnp, images, folder):
         "the watch": lambda: (problems(rnp, images), Watch().look(rnp, images, 1)),
         "a picture": lambda: figures.answer_figure(answer, plots / "a.png", images[:2]),
         "a figure of the paper": lambda: samples(asked),
+        "train": lambda: train(run),
     }
     for method in ("guide", "importance", "svi", "nuts"):
         found[method] = lambda method=method: query(
@@ -106,6 +111,9 @@ def calls(rnp, images, folder):
 
 def test_what_is_the_users_stays_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr("inference.paper.SHOWN", 2)
+    digits = load_data("digits")
+    few = Splits(digits.train[:32], digits.validation[:8], digits.test[:8])
+    monkeypatch.setattr("inference.training.load_data", lambda *_: few)
     rnp = RNP(tiny(stochastic="both")).eval()
     pyro.param("mine", torch.ones(1))
     offered = calls(rnp, torch.rand(40, 1, 8, 8), tmp_path)

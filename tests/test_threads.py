@@ -1,9 +1,8 @@
 """Threads: fewer where steps are slow and fewer are faster, by times that the tests give."""
 
 import pytest
-import torch
 
-from inference.threads import FIRST, WINDOW, Threads, same_threads_after
+from inference.threads import FIRST, WINDOW, Threads
 
 
 class Machine:
@@ -88,12 +87,3 @@ def test_a_trial_that_fails_leaves_the_number_as_it_was():
     with pytest.raises(MemoryError):
         machine.threads.step(0.05, fails)
     assert machine.number == 2
-
-
-def test_the_process_has_its_number_of_threads_afterwards(monkeypatch):
-    used = []
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
-    monkeypatch.setattr(torch, "set_num_threads", used.append)
-    with pytest.raises(KeyboardInterrupt), same_threads_after():
-        raise KeyboardInterrupt
-    assert used == [5]
