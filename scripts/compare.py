@@ -37,17 +37,15 @@ def main() -> None:
         "ELBO of the same. A variant that has been trained is not trained again, so an interrupted "
         "comparison goes on where it stopped. Nothing else should run beside it.",
     )
-    arguments.add_argument(
-        "variants",
-        type=str,
-        help="text file with the flags of scripts/train.py that make a variant, one a line; an "
-        "empty line is the model without changes, # begins a comment",
+    file = (
+        "text file with the flags of scripts/train.py that make a variant, one a line; an empty "
+        "line is the model without changes, # begins a comment"
     )
+    arguments.add_argument("variants", type=str, help=file)
     arguments.add_argument("--flags", type=str, default="", help="flags that all of them have")
     arguments.add_argument("--out", type=str, default="runs/compared", help="folder for the runs")
-    arguments.add_argument(
-        "--particles", type=NonNegativeInt, default=100, help="samples of the IW bound; 0: none"
-    )
+    particles = "samples of the IW bound; 0: none"
+    arguments.add_argument("--particles", type=NonNegativeInt, default=100, help=particles)
     arguments.add_argument("--num", type=PositiveInt, default=1000, help="test images for it")
     args = arguments.parse_args()
     written = [line for line in Path(args.variants).read_text().splitlines() if line[:1] != "#"]
@@ -60,7 +58,7 @@ def main() -> None:
         check(OBJECTIVES.make(config.objective), RNP(config.model), blank, config.drawings)
     rows = [row(line, args) for line in lines]
     write_json(Path(args.out) / "table.json", rows)
-    data = ", ".join(dict.fromkeys(found["data"] for found in rows))
+    data = ", ".join({found["data"]: None for found in rows})
     print(f"All test images of {data}; IW bound and the ELBO beside it: the first {args.num}.\n")
     print(table(rows))
 
@@ -76,11 +74,11 @@ def row(line: str, args) -> dict:
         if not scores.exists():
             data = load_data(config.data, config.data_root, config.binarize, config.classes).test
             found = evaluate(load(folder), data[: args.num], particles=args.particles)
-            names = ("iw_bound", "iw_bound_error", "elbo", "elbo_error")
+            names = [f"{name}{error}" for name in ("iw_bound", "elbo") for error in ("", "_error")]
             write_json(scores, {name: found.get(name) for name in names})
         metrics |= json.loads(scores.read_text())
-    per_step = 1e3 * metrics["seconds"] * config.batch_size / metrics["images_seen"]
-    return {"variant": line, "data": config.data, **metrics, "ms_per_step": per_step}
+    ms = 1e3 * metrics["seconds"] * config.batch_size / metrics["images_seen"]
+    return {"variant": line, "data": config.data, **metrics, "ms_per_step": ms}
 
 
 def table(rows: list[dict]) -> str:

@@ -149,6 +149,7 @@ def test_contrast_tells_classes_apart(toy):
     images = (images + 0.3 * torch.randn_like(images)).clamp(0, 1)
     found = []
     for contrast in (0.0, 30.0):
+        pyro.clear_param_store()
         torch.manual_seed(0)
         rnp = RNP(tiny(prior=f"types:contrast={contrast}")).double()
         same = SameClass(rnp, 4)

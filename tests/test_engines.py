@@ -7,8 +7,9 @@ import torch
 
 from inference import engines
 from inference.engines import FittedNormal, fit
+from inference.frozen import frozen
 from inference.given import what_is_known
-from inference.target import Target, at_rest
+from inference.target import Target
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
@@ -48,7 +49,7 @@ def test_samples_are_of_a_mixture_with_the_standard_normal_and_have_its_density(
 def test_a_fit_starts_at_the_most_probable_sample_of_the_guide(images):
     rnp = RNP(tiny(stochastic="both", sigma=0.1))
     known = what_is_known(rnp, images, {}, None, None, 0.1)
-    with at_rest(rnp, 1):
+    with frozen(rnp, 1):
         target = Target(rnp, known)
         torch.manual_seed(2)
         u = target.propose(32)[0]

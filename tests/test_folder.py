@@ -47,6 +47,7 @@ def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
 CONFIG = TrainConfig(data="digits", preset="mnist", epochs=3, classes=[1, 2], model=tiny())
 OTHERS = {
     "data": "mnist", "classes": [1], "preset": "fast", "learning_rate": 0.5, "warmup": 3,
+    "schedule": "constant",
     "clip": 2.0, "elbo": "Trace_ELBO", "kl_weight": 0.5, "kl_warmup": 0.5, "depth_growth": 0.5,
     "drawings": 2, "jitter": 0.1, "turned": True, "binarize": True, "seed": 1, "start": "there",
     "learn": "guide",

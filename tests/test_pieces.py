@@ -134,6 +134,7 @@ def test_every_combination(prior, guide, tmp_path):
 def test_every_way_to_paint(placement, composition, lower_guide, tmp_path):
     rest = product((False, True), ("canvas", "decoding"), ("generated", "shared"))
     for i, (composed, feedback, pixels) in enumerate(rest):
+        pyro.clear_param_store()
         config = small(
             placement=placement,
             composition=composition,

@@ -185,7 +185,7 @@ def test_a_step_that_is_not_finite_is_counted_reported_and_not_applied(
     )
     mixed = Splits(together, data.validation, data.test)
     monkeypatch.setattr(inference.training, "load_data", lambda *_: mixed)
-    monkeypatch.setattr(RNP, "check", lambda *_: None)
+    monkeypatch.setattr(RNP, "check", lambda _, images: images)
     folder = train(config(tmp_path / "run", batch_size=1, epochs=2))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["skipped_steps"] == 8
@@ -198,7 +198,7 @@ def test_training_that_cannot_recover_stops_with_the_last_good_weights(monkeypat
     data = splits(100)
     hopeless = Splits(overflowing(data.train), data.validation, data.test)
     monkeypatch.setattr(inference.training, "load_data", lambda *_: hopeless)
-    monkeypatch.setattr(RNP, "check", lambda *_: None)
+    monkeypatch.setattr(RNP, "check", lambda _, images: images)
     with pytest.raises(TrainingFailed, match=f"{MAX_SKIPS} steps in a row .* first at step"):
         train(config(tmp_path / "run", batch_size=1, epochs=1, seed=3))
     torch.manual_seed(0)
