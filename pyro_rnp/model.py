@@ -221,7 +221,7 @@ class RNP(nn.Module):
         """
         self.model.take_over()
 
-    def condition(self, data: Mapping[str, Tensor]) -> Conditioned:
+    def condition(self, data: Mapping[str, Any]) -> Conditioned:
         """Model and guide with some of the random sites at given values, for any Pyro algorithm.
 
         >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2,), stochastic="actions"))
@@ -231,24 +231,33 @@ class RNP(nn.Module):
         >>> loss = pyro.infer.SVI(model, guide, adam, elbo).step(torch.rand(2, 1, 8, 8))
 
         Args:
-            data: names of sites that the model draws to values, (d,) for all images or (N, d).
+            data: names of sites that the model draws to values, (d,) for all images or (N, d), of
+                any precision.
 
         Returns:
             The model, in which these sites are observed, and the guide, which takes them as they
             are and no longer draws them.
 
         Raises:
-            ValueError: if the model has no such site, or determines it instead of drawing it.
+            ValueError: if the model has no such site, determines it instead of drawing it, or
+                draws values of another shape.
         """
-        for name in data:
+        like, values = next(self.parameters()), {}
+        for name, value in data.items():
             if not is_random(self.config, name):
                 raise ValueError(
                     f"This model determines {name}, so it cannot be conditioned on it; use "
                     f"inference.posterior.query(rnp, given={{{name!r}: value}}), or pyro.do to "
                     "set it."
                 )
-        guide = poutine.block(pyro.condition(self.guide, dict(data)), hide=list(data))
-        return Conditioned(pyro.condition(self.model, dict(data)), guide)
+            values[name] = torch.as_tensor(value).to(like)
+            size, shape = 6 if name[0] == "a" else self.config.program_size, values[name].shape
+            if len(shape) not in (1, 2) or shape[-1] != size:
+                raise ValueError(
+                    f"{name} must have shape ({size},) or (N, {size}), got {tuple(shape)}."
+                )
+        guide = poutine.block(pyro.condition(self.guide, values), hide=list(values))
+        return Conditioned(pyro.condition(self.model, values), guide)
 
     def parse(self, images: Images, sample: bool = False) -> ParseTree:
         """Take images apart: run the programs at the guide's centre, or at a sample of it.

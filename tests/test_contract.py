@@ -210,6 +210,19 @@ def test_its_evidence_is_that_of_a_query(images):
     assert float(evidence - answer.log_evidence[0]) == pytest.approx(0, abs=4 * error)
 
 
+def test_values_to_condition_on_are_of_any_precision_and_of_the_site_s_shape(images):
+    rnp = RNP(tiny(stochastic="actions"))
+    for value in (ACTION.double(), ACTION.numpy(), ACTION.tolist()):
+        assert math.isfinite(svi_of(*rnp.condition({"a/0": value})).step(images))
+    for name, value in {
+        "a/0": torch.ones(3),
+        "z": torch.ones(6),
+        "a/1": torch.ones(1, 4, 6),
+    }.items():
+        with pytest.raises(ValueError, match=rf"{name} must have shape \([36],\) or \(N, [36]\)"):
+            rnp.condition({name: value})
+
+
 def test_what_is_determined_or_unknown_cannot_be_conditioned_on(images):
     rnp = RNP(tiny(stochastic="actions"))
     with pytest.raises(ValueError, match=r"determines z/0.*query\(rnp, given=\{'z/0'"):
