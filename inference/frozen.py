@@ -6,18 +6,16 @@ that one thread at a time may use them.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyro
 import torch
+from torch import nn
 
 from pyro_rnp import RNP
+from pyro_rnp.contract import PYRO
 from pyro_rnp.params import unowned
-
-PYRO = threading.RLock()
-"""Held by the thread that uses Pyro."""
 
 
 @contextmanager
@@ -41,15 +39,31 @@ def frozen(rnp: RNP, seed: int | None = None) -> Iterator[None]:
         seed: of what is drawn; the caller's random state stays as it was. None draws from that.
     """
     with alone(rnp):
-        training, learning = rnp.training, [p for p in rnp.parameters() if p.requires_grad]
-        rnp.eval().requires_grad_(False)
+        training = rnp.training
+        rnp.eval()
         devices = [rnp.device] if rnp.device.type == "cuda" else []
         try:
             with torch.random.fork_rng(devices, enabled=seed is not None):
                 if seed is not None:
                     torch.manual_seed(seed)
-                yield
+                with _constant(rnp):
+                    yield
         finally:
             rnp.train(training)
-            for p in learning:
-                p.requires_grad_(True)
+
+
+@contextmanager
+def _constant(module: nn.Module) -> Iterator[None]:
+    """Others in the place of the parameters, of the same memory, that take no gradients.
+
+    The parameters themselves stay as they are, since the backward pass of another thread, which
+    need not hold Pyro, leaves out whatever takes no gradient at that moment.
+    """
+    own = [(m, name, p) for m in module.modules() for name, p in m._parameters.items()]
+    for m, name, p in own:
+        m._parameters[name] = None if p is None else nn.Parameter(p.detach(), False)
+    try:
+        yield
+    finally:
+        for m, name, p in own:
+            m._parameters[name] = p

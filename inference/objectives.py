@@ -133,7 +133,7 @@ class FreeBitsELBO(TraceMeanFieldELBO):
     def kl(self, q: Distribution, p: Distribution, value: Tensor) -> Tensor:
         """The KL of a site, in nats, of the whole batch."""
         each = site_kl(q, p, value)
-        return len(each) * each.mean().clamp(min=self.nats)
+        return each.numel() * each.mean().clamp(min=self.nats)
 
 
 @OBJECTIVES.add("RenyiELBO")

@@ -17,6 +17,7 @@ from torch import Tensor
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.files import write
 from pyro_rnp.model import RNP
+from pyro_rnp.params import plain
 
 CONFIG, WEIGHTS, PREVIOUS = "config.json", "model.safetensors", "previous.safetensors"
 SHIPPED = Path(__file__).with_name("weights")
@@ -39,7 +40,7 @@ def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> N
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = rnp.state_dict()
-    tensors = {_plain(name): t.detach().cpu().contiguous() for name, t in state.items()}
+    tensors = {plain(name): t.detach().cpu().contiguous() for name, t in state.items()}
     data = safetensors.save(tensors, {"sha256": _digest(tensors)})
     there = folder / WEIGHTS
     if not there.exists() or there.read_bytes() != data:
@@ -51,11 +52,6 @@ def save_config(config: RNPConfig, folder: str | Path, notes: dict[str, Any] | N
     """Write `config.json` into a folder, whole or not at all."""
     text = json.dumps({"model": config.to_dict(), **(notes or {})}, indent=2) + "\n"
     write(Path(folder) / CONFIG, text.encode())
-
-
-def _plain(name: str) -> str:
-    """A tensor's name without the part that `torch.compile` puts into it."""
-    return name.replace("_orig_mod.", "")
 
 
 def _whole(path: Path) -> bool:
@@ -146,7 +142,7 @@ def load_weights(rnp: RNP, path: str | Path) -> None:
 
 def _fill(rnp: RNP, tensors: dict[str, Tensor], path: str | Path) -> None:
     state = rnp.state_dict()
-    own = {_plain(name): tuple(t.shape) for name, t in state.items()}
+    own = {plain(name): tuple(t.shape) for name, t in state.items()}
     for name in sorted(own.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else "nothing"
         wanted = own.get(name, "nothing")
@@ -155,7 +151,7 @@ def _fill(rnp: RNP, tensors: dict[str, Tensor], path: str | Path) -> None:
                 f"{path} is of another architecture: at {name} it holds {found} and the "
                 f"configuration wants {wanted}."
             )
-    rnp.load_state_dict({name: tensors[_plain(name)] for name in state})
+    rnp.load_state_dict({name: tensors[plain(name)] for name in state})
 
 
 def _read(path: Path) -> dict[str, Tensor]:

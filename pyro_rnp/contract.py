@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
+
+PYRO = threading.RLock()
+"""Held by a thread while the library uses Pyro, the random state or a model in it."""
 
 
 def plates() -> torch.Size:
@@ -52,39 +56,52 @@ class OwnSites(Messenger):
     log-probability counted N times.
     """
 
-    own = re.compile(r"(images|canvas|part_term|x|[za](/\d+)*)(?![a-zA-Z0-9])")
-    """Names of sites, or what a handler makes of them, as `z_decentered` and `a/0__CF`."""
+    own = re.compile(r"canvas|part_term|x|z|[za](/\d+)+")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: list[Any] = []
+        """The model's own sites that handlers work on, which may make others of them, such as
+        `z_decentered` of `LocScaleReparam`."""
 
     def _pyro_sample(self, msg: Any) -> None:
-        if not self.own.match(msg["name"]):
+        if self.own.fullmatch(msg["name"]):
+            self._open.append(msg)
+        elif not self._open:
             raise ValueError(
                 f"The site {msg['name']!r} stands inside of the plate of images and would be drawn "
                 "once for each; draw it where the prior's forward or the guide's posterior begins, "
                 "both of which stand outside of the plate, or give a fixed value."
             )
 
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if self._open and self._open[-1] is msg:
+            self._open.pop()
 
-def check_event(piece: str, distribution: Any, shape: tuple[int, ...]) -> None:
+
+def check_event(
+    piece: str, distribution: Any, shape: tuple[int, ...], batch: tuple[int, ...]
+) -> None:
     """Raise unless a piece gives a distribution over what it is a piece for.
 
     Args:
         piece: its kind, for the sentence.
         shape: the event shape that is wanted.
+        batch: the batch shape that is wanted.
 
     Raises:
-        ValueError: if it is no distribution of that event shape, or cannot be drawn and scored.
+        ValueError: if it is no distribution of these shapes, or cannot be drawn and scored.
     """
-    wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
     for method in ("log_prob", "__call__"):
         if not callable(getattr(distribution, method, None)):
             raise ValueError(
                 f"The {piece} must give a distribution of pyro.distributions, which has {method}; "
                 f"got {type(distribution).__module__}.{type(distribution).__name__}."
             )
-    if tuple(distribution.event_shape) != shape:
+    got = tuple(distribution.event_shape), tuple(distribution.batch_shape)
+    if got != (shape, batch):
         raise ValueError(
-            f"The {piece} must give a distribution of event shape ({wanted}), got "
-            f"{tuple(distribution.event_shape)} with batch shape "
-            f"{tuple(distribution.batch_shape)}; .to_event({len(shape)}) makes dimensions of the "
-            "batch ones of the event."
+            f"The {piece} must give a distribution of event shape {shape} and batch shape {batch}, "
+            f"got {got[0]} with batch shape {got[1]}; .to_event({len(shape)}) makes dimensions of "
+            "the batch ones of the event."
         )

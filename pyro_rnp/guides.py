@@ -256,8 +256,15 @@ class Guide(Registered):
         self.model = (model,)
 
     def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
-        """q(z^K | x): batch shape (N,), event shape (|z|,)."""
-        return self.top.posterior(images)
+        """q(z^K | x): batch shape (N,), event shape (|z|,).
+
+        Raises:
+            ValueError: in one sentence, if the guide gives anything else.
+        """
+        posterior = self.top.posterior(images)
+        particles = tuple(getattr(posterior, "batch_shape", ()))[:-1]  # of what it draws of its own
+        check_event("guide", posterior, (self.config.program_size,), (*particles, len(images)))
+        return posterior
 
     def proposal(self, images: Float[Tensor, "n c h w"]) -> Distribution:
         """The same, as far as it takes no run of the model: without refinement."""
@@ -286,7 +293,6 @@ class Guide(Registered):
         n = how_many(images, num_images)
         self.register()
         posterior = self.posterior(images)  # outside of the plate, as the model's prior
-        check_event("guide", posterior, (self.config.program_size,))
         with pyro.plate("images", n, dim=-1), OwnSites():
             z = pyro.sample("z", posterior)  # type: ignore[arg-type]
             batch = torch.broadcast_shapes(z.shape[:-1], plates())

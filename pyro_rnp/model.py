@@ -19,7 +19,7 @@ from pyro_rnp import flat, likelihoods, lower_guides, recursion  # noqa: F401 (t
 from pyro_rnp.affine import warp
 from pyro_rnp.checks import Images, as_images, observed
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.contract import OwnSites, check_event, conditioned, how_many, plates
+from pyro_rnp.contract import PYRO, OwnSites, check_event, conditioned, how_many, plates
 from pyro_rnp.guides import Guide
 from pyro_rnp.levels import RandomSites, Run, Scales, drawn, is_random
 from pyro_rnp.params import NAME, Registered
@@ -84,7 +84,7 @@ class Model(Registered):
         """
         images = None if images is None else observed(images, self)
         n = how_many(images, num_images)
-        self._check_pieces()
+        self.check_pieces()
         self.register()
         prior = self.prior()  # outside of the plate: a latent of its own is drawn once, not N times
         with pyro.plate("images", n, dim=-1), OwnSites():
@@ -121,7 +121,7 @@ class Model(Registered):
             )
         return pyro.deterministic(name, value, event_dim=event_dim)
 
-    def _check_pieces(self) -> None:
+    def check_pieces(self) -> None:
         """Raise unless prior and likelihood keep their contracts, once for each.
 
         Raises:
@@ -134,8 +134,10 @@ class Model(Registered):
         devices = [p.device for p in self.parameters() if p.device.type == "cuda"][:1]
         like = next(self.recursion.parameters())
         with poutine.block(), torch.no_grad(), torch.random.fork_rng(devices):
-            check_event("prior", self.prior(), (c.program_size,))
-            check_event("likelihood", self.likelihood(like.new_zeros(1, *shape)), shape)
+            check_event("prior", self.prior(), (c.program_size,), ())
+            with OwnSites():
+                likelihood = self.likelihood(like.new_zeros(1, *shape))
+            check_event("likelihood", likelihood, shape, (1,))
         self._sound = pieces
 
     def run(self, z: Tensor) -> ParseTree:
@@ -219,7 +221,7 @@ class RNP(nn.Module):
         """
         self.model.take_over()
 
-    def condition(self, data: Mapping[str, Tensor]) -> Conditioned:
+    def condition(self, data: Mapping[str, Any]) -> Conditioned:
         """Model and guide with some of the random sites at given values, for any Pyro algorithm.
 
         >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2,), stochastic="actions"))
@@ -229,24 +231,33 @@ class RNP(nn.Module):
         >>> loss = pyro.infer.SVI(model, guide, adam, elbo).step(torch.rand(2, 1, 8, 8))
 
         Args:
-            data: names of sites that the model draws to values, (d,) for all images or (N, d).
+            data: names of sites that the model draws to values, (d,) for all images or (N, d), of
+                any precision.
 
         Returns:
             The model, in which these sites are observed, and the guide, which takes them as they
             are and no longer draws them.
 
         Raises:
-            ValueError: if the model has no such site, or determines it instead of drawing it.
+            ValueError: if the model has no such site, determines it instead of drawing it, or
+                draws values of another shape.
         """
-        for name in data:
+        like, values = next(self.parameters()), {}
+        for name, value in data.items():
             if not is_random(self.config, name):
                 raise ValueError(
                     f"This model determines {name}, so it cannot be conditioned on it; use "
                     f"inference.posterior.query(rnp, given={{{name!r}: value}}), or pyro.do to "
                     "set it."
                 )
-        guide = poutine.block(pyro.condition(self.guide, dict(data)), hide=list(data))
-        return Conditioned(pyro.condition(self.model, dict(data)), guide)
+            values[name] = torch.as_tensor(value).to(like)
+            size, shape = 6 if name[0] == "a" else self.config.program_size, values[name].shape
+            if len(shape) not in (1, 2) or shape[-1] != size:
+                raise ValueError(
+                    f"{name} must have shape ({size},) or (N, {size}), got {tuple(shape)}."
+                )
+        guide = poutine.block(pyro.condition(self.guide, values), hide=list(values))
+        return Conditioned(pyro.condition(self.model, values), guide)
 
     def parse(self, images: Images, sample: bool = False) -> ParseTree:
         """Take images apart: run the programs at the guide's centre, or at a sample of it.
@@ -261,8 +272,9 @@ class RNP(nn.Module):
             ValueError: if the images have another shape, type or range, or are none.
         """
         images = self.check(images)
-        self.take_over()
-        return self.guide.parse(images, sample)
+        with PYRO:
+            self.take_over()
+            return self.guide.parse(images, sample)
 
     def check(self, images: Images) -> Tensor:
         """Images as the model reads them; raise unless its likelihood can give them.
@@ -276,9 +288,11 @@ class RNP(nn.Module):
         Raises:
             TypeError: if the images are neither a tensor nor an array.
             ValueError: if the images have another shape, type or range, are none, or are such as
-                the likelihood does not give.
+                the likelihood does not give; or if prior or likelihood break their contract.
         """
         found = as_images(images, self)
+        with PYRO:
+            self.model.check_pieces()
         if not self.model.likelihood(found[:1]).support.check(found).all():
             raise ValueError(
                 f"The likelihood {self.config.likelihood} gives no images like these: pixels must "
@@ -291,13 +305,16 @@ class RNP(nn.Module):
         """Draw programs from the prior and run them, at most 1,000 at a time, without gradients.
 
         Raises:
-            ValueError: if `num_images` is not positive.
+            ValueError: if `num_images` is not positive, or prior or likelihood break their
+                contract.
         """
         if num_images < 1:
             raise ValueError(f"num_images must be at least 1, got {num_images}.")
-        self.take_over()
-        z = drawn(self.model.prior(), (num_images,))
-        return ParseTree.join([self.model.run(some) for some in z.split(1000)])
+        with PYRO:
+            self.take_over()
+            self.model.check_pieces()
+            z = drawn(self.model.prior(), (num_images,))
+            return ParseTree.join([self.model.run(some) for some in z.split(1000)])
 
     @property
     def device(self) -> torch.device:

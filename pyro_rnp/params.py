@@ -24,6 +24,11 @@ _owners = WeakTensorKeyDictionary()
 tensors were put there by somebody else, as `ParamStoreDict.load` does, and take effect."""
 
 
+def plain(name: str) -> str:
+    """A tensor's name without the part that `torch.compile` puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
 class Registered(nn.Module):
     """A module whose parameters are in Pyro's store as `name.part$$$path`, such as
     `rnp.guide$$$top.encoder.first.weight`.
@@ -51,7 +56,8 @@ class Registered(nn.Module):
         """Each parameter with its name in the store and its path in the module."""
         prefix = f"{self.name}.{self.part}"
         for path, parameter in self.named_parameters():
-            yield param_with_module_name(prefix, path), path, parameter
+            if isinstance(parameter, nn.Parameter):  # not what `functional_call` puts there
+                yield param_with_module_name(prefix, plain(path)), path, parameter
 
     def take_over(self) -> None:
         """Let what others have put into the store under this module's names take effect.
@@ -103,7 +109,12 @@ class Registered(nn.Module):
                 if other is not None and other is not self:
                     warnings.warn(_two(self.name), stacklevel=3)
                 del store[name]
-            pyro.param(name, parameter)
+            given = pyro.param(name, parameter)
+            if name not in store or given is not store[name]:
+                raise ValueError(
+                    f"A handler, such as poutine.lift, gives another value for {name}, and the "
+                    "model computes with its own; set that, or what the parameter store holds."
+                )
             _owners.setdefault(parameter, weakref.ref(self))
         if len(store) > len(held):
             self.take_over()  # the store copies what does not lie in memory in its own order

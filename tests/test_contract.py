@@ -96,6 +96,15 @@ def test_its_kl_counts_once_in_a_loss_and_once_in_all_scores(rnp, images):
     assert many == pytest.approx(float((torch.cat(parts).mean() + closed / 4).detach()), rel=1e-5)
 
 
+def test_its_kl_has_its_free_nats_too(rnp, images):
+    rnp.model.prior, rnp.guide.top = GlobalMean(), WithGlobalMean(rnp.guide.top)
+    found = []
+    for objective in ("FreeBits_ELBO:nats=0", "TraceMeanField_ELBO"):
+        pyro.set_rng_seed(0)
+        found.append(loss(OBJECTIVES.make(objective), rnp, images))
+    torch.testing.assert_close(*found)
+
+
 def test_questions_about_one_image_refuse_a_latent_of_all(rnp, images):
     rnp.model.prior, rnp.guide.top = GlobalMean(), WithGlobalMean(rnp.guide.top)
     for ask in (lambda: query(rnp, images), lambda: importance_weighted(rnp, images, 2)):
@@ -113,7 +122,19 @@ def test_a_random_weight_inside_of_the_plate_is_refused(rnp, images):
             return dist.Normal(canvas, self.scale).to_event(3)
 
     rnp.model.likelihood = Scaled()
-    with pytest.raises(ValueError, match=r"site 'scale' stands inside of the plate of images"):
+    with pytest.raises(ValueError, match=r"'scale' stands inside of the plate of images") as error:
+        svi_of(rnp.model, rnp.guide).step(images)
+    assert len(str(error.value)) < 600, "no parameters are listed"
+
+
+@pytest.mark.parametrize("name", ["x_scale", "z_scale", "a", "canvas.scale", "z/0_scale"])
+def test_a_latent_that_is_named_like_a_site_of_the_model_is_a_stranger(name, rnp, images):
+    def noise(canvas):
+        scale = pyro.sample(name, dist.LogNormal(0.0, 1.0)).view(-1, 1, 1, 1)
+        return dist.Normal(canvas, scale).to_event(3)
+
+    rnp.model.likelihood.forward = noise
+    with pytest.raises(ValueError, match=rf"'{name}' stands inside of the plate of images"):
         rnp.model(images)
 
 
@@ -187,6 +208,19 @@ def test_its_evidence_is_that_of_a_query(images):
     error = float(answer.log_evidence_error[0]) * 2**0.5
     assert float(answer.effective_samples[0]) > 50
     assert float(evidence - answer.log_evidence[0]) == pytest.approx(0, abs=4 * error)
+
+
+def test_values_to_condition_on_are_of_any_precision_and_of_the_site_s_shape(images):
+    rnp = RNP(tiny(stochastic="actions"))
+    for value in (ACTION.double(), ACTION.numpy(), ACTION.tolist()):
+        assert math.isfinite(svi_of(*rnp.condition({"a/0": value})).step(images))
+    for name, value in {
+        "a/0": torch.ones(3),
+        "z": torch.ones(6),
+        "a/1": torch.ones(1, 4, 6),
+    }.items():
+        with pytest.raises(ValueError, match=rf"{name} must have shape \([36],\) or \(N, [36]\)"):
+            rnp.condition({name: value})
 
 
 def test_what_is_determined_or_unknown_cannot_be_conditioned_on(images):
@@ -286,14 +320,18 @@ class Broken(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "made", "sentence"),
     [
-        ("prior", dist.Normal(torch.zeros(3), 1.0), r"prior .* event shape \(3,\), got \(\) with "),
-        ("prior", dist.Normal(torch.zeros(4), 1.0).to_event(1), r"shape \(3,\), got \(4,\)"),
+        ("prior", dist.Normal(torch.zeros(3), 1.0), r"prior .* event shape \(3,\) .* got \(\) w"),
+        ("prior", dist.Normal(torch.zeros(4), 1.0).to_event(1), r"shape \(3,\) .* got \(4,\)"),
         ("prior", torch.zeros(3), r"distribution of pyro.distributions.*got torch.Tensor"),
         ("prior", torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3), 1), 1),
          r"which has __call__; got torch.distributions"),
+        ("prior", dist.Normal(torch.zeros(4, 3), 1.0).to_event(1), r"batch shape \(4,\); "),
         ("likelihood", dist.Normal(torch.zeros(1, 1, 8, 8), 1.0),
-         r"likelihood .* event shape \(1, 8, 8\), got \(\) with .* \(1, 1, 8, 8\); .to_event"),
-        ("guide", dist.Normal(torch.zeros(4, 3), 1.0), r"guide .* event shape \(3,\), got \(\)"),
+         r"likelihood .* event shape \(1, 8, 8\) .* got \(\) with .* \(1, 1, 8, 8\); .to_event"),
+        ("guide", dist.Normal(torch.zeros(4, 3), 1.0), r"guide .* event shape \(3,\) .* got \(\)"),
+        ("guide", dist.Normal(torch.zeros(3), 1.0).to_event(1), r"batch shape \(4,\), got "),
+        ("likelihood", torch.zeros(1, 1, 8, 8), r"distribution.*got torch.Tensor"),
+        ("guide", torch.zeros(4, 3), r"distribution of pyro.distributions.*got torch.Tensor"),
     ],
 )  # fmt: skip
 def test_pieces_that_break_their_contract_are_named_in_one_sentence(kind, made, sentence, images):
@@ -305,6 +343,8 @@ def test_pieces_that_break_their_contract_are_named_in_one_sentence(kind, made, 
     with pytest.raises(ValueError, match=sentence) as error:
         svi_of(rnp.model, rnp.guide).step(images)
     assert len(str(error.value)) < 600, "no parameters are listed"
+    with pytest.raises(ValueError, match=sentence):
+        rnp.sample(2) if kind == "prior" else rnp.parse(images)
 
 
 def test_a_check_of_pieces_draws_nothing_that_counts(images):

@@ -13,6 +13,7 @@ from inference.classes import SameClass
 from inference.data import ImageSet
 from inference.edits import what_if
 from inference.evaluation import evaluate
+from inference.frozen import frozen
 from inference.objectives import OBJECTIVES, check, loss
 from inference.parses import parse_numbers
 from inference.posterior import query
@@ -124,6 +125,39 @@ def test_threads_ask_at_the_same_time_and_get_their_own_answers(images):
     for one, other in zip(alone, together, strict=True):
         for a, b in zip(one, other, strict=True):
             assert torch.equal(a, b)
+
+
+def test_samples_and_parses_wait_for_a_query(images):
+    rnp, disturbed = RNP(tiny(stochastic="both")), []
+    ask = {"method": "importance", "num_samples": 20, "seed": 3}
+    alone = query(rnp, images, **ask).log_evidence
+    done = threading.Event()
+
+    def draw():
+        while not done.is_set():
+            rnp.sample(2)
+            parsed = rnp.parse(images, sample=True)
+            disturbed.append(not parsed.canvas.requires_grad)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    answers = [query(rnp, images, **ask).log_evidence for _ in range(5)]
+    done.set()
+    thread.join()
+    assert all(torch.equal(answer, alone) for answer in answers)
+    assert disturbed
+    assert not any(disturbed)
+
+
+def test_a_backward_pass_while_another_thread_asks_has_all_gradients(images):
+    rnp = RNP(tiny(stochastic="both")).train()
+    found = loss(OBJECTIVE, rnp, images)
+    with frozen(rnp):
+        assert not rnp.parse(images).canvas.requires_grad
+        thread = threading.Thread(target=found.backward)
+        thread.start()
+        thread.join()
+    assert all(p.grad is not None for p in rnp.parameters())
 
 
 def test_a_query_waits_for_the_thread_that_uses_pyro(images):

@@ -9,9 +9,11 @@ import sys
 import pyro
 import pytest
 import torch
+from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.nn import PyroModule, PyroParam
 from torch import nn
+from torch.func import functional_call, grad
 
 from inference.data import ImageSet
 from inference.evaluation import evaluate
@@ -151,6 +153,44 @@ def test_a_module_that_changes_is_what_learns(images):
     fresh = values(rnp)
     svi.step(images)
     assert moved(rnp, fresh) > 0.8 * len(before)
+
+
+def test_a_compiled_model_has_the_names_that_it_has_uncompiled(images, tmp_path):
+    trained(images)
+    names = list(pyro.get_param_store())
+    pyro.clear_param_store()
+    rnp = RNP(tiny())
+    rnp.model.recursion = torch.compile(rnp.model.recursion, backend="eager")
+    rnp.model.register()
+    rnp.guide.register()
+    assert set(pyro.get_param_store()) == set(names)
+
+
+def test_tensors_of_a_functional_call_do_not_enter_the_store(images):
+    rnp, _ = trained(images)
+    own = dict(rnp.model.named_parameters())
+    name = "recursion.hypernets.0.vectors.bias"
+
+    def total(bias):
+        condition = {"z": torch.zeros(4, 3)}
+        parameters = {name: bias}
+        with poutine.condition(data=condition):
+            return functional_call(rnp.model, parameters, (images,)).canvas.sum()
+
+    found = grad(total)(own[name].detach())
+    with poutine.condition(data={"z": torch.zeros(4, 3)}):
+        wanted = torch.autograd.grad(rnp.model(images).canvas.sum(), own[name])[0]
+    torch.testing.assert_close(found, wanted)
+    for path, parameter in own.items():
+        assert pyro.get_param_store()[f"rnp.model$$${path}"] is parameter
+
+
+def test_a_handler_that_gives_parameters_other_values_is_refused(images):
+    rnp, name = RNP(tiny()), "recursion.hypernets.0.vectors.bias"
+    prior = pyro.distributions.Normal(torch.zeros(rnp.model.get_parameter(name).shape), 1.0)
+    lifted = poutine.lift(rnp.model, prior={name: prior.to_event(1)})
+    with pytest.raises(ValueError, match=r"poutine.lift, gives another value for rnp.model\$\$\$"):
+        lifted(images)
 
 
 def test_values_set_in_the_store_take_effect_and_frozen_parameters_follow(images):
