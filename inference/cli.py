@@ -95,7 +95,7 @@ def _line(error: Exception) -> str:
 class _Parser(ArgumentParser):
     """Short names, lists as people write them, and all mistakes as errors of one kind.
 
-    A list may be written `4,4`, `"4 4"` or `(4,4)`, on the command line and in a file.
+    A list may be written `4,4`, `4 4` or `(4,4)`, on the command line and in a file.
     """
 
     short: Mapping[str, str] = {}
@@ -128,18 +128,27 @@ class _Parser(ArgumentParser):
         """Files first, since what stands later counts; full names; lists as YAML writes them."""
         files: list[str] = []
         words: list[str] = []
-        into, lists, a_list = words, self._lists(), False
+        into, lists, a_list, numbers = words, self._lists(), False, False
         for arg in args:
             name, equals, value = arg.partition("=")
             if name[:2] != "--":
-                into.append(_list(arg) if a_list else arg)
+                number = re.fullmatch(r"\d+,?", arg)
+                if numbers and number:  # --steps 4 4, of which the shell makes two words
+                    into[-1] = _list(f"{into[-1].strip('[]')},{arg}")
+                else:
+                    into.append(_list(arg) if a_list else arg)
+                    numbers = a_list and number is not None
                 a_list = False
                 continue
             name = self.short.get(name[2:], name[2:])
-            into = files if name == "config" else words
+            into = files if name == "config" and self._takes_files() else words
             into.append(f"--{name}{equals}{_list(value) if name in lists else value}")
-            a_list = name in lists and not equals
+            a_list, numbers = name in lists and not equals, False
         return files + words
+
+    def _takes_files(self) -> bool:
+        """Whether `--config` is a flag of its own; elsewhere it may begin another flag's value."""
+        return any("--config" in action.option_strings for action in self._actions)
 
     def _fields(self, found: dict[str, Any], under: str = "") -> Iterator[tuple[str, Any]]:
         """The fields of a file with their full names, and lists as YAML writes them."""

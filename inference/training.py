@@ -31,7 +31,7 @@ from inference.allocator import keep_large_blocks, out_of_memory
 from inference.augment import jittered, turned
 from inference.batches import loader
 from inference.data import ImageSet, Splits, load_data
-from inference.evaluation import evaluate
+from inference.evaluation import baselines, evaluate
 from inference.folder import NOT_KEPT, check_unended, held, leave, restore, run_folder
 from inference.interrupt import Interrupted, StopSignal, listening
 from inference.isolation import isolated
@@ -85,6 +85,8 @@ class Training(lightning.LightningModule):
         rnp.model.recursion.recompute_levels = config.recompute_levels
         self.sentence = ""
         """What to say at the start of a run that goes on, if not the usual."""
+        self.without: dict[str, float] = {}
+        """Squared error of validation images without a model, to hold `val_sse` against."""
         self.watch = Watch()
         self.threads = Threads(torch.get_num_threads(), torch.set_num_threads)
         self.batches_seen = self.images_seen = 0
@@ -173,6 +175,11 @@ class Training(lightning.LightningModule):
         self.skips.to(self.device)
         if self.config.resume is not None:
             self.say(self.sentence or f"Going on from step {self.batches_seen}.")
+        mean_image, blank = self.without["sse_mean_image"], self.without["sse_blank"]
+        self.say(
+            f"Without a model, val_sse is {mean_image:.1f} by the mean training image and "
+            f"{blank:.1f} by a blank canvas."
+        )
         self.stop.listen()  # Lightning has set handlers of its own
         if self.config.resume is None:
             self.trainer.save_checkpoint(self.folder / CHECKPOINT, weights_only=False)
@@ -364,6 +371,7 @@ def train(config: TrainConfig) -> Path | None:
         rnp.model.requires_grad_(config.learn == "all")
         module = Training(rnp, config, splits, Timer(config.duration), folder, stop, notes)
         module.sentence = sentence
+        module.without = baselines(splits.validation.images, upright)
         try:
             trainer = _trainer(module, folder, keep=not sentence)
             if trainer.is_global_zero and checkpoint is None:

@@ -32,17 +32,19 @@ def verdict(metrics: Mapping[str, Any]) -> str:
         f"error {model:.1f} an image), the mean training image {100 * share_mean:.1f} % "
         f"({mean_image:.1f}), a blank canvas 0 % ({blank:.1f})."
     )
-    ratio = metrics.get("test_canvas_variance_ratio", 1.0)
+    ratio = metrics.get("test_canvas_variance_ratio")  # of one image there is none
     better = model < min(mean_image, blank)
-    if ratio < ALIKE:
+    if ratio is not None and ratio < ALIKE:
         return (
             f"{found} The model ignores the image: its canvases do not differ between images. "
             f"{MORE_STEPS[0].upper()}{MORE_STEPS[1:]}."
         )
     if better:
-        return f"{found} The model beats both, and its canvases differ between images."
+        differ = "" if ratio is None else ", and its canvases differ between images"
+        return f"{found} The model beats both{differ}."
+    differ = "The" if ratio is None else "The canvases differ between images, but the"
     return (
-        f"{found} The canvases differ between images, but the model does not beat "
+        f"{found} {differ} model does not beat "
         f"{'the mean training image' if mean_image <= blank else 'a blank canvas'} yet: "
         f"{MORE_STEPS}."
     )

@@ -144,6 +144,21 @@ def test_lists_of_other_commands_may_be_too(text):
     assert arguments.parse_args(["--words=['a, b']"]).words == ["a, b"]
 
 
+@pytest.mark.parametrize("numbers", [["4", "3"], ["4,", "3"], ["4", "3", "--seed", "1"]])
+def test_numbers_of_a_list_may_be_words_of_their_own(numbers):
+    config = train_config(["--steps", *numbers])
+    assert config.model.steps == (4, 3)
+    with pytest.raises(ArgumentError, match="unrecognized arguments: 3"):
+        train_config(["--epochs", "4", "3"])
+
+
+def test_flags_for_another_command_are_passed_on_as_they_are():
+    arguments = parser("A command that runs another.")
+    arguments.add_argument("--flags", type=str)
+    value = "--config=file.yaml --steps 4 3"
+    assert arguments.parse_args(["--flags", value]).flags == value
+
+
 def test_a_file_has_the_short_names_that_flags_have(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("prior: mixture\nsteps: 4,3\nseed: 2\nmodel:\n  guide: flow\n")

@@ -267,6 +267,16 @@ def test_measuring_threads_changes_nothing_that_is_learned(few, tmp_path, monkey
     assert all(torch.equal(plain[name], measured[name]) for name in plain)
 
 
+def test_the_error_while_training_stands_beside_that_of_no_model(few, tmp_path, capsys):
+    folder = train(config(tmp_path / "run"))
+    images = few.validation.images
+    mean = (images - few.train.images.mean(0)).square().flatten(1).sum(1).mean()
+    blank = images.square().flatten(1).sum(1).mean()
+    said = f"val_sse is {mean:.1f} by the mean training image and {blank:.1f} by a blank canvas"
+    assert said in capsys.readouterr().out
+    assert (folder / "log.txt").read_text().count(said) == 1
+
+
 def test_minutes_end_training(few, tmp_path):
     folder = train(config(tmp_path / "run", epochs=None, minutes=0.03))
     assert 1.8 <= json.loads((folder / "metrics.json").read_text())["seconds"] < 30
