@@ -29,7 +29,7 @@ MIXED = 1.05
 """r-hat above which chains have not mixed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """What follows from what was given, for N images: S weighted samples of each.
 
@@ -64,6 +64,13 @@ class Answer:
     chains: int
     notes: tuple[str, ...]
     """What one should know before trusting it, a sentence each."""
+
+    def __repr__(self) -> str:
+        s, n = self.weights.shape
+        return (
+            f"Answer(method={self.method!r}, samples={s}, images={n}, "
+            f"trusted={int(self.trusted.sum())} of {n}, notes={list(self.notes)})"
+        )
 
     @property
     def trusted(self) -> Bool[Tensor, "n"]:

@@ -129,6 +129,8 @@ class _Parser(ArgumentParser):
         files: list[str] = []
         words: list[str] = []
         into, lists, a_list, numbers = words, self._lists(), False, False
+        given: set[str] = set()
+        several = {action.dest for action in self._actions if action.nargs in ("*", "+")}
         for arg in args:
             name, equals, value = arg.partition("=")
             if name[:2] != "--":
@@ -141,6 +143,10 @@ class _Parser(ArgumentParser):
                 a_list = False
                 continue
             name = self.short.get(name[2:], name[2:])
+            if name in given and name in several:
+                message = f"--{name} stands twice; write all its values after one: --{name} A B."
+                raise ArgumentError(None, message)
+            given.add(name)
             into = files if name == "config" and self._takes_files() else words
             into.append(f"--{name}{equals}{_list(value) if name in lists else value}")
             a_list, numbers = name in lists and not equals, False
@@ -197,6 +203,7 @@ def parser(description: str, epilog: str = "") -> _Parser:
         epilog=epilog,
         usage="%(prog)s [options]",
         exit_on_error=False,
+        allow_abbrev=False,
         version=f"pyro-rnp {__version__}",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
@@ -263,9 +264,14 @@ def _download(source: Callable[..., Any], root: Path, **which: Any) -> Any:
                 f"{source.__name__} in {root} is damaged ({error}); delete it and it is "
                 "downloaded again."
             ) from error
+    own = root / ("omniglot-py" if source.__name__ == "Omniglot" else source.__name__)
+    new = [folder for folder in (own / "raw", own, root) if not folder.exists()]
     try:
         return source(root=str(root), download=True, **which)
     except (RuntimeError, OSError, HTTPException) as error:
+        for folder in new:
+            with suppress(OSError):  # it holds something, or was not made
+                folder.rmdir()
         raise FileNotFoundError(
             f"{source.__name__} is not in {root}; name the folder that holds it with --data-root, "
             f"since it cannot be downloaded: {_cause(error)}."

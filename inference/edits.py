@@ -125,10 +125,10 @@ def scaled(action: Float[Tensor, "*b 6"], factor: float) -> Float[Tensor, "*b 6"
     """The action of a part that is larger by a factor both ways, about its own centre.
 
     Raises:
-        ValueError: if the factor is not positive.
+        ValueError: if the factor is not positive, or more than 10, as a percentage would be.
     """
-    if factor <= 0:
-        raise ValueError(f"A part is scaled by a positive factor, got {factor}.")
+    if not 0 < factor <= 10:
+        raise ValueError(f"A part is scaled by a factor above 0, at most 10, got {factor:g}.")
     return action * action.new_tensor([factor, factor, 1, 1, 1, 1])
 
 

@@ -33,16 +33,21 @@ def read_sites(path: Path) -> dict[str, Tensor]:
     """
     try:
         found = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}.") from error
     if not isinstance(found, dict):
         raise ValueError(f'{path} must hold sites and their numbers, {{"a/0": [...]}}.')
     values = {}
     for name, value in found.items():
+        if isinstance(value, dict) and value.keys() == set(FIELDS):
+            value = [value[field] for field in FIELDS]
         try:
             values[name] = torch.tensor(value, dtype=torch.float)
         except (TypeError, ValueError, RuntimeError):
-            raise ValueError(f"{path}: {name} must be a list of numbers.") from None
+            raise ValueError(
+                f"{path}: {name} must be a list of numbers, or an action as a parse has it, "
+                f"with {', '.join(FIELDS)}."
+            ) from None
     return values
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from inference.cli import add_data_root
 from inference.data import DataName, data_of
-from pyro_rnp import RNPConfig
+from pyro_rnp import ParseTree, RNPConfig
 
 WHITE_16 = 65_535
 """White in 16 bits."""
@@ -91,7 +91,8 @@ def _square(pixels: Float[Tensor, "c h w"], ground: Float[Tensor, "c"]) -> Tenso
 def _pixels(path: str | Path, channels: int) -> Float[Tensor, "c h w"]:
     """An image file as it is seen, in [0, 1]: grey for one channel, else red, green and blue."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist.")
+        wrong = "is a folder, not an image file" if Path(path).is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {wrong}.")
     try:
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened)
@@ -187,6 +188,26 @@ def read_images(files: Sequence[str], args: Any, config: RNPConfig) -> Float[Ten
             file=sys.stderr,
         )
     return torch.stack([pixels for pixels, _ in found])
+
+
+def warn_unexplained(files: Sequence[str], images: Tensor, tree: ParseTree) -> None:
+    """A line to stderr that names the files of which a parse leaves more than half unexplained.
+
+    Args:
+        files: of the images; none where they are of a data set.
+        images: (N, C, H, W), as they were parsed.
+        tree: their parse.
+    """
+    error = (tree.canvas.cpu() - images).square().sum((1, 2, 3))
+    poor = error > images.square().sum((1, 2, 3)) / 2
+    named = [file for file, bad in zip(files, poor.tolist(), strict=False) if bad]
+    if named:
+        print(
+            "Less than half of the image (squared intensity) is explained by the parse, which is "
+            "not to be trusted then; where the ground is uneven, --binarize=true may help: "
+            + ", ".join(named),
+            file=sys.stderr,
+        )
 
 
 def add_images(arguments: ArgumentParser, num: int = 8) -> None:

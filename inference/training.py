@@ -276,6 +276,15 @@ class Training(lightning.LightningModule):
         if self.skips.in_a_row >= MAX_SKIPS:
             self.trainer.should_stop = True
 
+    def lost(self) -> bool:
+        """Whether the weights no longer give finite losses, once training has ended."""
+        if self.skips.in_a_row in (0, MAX_SKIPS):
+            return self.skips.in_a_row > 0
+        images, each = self.splits.train.images, self.config.drawings
+        some = images[: min(len(images), self.config.batch_size) // each * each]
+        with torch.random.fork_rng(), torch.no_grad():
+            return not bool(self._loss(some.to(self.rnp.device)).isfinite())
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.skips.read()
         checkpoint["batches_seen"] = self.batches_seen
@@ -387,7 +396,7 @@ def train(config: TrainConfig) -> Path | None:
                 raise
             raise ValueError(_sentence(error)) from error
         module.skips.read()
-        failed = module.skips.in_a_row >= MAX_SKIPS
+        failed = module.lost()
         if not failed:
             trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
     if not trainer.is_global_zero:
@@ -397,9 +406,9 @@ def train(config: TrainConfig) -> Path | None:
     save(module.rnp, folder, notes)
     if failed:
         raise TrainingFailed(
-            f"{MAX_SKIPS} steps in a row had no finite loss and gradient, the first at step "
-            f"{module.skips.began}; the last weights that had are in {folder}. A lower "
-            "--learning_rate may help."
+            f"The last {module.skips.in_a_row} steps had no finite loss and gradient, the first "
+            f"of them step {module.skips.began}; the last weights that had are in {folder}. A "
+            "lower --learning_rate may help."
         )
     module.rnp.to(trainer.strategy.root_device)
     seconds = module.timer.time_elapsed()

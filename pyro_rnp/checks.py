@@ -32,9 +32,9 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
         ValueError: in one sentence that says what was got and what is wanted.
     """
     if not isinstance(images, Images):
+        hint = "num_images=N asks for N" if isinstance(images, int) else "torch.stack makes one"
         raise TypeError(
-            f"images must be a tensor or a NumPy array, got {type(images).__name__}; torch.stack "
-            "makes one tensor of several."
+            f"images must be a tensor or a NumPy array, got {type(images).__name__}; {hint}."
         )
     config: Any = model.config
     _check_shape(tuple(images.shape), config)

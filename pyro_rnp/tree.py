@@ -27,7 +27,7 @@ def site_name(kind: str, path: Path) -> str:
     return "/".join([kind, *map(str, path)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParseTree:
     """A batch of N images as programs: a node for the image, each part and each sub-part.
 
@@ -49,6 +49,10 @@ class ParseTree:
     """What a leaf's function of coordinates is made of, where placement is continuous."""
     painter: Painter | None = field(default=None, repr=False)
     """What made canvases of children; without one, as the paper has it."""
+
+    def __repr__(self) -> str:
+        shape = tuple(self.canvas.shape)
+        return f"ParseTree(level={self.level}, parts={len(self)}, canvas={shape})"
 
     def __getitem__(self, part: int) -> ParseTree:
         return self.children[part]

@@ -5,7 +5,7 @@ import torch
 from inference.cli import add_run, parser, run
 from inference.edits import EDITS, grafted, read_edit, read_path, what_if
 from inference.figures import parse_figure
-from inference.images import add_images, chosen_images, read_images
+from inference.images import add_images, chosen_images, read_images, warn_unexplained
 from inference.outputs import new_folder, unused, write_json
 from pyro_rnp import ParseTree, load
 from pyro_rnp.affine import UNITS
@@ -39,6 +39,7 @@ def main() -> None:
     images = chosen_images(args, rnp.config, needed=True)
     with torch.no_grad():
         tree, edits = rnp.parse(images), {}
+        warn_unexplained(args.images, images, tree)
         for text in args.put:
             place, _, rest = text.partition(":")
             file, _, name = rest.rpartition(":")

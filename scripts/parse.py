@@ -6,7 +6,7 @@ import torch
 
 from inference.cli import add_run, parser, run
 from inference.figures import parse_figure
-from inference.images import add_reading, read_images
+from inference.images import add_reading, read_images, warn_unexplained
 from inference.outputs import new_folder, write_json
 from pyro_rnp import load
 from pyro_rnp.affine import UNITS
@@ -28,6 +28,7 @@ def main() -> None:
     distinct = len({file.stem for file in files}) == len(files)
     with torch.no_grad():
         tree = rnp.parse(images)
+    warn_unexplained(args.images, images, tree)
     out = new_folder(args.out)
     for i, (file, image) in enumerate(zip(files, images, strict=True)):
         name = file.stem if distinct else f"{i}-{file.stem}"

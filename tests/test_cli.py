@@ -325,3 +325,16 @@ def test_processes_that_train_together_end_at_once(monkeypatch, capsys):
     monkeypatch.undo()
     with pytest.raises(SystemExit, match="2"):
         run(mistaken)
+
+
+def test_a_flag_of_several_values_that_stands_twice_is_refused():
+    arguments = parser("A command.")
+    arguments.add_argument("--remove", type=str, nargs="*", default=[])
+    assert arguments.parse_args(["--remove", "0", "1"]).remove == ["0", "1"]
+    with pytest.raises(ArgumentError, match=r"--remove stands twice; .* --remove A B"):
+        arguments.parse_args(["--remove", "0", "--remove", "1"])
+
+
+def test_a_flag_that_is_cut_short_is_a_mistake():
+    with pytest.raises(ArgumentError, match="learning_rat"):
+        train_config(["--learning_rat", "0.1"])

@@ -19,3 +19,17 @@ def test_the_half_that_is_named_is_hidden(side, hidden):
         seen = hiding(side, size).tolist()
         wanted = [[not hidden(row, column) for column in range(size)] for row in range(size)]
         assert seen == wanted
+
+
+def test_an_action_may_be_written_as_a_parse_has_it(tmp_path):
+    file = tmp_path / "given.json"
+    action = dict(zip(FIELDS, [0.3, 0.4, 0.1, 0.0, -0.2, 0.5], strict=True))
+    shuffled = dict(sorted(action.items()))
+    file.write_text(json.dumps({"a/0": shuffled}))
+    assert read_sites(file)["a/0"].tolist() == pytest.approx([*action.values()])
+    file.write_text(json.dumps({"a/0": {"scale_x": 1}}))
+    with pytest.raises(ValueError, match="an action as a parse has it, with scale_x, scale_y"):
+        read_sites(file)
+    file.write_bytes(b"\xea\x00")
+    with pytest.raises(ValueError, match=r"given.json is not JSON"):
+        read_sites(file)

@@ -75,3 +75,7 @@ def test_a_leaf_is_kept_once(images, feedback):
     leaves, parts, top = 4 * c.patch_size**2, 2 * 2 * c.patch_size**2, c.image_size**2
     numbers = leaves + parts + top + 7 * c.program_size + 6 * 6
     assert tree.nbytes == 4 * len(images) * numbers
+
+
+def test_a_tree_is_shown_in_one_line(rnp, images):
+    assert repr(rnp.parse(images)) == "ParseTree(level=2, parts=2, canvas=(4, 1, 8, 8))"
