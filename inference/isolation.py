@@ -22,7 +22,7 @@ def isolated() -> Iterator[None]:
     """Whatever happens meanwhile, the process is afterwards as it was before.
 
     That is the number of its threads, the random states of torch, NumPy and Python, Lightning's
-    seed in the environment and its log level, and how freed memory is kept.
+    seed in the environment and its log level; freed memory is kept as the C library has it.
     """
     threads, states = torch.get_num_threads(), (random.getstate(), np.random.get_state())
     environment = {name: os.environ.get(name) for name in VARIABLES}

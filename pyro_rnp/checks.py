@@ -43,9 +43,9 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
     else:
         floating = images.dtype.kind == "f"
     if not floating:
-        raise ValueError(
-            f"images must be floating point in [0, 1], got {images.dtype}; divide bytes by 255."
-        )
+        plain = "bool" in str(images.dtype)
+        hint = "images.astype('float32') or images.float()" if plain else "divide bytes by 255"
+        raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}; {hint}.")
     found = images if isinstance(images, Tensor) else _tensor(images)
     if look:
         check_pixels(found)

@@ -98,6 +98,7 @@ def test_why_a_download_failed_is_said_once_in_one_sentence(
     assert re.fullmatch(r"\w+ is not in .*since it cannot be downloaded: [^\n]*[^:\n]\.", said)
     assert said.count(cause) == 1
     assert "urlopen" not in said
+    assert not list(tmp_path.iterdir()), "no empty folders are left"
 
 
 def test_nobody_guesses_on_what_a_model_was_trained(tmp_path):

@@ -75,8 +75,10 @@ def test_turning_scaling_and_removing(parsed):
     gone = what_if(rnp, tree, {"a/1": removed(action)})
     assert (gone.contributions(1)[:, 1] == 0).all()
     assert torch.equal(gone.canvas, tree.contributions(1)[:, 0])
-    with pytest.raises(ValueError, match="positive factor"):
+    with pytest.raises(ValueError, match="a factor above 0"):
         scaled(action, -1.0)
+    with pytest.raises(ValueError, match="at most 10, got 100"):
+        scaled(action, 100)
     with pytest.raises(ValueError, match=r"radians, from -6.28 to 6.28, got 45"):
         turned(action, 45.0)
     with pytest.raises(ValueError, match=r"half-widths .* got 0, -7"):

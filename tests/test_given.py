@@ -1,8 +1,11 @@
 """What a query is given."""
 
+import json
+
 import pytest
 
-from inference.given import hiding
+from inference.given import hiding, read_sites
+from pyro_rnp.affine import FIELDS
 
 
 @pytest.mark.parametrize(

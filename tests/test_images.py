@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from inference.images import read_image, read_images
+from inference.images import read_image, read_images, warn_unexplained
+from pyro_rnp import ParseTree
 from tests.conftest import tiny
 
 
@@ -188,3 +189,16 @@ def test_an_image_cut_short(tmp_path):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ValueError, match="is not an image that can be read"):
         read_image(path, tiny())
+
+
+def test_files_that_a_parse_hardly_explains_are_named(capsys):
+    images = torch.ones(3, 1, 8, 8)
+    canvas = torch.stack([0.9 * images[0], 0.2 * images[1], 0.5 * images[2]])
+    tree = ParseTree(torch.zeros(3, 2), canvas)
+    warn_unexplained(["good.png", "bad.png", "so-so.png"], images, tree)
+    said = capsys.readouterr().err
+    assert "bad.png" in said
+    assert "good.png" not in said
+    assert "so-so.png" not in said
+    warn_unexplained([], images, tree)
+    assert not capsys.readouterr().err

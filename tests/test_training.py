@@ -199,7 +199,9 @@ def test_training_that_cannot_recover_stops_with_the_last_good_weights(monkeypat
     hopeless = Splits(overflowing(data.train), data.validation, data.test)
     monkeypatch.setattr(inference.training, "load_data", lambda *_: hopeless)
     monkeypatch.setattr(RNP, "check", lambda _, images: images)
-    with pytest.raises(TrainingFailed, match=f"{MAX_SKIPS} steps in a row .* first at step"):
+    with pytest.raises(
+        TrainingFailed, match=f"last {MAX_SKIPS} steps had .* the first of them step"
+    ):
         train(config(tmp_path / "run", batch_size=1, epochs=1, seed=3))
     torch.manual_seed(0)
     saved = load(tmp_path / "run").state_dict()
@@ -220,6 +222,13 @@ def test_weights_that_an_update_broke_are_not_the_ones_kept(few, tmp_path):
     lightning.seed_everything(0, workers=True, verbose=False)
     fresh = RNP(CONFIG).state_dict()
     assert all(torch.equal(kept[k], fresh[k]) for k in fresh), "the weights before that update"
+
+
+def test_weights_that_broke_shortly_before_the_end_are_not_the_ones_kept(few, tmp_path):
+    with pytest.raises(TrainingFailed, match="last 3 steps had no finite loss"):
+        train(config(tmp_path / "run", learning_rate=1e25, warmup=0))
+    assert all(p.isfinite().all() for p in load(tmp_path / "run").parameters())
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_a_device_that_is_not_there_leaves_no_folder(few, tmp_path):
