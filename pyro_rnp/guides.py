@@ -56,7 +56,7 @@ def _kl_normal_independent(q: Any, p: Any) -> Tensor:
 
 
 def positive(raw: Tensor) -> Tensor:
-    """What an encoder says, as a scale."""
+    """A number that an encoder gives, made a scale."""
     return F.softplus(raw) + 1e-4
 
 
@@ -204,7 +204,7 @@ class Refined(DiagonalNormal):
         self.model = (rnp.model,)
 
     def proposal(self, images: Float[Tensor, "n c h w"]) -> Distribution:
-        """What the encoder says by itself."""
+        """The normal that the encoder gives by itself."""
         return super().posterior(images)
 
     def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
@@ -291,8 +291,9 @@ class Guide(Registered):
             )
         images = observed(images, self)
         n = how_many(images, num_images)
-        self.register()
+        self.take_over()
         posterior = self.posterior(images)  # outside of the plate, as the model's prior
+        self.register()
         with pyro.plate("images", n, dim=-1), OwnSites():
             z = pyro.sample("z", posterior)  # type: ignore[arg-type]
             batch = torch.broadcast_shapes(z.shape[:-1], plates())

@@ -1,4 +1,4 @@
-"""What is random below the top: the programs and actions of parts and sub-parts."""
+"""Random sites below the top: the programs and actions of parts and sub-parts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ def drawn(distribution: Any, shape: tuple[int, ...] = ()) -> Tensor:
 def centre(distribution: Any) -> Tensor:
     """A distribution's mean; where it is a transformed one, what becomes of the mean below.
 
-    Of one that cannot tell its mean, that of 64 samples, the same at each call.
+    Where a distribution has no `mean`, this is the mean of 64 samples, which are the same at each
+    call.
     """
     if isinstance(distribution, dist.Independent):
         return centre(distribution.base_dist)

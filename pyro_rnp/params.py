@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyro
+from pyro.nn import PyroModule
 from pyro.params import param_with_module_name
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -92,15 +93,39 @@ class Registered(nn.Module):
             del store[name]
             store[name] = own
 
+    def _check_pyro_modules(self, held: dict[str, Tensor]) -> None:
+        """Raise where a `PyroModule` would take the parameter of another for its own.
+
+        Such a module looks for its parameters in the store by names of its own.
+
+        Raises:
+            ValueError: in one sentence, if another model's or guide's has the same name.
+        """
+        for module in self.modules():
+            for leaf in module._parameters if isinstance(module, PyroModule) else ():
+                name = module._pyro_get_fullname(leaf.removesuffix("_unconstrained"))
+                found = held.get(name)
+                other: Any = None if found is None else _owners.get(found)
+                if other is not None and other() not in (None, self):
+                    raise ValueError(
+                        f"Two PyroModules have a parameter {name!r}, which Pyro takes for one; "
+                        "give each module a name of its own by super().__init__('name')."
+                    )
+
     def register(self) -> None:
         """Put the parameters that take a gradient into the store, so that SVI finds them.
 
         Where another model of the same name has put its own there, they make room, and a warning
         says so, since the store then keeps the parameters of one of the two alone.
+
+        Raises:
+            ValueError: if a handler or a name shared by two modules gives a parameter another value
+                than the module has.
         """
         self.take_over()
         store = pyro.get_param_store()
         held = dict(store.named_parameters())
+        self._check_pyro_modules(held)
         for name, _, parameter in list(self._entries()):
             if not parameter.requires_grad:
                 continue

@@ -78,7 +78,7 @@ def test_turning_scaling_and_removing(parsed):
     with pytest.raises(ValueError, match="a factor above 0"):
         scaled(action, -1.0)
     with pytest.raises(ValueError, match="at most 10, got 100"):
-        scaled(action, 100)
+        scaled(action, 100.0)
     with pytest.raises(ValueError, match=r"radians, from -6.28 to 6.28, got 45"):
         turned(action, 45.0)
     with pytest.raises(ValueError, match=r"half-widths .* got 0, -7"):

@@ -180,7 +180,7 @@ def test_what_is_no_image(tmp_path):
         read_image(tmp_path / "a.png", tiny())
     with pytest.raises(FileNotFoundError, match=r"b\.png does not exist"):
         read_image(tmp_path / "b.png", tiny())
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(FileNotFoundError, match="is a folder, not an image file"):
         read_image(tmp_path, tiny())
 
 

@@ -270,6 +270,30 @@ def test_a_piece_may_be_a_pyro_module(images, tmp_path):
     assert loss_of(second, images) == pytest.approx(expected, rel=1e-6)
 
 
+class Located(PyroModule):
+    """A piece whose parameter Pyro knows as `loc`, or as `name.loc`."""
+
+    def __init__(self, value, name=""):
+        super().__init__(name)
+        self.loc = nn.Parameter(torch.full((3,), value))
+
+    def forward(self):
+        return pyro.distributions.Normal(self.loc, 1.0).to_event(1)
+
+
+def test_pyro_modules_of_two_models_do_not_become_one(images):
+    models = [RNP(tiny(), name=name) for name in "ab"]
+    for rnp, value in zip(models, (0.0, 9.0), strict=True):
+        rnp.model.prior = Located(value)
+    svi_of(models[0], 0.0).step(images)
+    with pytest.raises(ValueError, match=r"Two PyroModules have a parameter 'loc'.*__init__"):
+        svi_of(models[1], 0.0).step(images)
+    for rnp, value in zip(models, (0.0, 9.0), strict=True):
+        rnp.model.prior = Located(value, rnp.name)
+        svi_of(rnp, 0.0).step(images)
+        assert (rnp.model.prior.loc == value).all()
+
+
 def test_a_model_can_be_pickled_after_steps_and_evaluations(images, tmp_path):
     rnp, _ = trained(images, stochastic="actions")
     evaluate(rnp, ImageSet(images, torch.zeros(4, dtype=torch.long)))
