@@ -20,7 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 NAME = "rnp"
 """The name of a model in the parameter store, unless it is given another."""
 
-_owners = WeakTensorKeyDictionary()
+_owners: Any = WeakTensorKeyDictionary()
 """Tensors that a module knows to be in the store, with a weak reference to that module. All other
 tensors were put there by somebody else, as `ParamStoreDict.load` does, and take effect."""
 
@@ -105,7 +105,7 @@ class Registered(nn.Module):
             for leaf in module._parameters if isinstance(module, PyroModule) else ():
                 name = module._pyro_get_fullname(leaf.removesuffix("_unconstrained"))
                 found = held.get(name)
-                other: Any = None if found is None else _owners.get(found)
+                other = None if found is None else _owners.get(found)
                 if other is not None and other() not in (None, self):
                     raise ValueError(
                         f"Two PyroModules have a parameter {name!r}, which Pyro takes for one; "
