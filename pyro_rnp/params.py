@@ -101,8 +101,8 @@ class Registered(nn.Module):
         Raises:
             ValueError: in one sentence, if another model's or guide's has the same name.
         """
-        for module in self.modules():
-            for leaf in module._parameters if isinstance(module, PyroModule) else ():
+        for module in [m for m in self.modules() if isinstance(m, PyroModule)]:
+            for leaf in module._parameters:
                 name = module._pyro_get_fullname(leaf.removesuffix("_unconstrained"))
                 found = held.get(name)
                 other = None if found is None else _owners.get(found)
