@@ -50,6 +50,11 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
     if look:
         check_pixels(found)
     like = next((p for p in model.parameters() if p.is_floating_point()), found)
+    if like.dtype.itemsize < 4 and like is not found:
+        raise ValueError(
+            f"A model in {like.dtype} does not run by itself; keep it in float32, and use "
+            "torch.autocast for half precision."
+        )
     return found.to(like.device, like.dtype)
 
 

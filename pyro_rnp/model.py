@@ -132,7 +132,7 @@ class Model(Registered):
         c = self.config
         shape = (c.channels, c.image_size, c.image_size)
         devices = [p.device for p in self.parameters() if p.device.type == "cuda"][:1]
-        like = next(self.recursion.parameters())
+        like = next(self.parameters(), torch.zeros(()))
         with poutine.block(), torch.no_grad(), torch.random.fork_rng(devices):
             check_event("prior", self.prior(), (c.program_size,), ())
             with OwnSites():

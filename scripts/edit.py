@@ -39,7 +39,6 @@ def main() -> None:
     images = chosen_images(args, rnp.config, needed=True)
     with torch.no_grad():
         tree, edits = rnp.parse(images), {}
-        warn_unexplained(args.images, images, tree)
         for text in args.put:
             place, _, rest = text.partition(":")
             file, _, name = rest.rpartition(":")
@@ -58,6 +57,7 @@ def main() -> None:
     trees = [after.to_dict(i) for i in range(len(images))]
     write_json(out / "edit.json", {"changed": list(edits), "units": UNITS, "trees": trees})
     print(f"{out / 'edit.png'}, {out / 'edit.json'}")
+    warn_unexplained(args.images, images, tree)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ def main() -> None:
     distinct = len({file.stem for file in files}) == len(files)
     with torch.no_grad():
         tree = rnp.parse(images)
-    warn_unexplained(args.images, images, tree)
     out = new_folder(args.out)
     for i, (file, image) in enumerate(zip(files, images, strict=True)):
         name = file.stem if distinct else f"{i}-{file.stem}"
@@ -37,6 +36,7 @@ def main() -> None:
         found = {"file": str(file), "units": UNITS, "tree": tree.to_dict(i)}
         write_json(out / f"{name}.json", found)
         print(f"{file}: {out / name}.png, {out / name}.json")
+    warn_unexplained(args.images, images, tree)
 
 
 if __name__ == "__main__":

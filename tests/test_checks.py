@@ -200,3 +200,11 @@ def test_an_array_is_copied(rnp, images):
     found = as_images(array, rnp)
     array[:] = 0
     assert found.max() == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_is_refused_in_one_sentence(dtype, images):
+    rnp = RNP(tiny()).to(dtype)
+    for use in (rnp.parse, rnp.model, rnp.guide):
+        with pytest.raises(ValueError, match="does not run by itself; .* torch.autocast"):
+            use(images)
