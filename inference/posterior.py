@@ -40,7 +40,7 @@ def query(
     """The posterior given pixels and sites, by name.
 
     Several threads may ask at the same time. They take turns, since Pyro has one stack of handlers
-    in a process; a thread that runs Pyro by itself meanwhile must hold `inference.frozen.PYRO`.
+    in a process; a thread that runs Pyro by itself meanwhile must hold `pyro_rnp.contract.PYRO`.
 
     Args:
         images: (N, C, H, W) in [0, 1], whatever is there where the mask hides; None for a

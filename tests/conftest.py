@@ -29,6 +29,14 @@ def _seeded():
         yield
 
 
+@pytest.fixture
+def double():
+    """Numbers are of float64 by default."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(scope="module")
 def unchecked():
     """Shapes are not checked, where that would take as long as all else; other tests do."""

@@ -11,14 +11,9 @@ from inference.posterior import query
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
+pytestmark = pytest.mark.usefixtures("double")
+
 S, N = 200, 3
-
-
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def test_the_evidence_and_its_error_are_those_of_the_mean_weight():

@@ -10,7 +10,7 @@ from inference.posterior import query
 from inference.target import Target
 from tests.by_hand import ByHand, FromPrior, log_normal, stirred
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = pytest.mark.usefixtures("double", "unchecked")
 S, N, TOLERANCE = 3, 2, 0.05
 CASES = [
     ("both", ()),
@@ -20,13 +20,6 @@ CASES = [
     ("actions,both", ("a/0", "z/0", "a/1/0")),
     ("programs", ("a/1", "z/1")),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def is_random(config, name):

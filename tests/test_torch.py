@@ -20,7 +20,7 @@ from pyro_rnp.generated import GeneratedLayers
 from tests.conftest import tiny
 
 pytestmark = [
-    pytest.mark.usefixtures("unchecked"),
+    pytest.mark.usefixtures("double", "unchecked"),
     pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated"),
 ]
 
@@ -40,13 +40,6 @@ def stirred(**changes):
 @pytest.fixture
 def images():
     return torch.rand(3, 1, 6, 6, dtype=torch.float64)
-
-
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def equal(found, wanted):
