@@ -20,8 +20,8 @@ MAY_CHANGE = (
     *("batch_size", "recompute_levels"),
     *("accelerator", "devices", "num_nodes", "strategy", "precision"),
 )
-"""Fields that a run that goes on may have otherwise than before: how long, where, how fast. With
-any other it would be another run under the same name."""
+"""Fields that may change when a run is resumed: its length, its machine and its speed. A change of
+any other field would make it another run under the same name."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class TrainConfig:
     warmup: int = 100
     """Steps in which the learning rate rises to its peak."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """The learning rate after that: it falls to zero along a half cosine over all of training, or
-    stays constant."""
+    """How the learning rate goes on after the warm-up: it falls to zero along a half cosine over
+    all of training, or stays constant."""
     clip: float = 10.0
     """Largest norm of a gradient (in nats per image); a larger one is scaled down."""
     elbo: str = "TraceMeanField_ELBO"
@@ -85,7 +85,8 @@ class TrainConfig:
     """What learns: all, or the guide alone, as when a model that stays meets other images."""
     resume: str | None = None
     """Run folder to go on with, under its own configuration; --epochs or --minutes extend it to
-    so many in all. Where it runs and how fast may change too, the rest asks for --start."""
+    so many in all. Devices, batch size and the like may change too; another model, data set or
+    objective needs a new run, with --start."""
     accelerator: str = "auto"
     """Lightning's accelerator: "auto" takes CUDA where there is one."""
     devices: str = "1"
