@@ -17,10 +17,9 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_parsing_settings
 from yaml import YAMLError
 
-from inference.allocator import limit_memory, out_of_memory
-from inference.interrupt import Interrupted
+from inference.config import RATES, TrainConfig
 from inference.objectives import OBJECTIVES
-from inference.settings import RATES, TrainConfig
+from inference.system import Interrupted, limit_memory, out_of_memory
 from pyro_rnp import RNPConfig, __version__
 from pyro_rnp.checkpoint import find, load_config, shipped
 from pyro_rnp.config import PIECES
@@ -303,3 +302,58 @@ def add_data_root(arguments: ArgumentParser) -> None:
         help="Folder laid out as torchvision does it (MNIST/raw/...); what is missing is "
         "downloaded into it. By default ./data",
     )
+
+
+def add_reading(arguments: ArgumentParser) -> None:
+    """`--resize`, `--invert` and `--binarize`, for `read_images`."""
+    arguments.add_argument(
+        "--resize",
+        type=bool,
+        default=False,
+        help="scale image files to the size that the model reads; one that is no square gets "
+        "margins first, of its border's median",
+    )
+    arguments.add_argument(
+        "--invert",
+        type=bool | None,
+        help="swap dark and light of image files, for dark ink on light paper. By default each "
+        "file whose border is light (its median above one half) is swapped, and a line names it; "
+        "true swaps all, false none",
+    )
+    arguments.add_argument(
+        "--binarize",
+        type=bool,
+        default=False,
+        help="make pixels of image files 0 or 1, from one half on",
+    )
+
+
+def add_images(arguments: ArgumentParser, num: int = 8) -> None:
+    """`--images`, or `--data`, `--data-root` and `--num`, for `chosen_images`."""
+    arguments.add_argument("--images", type=str, nargs="*", default=[], help="image files")
+    add_reading(arguments)
+    arguments.add_argument("--data", type=DataName | None, help="a data set to ask about instead")
+    arguments.add_argument(
+        "--num", type=PositiveInt, default=num, help="how many of its test images"
+    )
+    add_data_root(arguments)
+
+
+def chosen_images(args: Any, config: RNPConfig, needed: bool = False) -> Any:
+    """The images that the flags of `add_images` ask for, (N, C, H, W); None if they ask for none.
+
+    Args:
+        needed: raise instead of None.
+
+    Raises:
+        FileNotFoundError, ValueError: in one sentence, if they are not to be had.
+    """
+    if args.images and args.data is not None:
+        raise ValueError("Give --images or --data, not both.")
+    if args.images:
+        return read_images(args.images, args, config)
+    if args.data is None and needed:
+        raise ValueError("There are no images to look at; give --images or --data.")
+    if args.data is None:
+        return None
+    return data_of(args.run, args.data, args.data_root).test[: args.num].images

@@ -1,4 +1,8 @@
-"""What training changes in its process for a while, and puts back."""
+"""The library's own use of a model and of the process: afterwards all is as it was before.
+
+Pyro has one stack of handlers and one parameter store in a process, and torch one random state, so
+that one thread at a time may use them.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pyro
 import torch
+from torch import nn
 
-from inference.allocator import keep_large_blocks
+from inference.system import keep_large_blocks
+from pyro_rnp import RNP
+from pyro_rnp.contract import PYRO
+from pyro_rnp.params import unowned
 
 VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 """Where Lightning keeps a seed in the environment, for processes that it starts."""
@@ -42,3 +51,54 @@ def isolated() -> Iterator[None]:
                 os.environ[name] = value
         log.setLevel(level)
         keep_large_blocks(False)
+
+
+@contextmanager
+def alone(rnp: RNP) -> Iterator[None]:
+    """Hold Pyro for this thread, with no model in its parameter store, which is as it was after.
+
+    Parameters that the store has for the model take effect first. Parameters of the caller's own,
+    which pieces may use, stay there.
+    """
+    with PYRO:
+        rnp.take_over()
+        with pyro.get_param_store().scope(unowned()):
+            yield
+
+
+@contextmanager
+def frozen(rnp: RNP, seed: int | None = None) -> Iterator[None]:
+    """Evaluation mode, and parameters that take no gradients, besides what `alone` does.
+
+    Args:
+        seed: of what is drawn; the caller's random state stays as it was. None draws from that.
+    """
+    with alone(rnp):
+        training = rnp.training
+        rnp.eval()
+        devices = [rnp.device] if rnp.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices, enabled=seed is not None):
+                if seed is not None:
+                    torch.manual_seed(seed)
+                with _constant(rnp):
+                    yield
+        finally:
+            rnp.train(training)
+
+
+@contextmanager
+def _constant(module: nn.Module) -> Iterator[None]:
+    """Others in the place of the parameters, of the same memory, that take no gradients.
+
+    The parameters themselves stay as they are, since the backward pass of another thread, which
+    need not hold Pyro, leaves out whatever takes no gradient at that moment.
+    """
+    own = [(m, name, p) for m in module.modules() for name, p in m._parameters.items()]
+    for m, name, p in own:
+        m._parameters[name] = None if p is None else nn.Parameter(p.detach(), False)
+    try:
+        yield
+    finally:
+        for m, name, p in own:
+            m._parameters[name] = p

@@ -19,9 +19,9 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from inference.classes import SameClass
-from inference.frozen import alone
+from inference.isolation import alone
 from pyro_rnp import RNP
+from pyro_rnp.class_model import SameClass
 from pyro_rnp.priors import Types
 from pyro_rnp.registry import Registry, within
 
@@ -192,7 +192,7 @@ def loss(
     """The objective's loss for a batch, in nats, with its KL terms counted `kl_weight` times.
 
     Args:
-        drawings: how many images of a class follow each other, see `inference.classes`.
+        drawings: how many images of a class follow each other, see `pyro_rnp.class_model`.
     """
     program = rnp if drawings == 1 else SameClass(rnp, drawings)
     model: Any = program.model

@@ -3,7 +3,7 @@
 from pyro_rnp.checkpoint import load, save
 from pyro_rnp.config import PRESETS, RNPConfig
 from pyro_rnp.model import RNP
-from pyro_rnp.tree import ParseTree
+from pyro_rnp.parse_tree import ParseTree
 
 __all__ = ["PRESETS", "RNP", "ParseTree", "RNPConfig", "load", "save"]
 __version__ = "0.1.0"

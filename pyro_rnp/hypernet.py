@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pyro_rnp.affine import bounded
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.generated import GeneratedLayers, Layer, SharedLayers
-from pyro_rnp.painting import BLANK, Bilinear
+from pyro_rnp.generated_layers import GeneratedLayers, Layer, SharedLayers
+from pyro_rnp.rendering import BLANK, Bilinear
 
 
 class State(NamedTuple):
@@ -48,7 +48,7 @@ class Networks(NamedTuple):
         return self._mlp("act", _row(h_policy)).squeeze(1)
 
     def D(self, h_state: Tensor) -> Tensor:
-        """D_θ(h_state), a 3-layer MLP to the ink of a patch (P, ink), see `pyro_rnp.painting`."""
+        """D_θ(h_state), a 3-layer MLP to the ink of a patch (P, ink), see `pyro_rnp.rendering`."""
         return self._mlp("decode", _row(h_state)).squeeze(1)
 
     def step(self, state: State) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,16 +15,16 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_rnp import flat, likelihoods, lower_guides, recursion  # noqa: F401 (they put their names down)
+from pyro_rnp import baselines, guides, likelihoods, recursion  # noqa: F401 (they put their names down)
 from pyro_rnp.affine import warp
 from pyro_rnp.checks import Images, as_images, observed
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.contract import PYRO, OwnSites, check_event, conditioned, how_many, plates
 from pyro_rnp.guides import Guide
-from pyro_rnp.levels import RandomSites, Run, Scales, drawn, is_random
 from pyro_rnp.params import NAME, Registered
+from pyro_rnp.parse_tree import ParseTree
 from pyro_rnp.registry import LIKELIHOODS, PRIORS, PROGRAMS
-from pyro_rnp.tree import ParseTree
+from pyro_rnp.sites import RandomSites, Run, Scales, drawn, is_random
 
 
 class Model(Registered):

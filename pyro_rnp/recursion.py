@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from pyro_rnp.affine import bounded, glimpse
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.hypernet import Hypernetwork, State
-from pyro_rnp.painting import Painter
+from pyro_rnp.parse_tree import ParseTree, Path
 from pyro_rnp.registry import PROGRAMS
-from pyro_rnp.tree import ParseTree, Path
+from pyro_rnp.rendering import Painter
 
 
 class Sites:

@@ -6,10 +6,10 @@ import platform
 import torch
 from jsonargparse.typing import PositiveInt
 
-from inference.benchmark import compare, scaling, subjects
 from inference.cli import parser, run
-from inference.figures import scaling_figure
+from inference.evaluation.benchmark import compare, scaling, subjects
 from inference.outputs import new_folder, write_json
+from inference.plotting import scaling_figure
 
 HEADER = (
     f"{'':20} {'task':7} {'batch':>5} {'images/s':>9} {'ratio':>6} {'GFLOP/image':>11} "

@@ -4,12 +4,11 @@ from typing import Literal, get_args
 
 from jsonargparse.typing import PositiveInt
 
-from inference.cli import add_run, parser, run
-from inference.dictionary import By, Place, collect, primitives
-from inference.edits import read_path
-from inference.figures import dictionary_figure
-from inference.images import add_images, chosen_images
+from inference.cli import add_images, add_run, chosen_images, parser, run
+from inference.evaluation.part_dictionary import By, Place, collect, primitives
 from inference.outputs import new_folder, unused, write_json
+from inference.plotting import dictionary_figure
+from inference.posterior.interventions import read_path
 from pyro_rnp import load
 
 

@@ -2,11 +2,11 @@
 
 import torch
 
-from inference.cli import add_run, parser, run
-from inference.edits import EDITS, grafted, read_edit, read_path, what_if
-from inference.figures import parse_figure
-from inference.images import add_images, chosen_images, read_images, warn_unexplained
+from inference.cli import add_images, add_run, chosen_images, parser, run
+from inference.data.image_files import read_images, warn_unexplained
 from inference.outputs import new_folder, unused, write_json
+from inference.plotting import parse_figure
+from inference.posterior.interventions import EDITS, grafted, read_edit, read_path, what_if
 from pyro_rnp import ParseTree, load
 from pyro_rnp.affine import UNITS
 

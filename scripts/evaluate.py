@@ -5,14 +5,14 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from inference.allocator import keep_large_blocks
-from inference.answer import Method
 from inference.cli import add_data_root, add_run, parser, run
-from inference.completion import completion
 from inference.data import DataName, data_name, data_of
-from inference.evaluation import evaluate, kept_bounds
-from inference.given import Side, hiding
-from inference.segmentation import posterior_segmentation
+from inference.evaluation.completion import completion
+from inference.evaluation.metrics import evaluate, kept_bounds
+from inference.evaluation.segmentation import posterior_segmentation
+from inference.posterior.conditioning import Side, hiding
+from inference.posterior.samples import Method
+from inference.system import keep_large_blocks
 from pyro_rnp import load
 
 

@@ -8,10 +8,10 @@ from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_data_root, add_run, parser, run
 from inference.data import DataName, data_name, data_of, load_data
-from inference.fidelity import read_classifier
+from inference.evaluation.sample_quality import read_classifier
 from inference.outputs import new_folder, unused, write_json
-from inference.paper import FIGURES, Asked
-from inference.provenance import Clock
+from inference.reproduction.artifacts import Clock
+from inference.reproduction.figures import FIGURES, Asked
 from pyro_rnp import load
 from pyro_rnp.checkpoint import find, load_config
 

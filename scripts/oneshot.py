@@ -7,13 +7,12 @@ import torch
 from jsonargparse.typing import NonNegativeInt
 from tqdm import tqdm
 
-from inference.classes import types
-from inference.cli import add_run, parser, run
-from inference.figures import exemplar_figure
-from inference.images import add_images, chosen_images
-from inference.oneshot import exemplars, log_given, read_runs
+from inference.cli import add_images, add_run, chosen_images, parser, run
+from inference.evaluation.one_shot import exemplars, log_given, read_runs
 from inference.outputs import new_file
+from inference.plotting import exemplar_figure
 from pyro_rnp import load
+from pyro_rnp.class_model import types
 
 
 def main() -> None:

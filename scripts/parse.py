@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from inference.cli import add_run, parser, run
-from inference.figures import parse_figure
-from inference.images import add_reading, read_images, warn_unexplained
+from inference.cli import add_reading, add_run, parser, run
+from inference.data.image_files import read_images, warn_unexplained
 from inference.outputs import new_folder, write_json
+from inference.plotting import parse_figure
 from pyro_rnp import load
 from pyro_rnp.affine import UNITS
 

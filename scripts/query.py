@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from inference.answer import Method
-from inference.cli import add_run, parser, run
-from inference.figures import answer_figure
-from inference.given import TOLERANCE, Side, hiding, read_sites
-from inference.images import add_images, chosen_images, read_image
+from inference.cli import add_images, add_run, chosen_images, parser, run
+from inference.data.image_files import read_image
 from inference.outputs import new_folder, unused, write_json
+from inference.plotting import answer_figure
 from inference.posterior import query
+from inference.posterior.conditioning import TOLERANCE, Side, hiding, read_sites
+from inference.posterior.samples import Method
 from pyro_rnp import load
 
 

@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 from inference.cli import add_data_root, parser, run
-from inference.figures import curves_figure
-from inference.kept import keep, prune
-from inference.published import AUTHORS
-from inference.report import CURVES, report
-from inference.reproduction import Reproduction, asked
-from inference.tables import learned
+from inference.plotting import curves_figure
+from inference.reproduction.artifacts import keep, prune
+from inference.reproduction.experiments import Reproduction, asked
+from inference.reproduction.published import AUTHORS
+from inference.reproduction.report import CURVES, report
+from inference.reproduction.tables import learned
 from pyro_rnp.files import write
 
 HERE = Path(__file__).parent

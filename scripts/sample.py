@@ -4,8 +4,8 @@ import torch
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_run, parser, run
-from inference.figures import parse_figure
 from inference.outputs import new_file
+from inference.plotting import parse_figure
 from pyro_rnp import load
 
 

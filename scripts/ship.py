@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from inference.cli import add_run, parser, run
-from inference.shipping import ship
+from inference.reproduction.pretrained import ship
 
 
 def main() -> None:

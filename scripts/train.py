@@ -3,12 +3,12 @@
 import json
 
 from inference.cli import run, train_config
-from inference.verdict import verdict
+from inference.training.diagnostics import verdict
 
 
 def main() -> None:
     config = train_config()
-    from inference.training import train  # takes seconds to import
+    from inference.training.fit import train  # takes seconds to import
 
     folder = train(config)
     if folder is None:  # one of several processes; another reports

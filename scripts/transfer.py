@@ -9,9 +9,9 @@ import torch
 from inference.cli import add_data_root, parser, run, train_config
 from inference.data import DataName, load_data
 from inference.outputs import write_json
-from inference.provenance import fingerprint, hardware
-from inference.recipe import training_of
-from inference.transfer import as_many, by_program, cases, seconds, transfer
+from inference.reproduction.transfer import as_many, by_program, cases, seconds, transfer
+from inference.run import fingerprint, training_of
+from inference.system import hardware
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-import inference.training
+import inference.training.fit
 from inference.cli import run
+from inference.config import TrainConfig
 from inference.data import ImageSet, Splits, load_data
-from inference.settings import TrainConfig
-from inference.training import Training, train
+from inference.training.fit import Training, train
 from pyro_rnp import RNPConfig
 
 MODEL = RNPConfig(
@@ -34,7 +34,7 @@ def main(folder: str, processes: int, dies_at: int) -> None:
         ImageSet(part.images[:n].double(), part.labels[:n])
         for part, n in ((data.train, 64), (data.validation, 8), (data.test, 8))
     )
-    inference.training.load_data = lambda *_: Splits(train_on, validation, test)
+    inference.training.fit.load_data = lambda *_: Splits(train_on, validation, test)
     torch.distributions.Normal.rsample = lambda self, shape=(): self.loc.expand(
         self._extended_shape(shape)
     )

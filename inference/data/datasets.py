@@ -1,0 +1,148 @@
+"""Data sets by name, with fixed train, validation and test splits, all 28x28 floats in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from inference.data.base import ImageSet, Splits, shuffled
+from inference.data.download import download
+from inference.data.omniglot import omniglot, omniglot_all, omniglot_new
+from inference.data.synthetic import strokes
+from pyro_rnp.checkpoint import find, load_config
+
+DataName = Literal[
+    "digits", "mnist", "fashion", "omniglot", "omniglot-new", "omniglot-all", "strokes"
+]
+
+
+def load_data(
+    name: str,
+    root: str | Path | None = None,
+    binarize: bool = False,
+    classes: Sequence[int] | None = None,
+) -> Splits:
+    """A data set by name; the splits are the same at every call, and so is their order, in which
+    the first test images are a fair choice of all (in MNIST's own files they are easier).
+
+    | name | train / validation / test | source |
+    |---|---|---|
+    | digits | 1,257 / 180 / 360 | scikit-learn's 8x8 handwritten digits, brought to 28x28 |
+    | mnist, fashion | 55,000 / 5,000 / 10,000 | torchvision |
+    | omniglot | 17,352 / 1,928 / 13,180 | torchvision or npz; test: characters never trained on |
+    | omniglot-new | 9,885 / 659 / 2,636 | the characters of omniglot's test split, by drawing |
+    | omniglot-all | 27,237 / 2,587 / 2,636 | both to learn from; test: that of omniglot-new |
+    | strokes | 8,000 / 1,000 / 1,000 | made here, with the true part of each pixel |
+
+    Args:
+        root: folder laid out as torchvision does it (`MNIST/raw/...`); what is not there is
+            downloaded into it. None is `data`, made if need be. An `omniglot-npz` folder in it
+            is read instead of torchvision's Omniglot. "digits" and "strokes" need none.
+        binarize: make each pixel 0 or 1, 1 with its intensity as probability; the same at every
+            call.
+        classes: keep these alone, in every split; None keeps all.
+
+    Raises:
+        ValueError: if there is no data set of that name, or its files are damaged, or a class has
+            no image in a split.
+        FileNotFoundError: if `root` does not exist, or data are neither there nor to be had.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"There is no data set {name!r}; choose from {', '.join(DATASETS)}.")
+    if root is not None and not Path(root).is_dir():
+        raise FileNotFoundError(f"The data folder {root} does not exist; make it or name another.")
+    splits = DATASETS[name](Path("data" if root is None else root))
+    if binarize:
+        generator = torch.Generator().manual_seed(0)
+        splits = Splits(
+            *(
+                replace(s, images=torch.bernoulli(s.images, generator=generator))
+                for s in (splits.train, splits.validation, splits.test)
+            )
+        )
+    return splits if classes is None else splits.of(classes)
+
+
+def data_of(run: str | Path, name: str | None = None, root: str | None = None) -> Splits:
+    """The data set that a run's model was trained on, binarized if it was there.
+
+    It has all classes, whether the model was trained on them or not.
+
+    Args:
+        name: another data set instead.
+        root: where it is now, if not where it was.
+
+    Raises:
+        FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config`, `data_name` and
+            `load_data`.
+    """
+    notes = load_config(find(run))[1].get("training", {})
+    return load_data(
+        name or data_name(run), root or notes.get("data_root"), notes.get("binarize", False)
+    )
+
+
+def data_name(run: str | Path) -> str:
+    """The name of the data set that a run's model was trained on.
+
+    Raises:
+        FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config`; ValueError also if
+            the folder does not say.
+    """
+    name = load_config(find(run))[1].get("training", {}).get("data")
+    if name is None:
+        raise ValueError(f"{run} does not say what its model was trained on; give --data.")
+    return name
+
+
+def _digits(root: Path) -> Splits:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    small = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16
+    large = F.interpolate(small, size=24, mode="bicubic", align_corners=False).clamp(0, 1)
+    images = F.pad(large, [2, 2, 2, 2])  # a margin, as MNIST has
+    everything = ImageSet(images, torch.from_numpy(bunch.target).long())
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return Splits(everything[order[540:]], everything[order[:180]], everything[order[180:540]])
+
+
+def _torchvision(name: str) -> Callable[[Path], Splits]:
+    def load(root: Path) -> Splits:
+        def split(train: bool) -> ImageSet:
+            import torchvision.datasets
+
+            made = download(getattr(torchvision.datasets, name), root, train=train)
+            if len(made.data) != len(made.targets):
+                raise ValueError(
+                    f"{root / name} is damaged: {len(made.data)} images and "
+                    f"{len(made.targets)} labels; delete it and it is downloaded again."
+                )
+            return ImageSet(made.data.unsqueeze(1).float() / 255, made.targets.long())
+
+        train = split(True)
+        return Splits(train[:55_000], train[55_000:], shuffled(split(False)))
+
+    return load
+
+
+def _strokes(root: Path) -> Splits:
+    images, labels, segments = strokes(10_000, seed=0)
+    everything = ImageSet(images, labels, segments)
+    return Splits(everything[:8000], everything[8000:9000], everything[9000:])
+
+
+DATASETS: dict[str, Callable[[Path], Splits]] = {
+    "digits": _digits,
+    "mnist": _torchvision("MNIST"),
+    "fashion": _torchvision("FashionMNIST"),
+    "omniglot": omniglot,
+    "omniglot-new": omniglot_new,
+    "omniglot-all": omniglot_all,
+    "strokes": _strokes,
+}

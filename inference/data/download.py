@@ -1,0 +1,42 @@
+"""Data sets of torchvision, downloaded where they are not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+
+def download(source: Callable[..., Any], root: Path, **which: Any) -> Any:
+    """A torchvision data set, downloaded unless it is there."""
+    try:
+        return source(root=str(root), download=False, **which)
+    except (RuntimeError, ValueError, AssertionError, EOFError) as error:
+        if "not found" not in str(error):
+            raise ValueError(
+                f"{source.__name__} in {root} is damaged ({error}); delete it and it is "
+                "downloaded again."
+            ) from error
+    own = root / ("omniglot-py" if source.__name__ == "Omniglot" else source.__name__)
+    new = [folder for folder in (own / "raw", own, root) if not folder.exists()]
+    try:
+        return source(root=str(root), download=True, **which)
+    except (RuntimeError, OSError, HTTPException) as error:
+        for folder in new:
+            with suppress(OSError):  # it holds something, or was not made
+                folder.rmdir()
+        raise FileNotFoundError(
+            f"{source.__name__} is not in {root}; name the folder that holds it with --data-root, "
+            f"since it cannot be downloaded: {_cause(error)}."
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    """Why a download failed: torchvision gives a line to each mirror, and one to its error."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    causes = [re.sub(r"^<urlopen error (.*)>$", r"\1", line) for line in lines]
+    said = dict.fromkeys(cause.rstrip(".") for cause in causes if cause and cause[-1] != ":")
+    return "; ".join(said) or type(error).__name__

@@ -1,0 +1,182 @@
+"""Images to ask a model about: from files, or from a data set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision.transforms.v2.functional as T
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from pyro_rnp import ParseTree, RNPConfig
+
+WHITE_16 = 65_535
+"""White in 16 bits."""
+ONE_COLOUR = 0.1
+"""How far a pixel's colour, as far as it is seen, may lie from that of a drawing of one colour."""
+
+
+def read_image(
+    path: str | Path,
+    config: RNPConfig,
+    resize: bool = False,
+    invert: bool | None = None,
+    binarize: bool = False,
+) -> Float[Tensor, "c h w"]:
+    """An image file as floats in [0, 1] of the size and channels that the model reads.
+
+    It is turned as its EXIF data say. A drawing of one colour on a transparent ground stands on
+    white where it is dark and on black where it is light; other transparent images stand on white.
+
+    Args:
+        resize: bring another size to the model's, antialiased; otherwise it is refused. Its
+            proportions stay: an image that is no square is first made one, with margins of its
+            border's median.
+        invert: swap dark and light, for dark ink on light paper: the models here read light ink
+            on a dark ground. None swaps them where the border's median is above one half. A mask
+            must not be swapped: False.
+        binarize: make pixels 0 or 1, from one half on.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no image, one whose white is not known, or of another size.
+    """
+    return _read(path, config, resize, invert, binarize)[0]
+
+
+def _read(
+    path: str | Path, config: RNPConfig, resize: bool, invert: bool | None, binarize: bool
+) -> tuple[Tensor, bool]:
+    """The image, and whether dark and light were swapped."""
+    pixels = _pixels(path, config.channels)
+    size, (h, w) = config.image_size, pixels.shape[1:]
+    ground = _border(pixels)
+    if (h, w) != (size, size):
+        if not resize:
+            raise ValueError(
+                f"{path} is {w} x {h} pixels and the model reads {size} x {size}; --resize=true "
+                "scales it, with margins to make it a square."
+            )
+        pixels = T.resize(_square(pixels, ground), [size, size], antialias=True).clamp(0, 1)
+    swap = bool(ground.mean() > 0.5) if invert is None else invert
+    pixels = 1 - pixels if swap else pixels
+    return ((pixels >= 0.5).float() if binarize else pixels), swap
+
+
+def _border(pixels: Float[Tensor, "c h w"]) -> Float[Tensor, "c"]:
+    """The median of the outermost pixels, of each channel."""
+    rows, columns = pixels[:, [0, -1]], pixels[:, :, [0, -1]]
+    return torch.cat([rows.flatten(1), columns.flatten(1)], 1).median(1).values
+
+
+def _square(pixels: Float[Tensor, "c h w"], ground: Float[Tensor, "c"]) -> Tensor:
+    """The image in the middle of a square of one colour."""
+    (h, w), side = pixels.shape[1:], max(pixels.shape[1:])
+    top, left = (side - h) // 2, (side - w) // 2
+    square = ground.view(-1, 1, 1).repeat(1, side, side)
+    square[:, top : top + h, left : left + w] = pixels
+    return square
+
+
+def _pixels(path: str | Path, channels: int) -> Float[Tensor, "c h w"]:
+    """An image file as it is seen, in [0, 1]: grey for one channel, else red, green and blue."""
+    if not Path(path).is_file():
+        wrong = "is a folder, not an image file" if Path(path).is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {wrong}.")
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode[0] in "IF":
+                return _deep(image, opened.format).repeat(1 if channels == 1 else 3, 1, 1)
+            if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+                return _opaque(image.convert("RGBA"), channels)
+            return _floats(image, channels)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files fail in many ways
+        raise ValueError(f"{path} is not an image that can be read: {error}.") from error
+
+
+def _floats(image: Image.Image, channels: int) -> Float[Tensor, "c h w"]:
+    if image.mode not in ("1", "L", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    return T.to_image(image.convert("L" if channels == 1 else "RGB")).float() / 255
+
+
+def _deep(image: Image.Image, format: str | None) -> Float[Tensor, "1 h w"]:
+    """A grey image of 16 bits, or of floats in [0, 1].
+
+    Raises:
+        ValueError: if its white is not known.
+    """
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).unsqueeze(0)
+    if image.mode.startswith("I;16") or (image.mode == "I" and format in ("PNG", "PPM")):
+        return pixels / WHITE_16
+    if image.mode == "I":
+        raise ValueError("it holds integers of 32 bits, whose white is not known; save it with 16")
+    low, high = pixels.min().item(), pixels.max().item()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"it holds floats from {low:g} to {high:g}, which must lie in [0, 1]")
+    return pixels
+
+
+def _opaque(image: Image.Image, channels: int) -> Float[Tensor, "c h w"]:
+    """An image with transparency on the ground on which it is seen.
+
+    A drawing of one colour, whose ink is all in its alpha, is seen by that on white if it is
+    dark and on black if it is light; anything else on white, as viewers show it.
+    """
+    colour = _floats(image, channels)
+    alpha = T.to_image(image.getchannel("A")).float() / 255
+    if alpha.min() == 1:
+        return colour
+    mean = (colour * alpha).sum((1, 2), keepdim=True) / alpha.sum().clamp(min=1)
+    if ((colour - mean).abs() * alpha).max() > ONE_COLOUR:
+        return colour * alpha + 1 - alpha
+    ink = alpha.repeat(len(colour), 1, 1)
+    return 1 - ink if mean.mean() < 0.5 else ink
+
+
+def read_images(files: Sequence[str], args: Any, config: RNPConfig) -> Float[Tensor, "n c h w"]:
+    """Image files, read as the flags of `add_reading` say.
+
+    A line to stderr names those that were swapped unasked.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_image`.
+    """
+    found = [_read(file, config, args.resize, args.invert, args.binarize) for file in files]
+    swapped = [file for file, (_, swap) in zip(files, found, strict=True) if swap]
+    if args.invert is None and swapped:
+        print(
+            f"Dark ink on a light ground, so dark and light were swapped (--invert=false leaves "
+            f"them): {', '.join(swapped)}",
+            file=sys.stderr,
+        )
+    return torch.stack([pixels for pixels, _ in found])
+
+
+def warn_unexplained(files: Sequence[str], images: Tensor, tree: ParseTree) -> None:
+    """A line to stderr that names the files of which a parse leaves more than half unexplained.
+
+    Args:
+        files: of the images; none where they are of a data set.
+        images: (N, C, H, W), as they were parsed.
+        tree: their parse.
+    """
+    error = (tree.canvas.cpu() - images).square().sum((1, 2, 3))
+    poor = error > images.square().sum((1, 2, 3)) / 2
+    named = [file for file, bad in zip(files, poor.tolist(), strict=False) if bad]
+    if named:
+        print(
+            "Less than half of the image (squared intensity) is explained by the parse, which is "
+            "not to be trusted then; where the ground is uneven, --binarize=true may help: "
+            + ", ".join(named),
+            file=sys.stderr,
+        )

@@ -1,0 +1,113 @@
+"""Batches in an order that depends on the seed and the epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from inference.data.base import ImageSet
+
+
+class _Batches(Dataset[Tensor]):
+    """Whole batches by a list of indices: one gather instead of one call an image."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __getitem__(self, indices: list[int]) -> Tensor:
+        return self.images[indices]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class _Order(Sampler[list[int]]):
+    """Lists of indices, a batch each; the part of one process where there are several.
+
+    Args:
+        labels: the class of each image.
+        size: images of a batch, `drawings` of a class side by side.
+        done: batches of earlier parts of the run; the first epoch goes on after them.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        size: int,
+        shuffle: bool,
+        seed: int,
+        done: int,
+        drawings: int,
+        rank: int,
+        world: int,
+    ) -> None:
+        self.labels, self.shuffle, self.seed = labels, shuffle, seed
+        self.drawings, self.rank, self.world = drawings, rank, world
+        usable = len(labels) if drawings == 1 else len(self._groups(np.arange(len(labels))))
+        self.images = usable
+        self.size = min(size, usable // world // drawings * drawings)
+        self.first_epoch, self.start = divmod(done, len(self))
+        self.epoch = self.first_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        whole = self.images // (self.size * self.world)
+        return whole if self.shuffle else -(-self.images // self.size)
+
+    def _groups(self, order: np.ndarray) -> np.ndarray:
+        """The images in groups of one class, as the order has them; what is over stays out."""
+        order = order[np.argsort(self.labels[order], kind="stable")]
+        _, starts, index, counts = np.unique(
+            self.labels[order], return_index=True, return_inverse=True, return_counts=True
+        )
+        place = np.arange(len(order)) - starts[index]
+        return order[place < (counts // self.drawings * self.drawings)[index]]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, random = np.arange(len(self.labels)), np.random.default_rng([self.seed, self.epoch])
+        if self.shuffle:
+            random.shuffle(order)
+        if self.drawings > 1:
+            groups = self._groups(order).reshape(-1, self.drawings)
+            random.shuffle(groups)
+            order = groups.flatten()
+        start = self.start if self.epoch == self.first_epoch else 0
+        for batch in range(start, len(self)):
+            first = (batch * self.world + self.rank) * self.size
+            yield order[first : first + self.size].tolist()
+
+
+def loader(
+    images: ImageSet,
+    batch_size: int,
+    shuffle: bool,
+    seed: int = 0,
+    done: int = 0,
+    drawings: int = 1,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader[Tensor]:
+    """Batches (N, C, H, W); when shuffled, whole batches only, in another order every epoch.
+
+    Args:
+        seed: of the order, together with the epoch.
+        done: batches that earlier parts of the run have seen.
+        drawings: images of a class side by side, in groups that are others every epoch.
+        rank, world: this process and how many there are; each gets its own part of a larger batch.
+
+    Raises:
+        ValueError: if no class has so many images.
+    """
+    data, labels = _Batches(images.images), images.labels.numpy()
+    if drawings > int(images.labels.bincount().max()):
+        raise ValueError(f"No class has {drawings} images; give fewer --drawings.")
+    order = _Order(labels, batch_size, shuffle, seed, done, drawings, rank, world)
+    # A generator of its own: by default making an iterator draws from the one that training uses.
+    return DataLoader(data, sampler=order, batch_size=None, generator=torch.Generator())

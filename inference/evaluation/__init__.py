@@ -1,0 +1,1 @@
+"""How well a model explains images, in numbers."""

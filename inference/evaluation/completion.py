@@ -1,0 +1,84 @@
+"""How well hidden pixels are told from those that are seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from tqdm import tqdm
+
+from inference.posterior import query
+from inference.posterior.samples import Method
+from pyro_rnp import RNP
+from pyro_rnp.checks import Images
+
+
+def nearest(
+    images: Float[Tensor, "n c h w"],
+    seen: Bool[Tensor, "h w"],
+    among: Float[Tensor, "m c h w"],
+) -> Float[Tensor, "n c h w"]:
+    """For each image the one of others that is nearest to it where it is seen."""
+    mine, theirs = (x[:, :, seen].flatten(1) for x in (images, among))
+    return torch.cat([among[torch.cdist(some, theirs).argmin(1)] for some in mine.split(500)])
+
+
+def completion(
+    rnp: RNP,
+    images: Images,
+    seen: Bool[Tensor, "h w"],
+    among: Images,
+    methods: Sequence[Method] = ("guide", "importance", "svi"),
+    batch_size: int = 64,
+    **options: Any,
+) -> dict[str, dict[str, float]]:
+    """Squared errors of the hidden pixels, by method.
+
+    Each completes an image by what the model then expects of its pixels. Beside them `nearest`,
+    the image of `among` that is nearest where it is seen, `mean_image`, the mean of `among`, and
+    `blank`, no ink.
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
+        seen: what is not hidden.
+        among: (M, C, H, W) in [0, 1].
+        options: of `inference.posterior.query`.
+
+    Returns:
+        By method, `sse`: squared error summed over an image's hidden pixels, its mean over
+        images; `sse_error`: the standard error of that mean, from two images on; `trusted`: the
+        share of answers that say they are to be trusted; `seconds`: time an image.
+
+    Raises:
+        ValueError: if the images are not what the model reads.
+    """
+    hidden, images, among = ~seen, rnp.check(images).cpu(), rnp.check(among).cpu()
+    found = {
+        "blank": _scores((images * 0)[:, :, hidden], images[:, :, hidden]),
+        "mean_image": _scores(among.mean(0, keepdim=True)[:, :, hidden], images[:, :, hidden]),
+        "nearest": _scores(nearest(images, seen, among)[:, :, hidden], images[:, :, hidden]),
+    }
+    for method in methods:
+        start, expected, trusted = time.perf_counter(), [], []
+        for batch in tqdm(images.split(batch_size), method, leave=False, delay=5):
+            answer = query(rnp, batch, mask=seen, method=method, **options)
+            means = rnp.model.likelihood(answer.canvas).mean
+            expected.append(answer.expectation(means).detach().cpu())
+            trusted.append(answer.trusted.cpu())
+        scores = _scores(torch.cat(expected)[:, :, hidden], images[:, :, hidden])
+        scores["trusted"] = float(torch.cat(trusted).float().mean())
+        scores["seconds"] = (time.perf_counter() - start) / len(images)
+        found[method] = scores
+    return found
+
+
+def _scores(guessed: Tensor, true: Tensor) -> dict[str, float]:
+    errors = (guessed - true).square().flatten(1).sum(1)
+    scores = {"sse": float(errors.mean())}
+    if len(errors) > 1:
+        scores["sse_error"] = float(errors.std()) / len(errors) ** 0.5
+    return scores

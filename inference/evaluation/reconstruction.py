@@ -1,0 +1,89 @@
+"""How a model takes images apart, in numbers (the paper's Figure 3)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inference.data import ImageSet
+from inference.evaluation.metrics import baselines
+from inference.isolation import frozen
+from pyro_rnp import RNP, ParseTree
+from pyro_rnp.affine import warp
+from pyro_rnp.checks import Images
+
+
+def expected(tree: ParseTree, depth: int) -> Float[Tensor, "n c s s"]:
+    """An image as the parents of the parts at a depth expect it, without running these parts.
+
+    A parent's decoding of a part stands for all ink in the part's frame, as in equation (1), so
+    that where frames overlap it is their mean; where there is none, nothing is expected.
+    """
+    parts, size = tree.nodes(depth), tree.canvas.shape[-1]
+    decodings = torch.stack([part.decoding for part in parts if part.decoding is not None], 1)
+    maps = tree.matrices(depth)
+    linear = torch.linalg.inv(maps[..., :2])
+    to_source = torch.cat([linear, -linear @ maps[..., 2:]], -1).flatten(0, 1)
+
+    def drawn(patches: Tensor) -> Tensor:
+        shown = warp(patches.flatten(0, 1), to_source, size)
+        return shown.unflatten(0, patches.shape[:2]).sum(1)
+
+    return drawn(decodings) / drawn(torch.ones_like(decodings)).clamp(min=1)
+
+
+@torch.no_grad()
+def parse_numbers(
+    rnp: RNP,
+    images: Images,
+    batch_size: int = 500,
+    seed: int = 0,
+    train: ImageSet | None = None,
+) -> dict[str, float | list[float]]:
+    """Means over images, of one posterior sample each.
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
+        train: the training images; their mean image is scored on the same images as the model.
+
+    Returns:
+        `sse_level_K` the squared error of an image, summed over pixels, of the whole program, and
+        `sse_level_k`, k < K, as the parents of the parts after k levels expect it, see `expected`.
+        `explained_by_step` the share of the images' squared intensity that each step of
+        the top program explains beyond those before it; they add up to what the canvas explains.
+        `overlap` the share of ink that lies where another part has more: 0 where parts are apart,
+        not a number where nothing is drawn.
+        A flat program has `sse_level_0` alone of these. Beside them stands what takes no model,
+        see `inference.evaluation.metrics.baselines`.
+
+    Raises:
+        ValueError: if the images are not what the model reads.
+    """
+    images = rnp.check(images)
+    depth = rnp.config.depth
+    errors = dict.fromkeys(range(min(1, depth), depth + 1), 0.0)
+    steps = torch.zeros(rnp.config.steps[0])
+    power = ink = covered = 0.0
+    with frozen(rnp, seed):
+        for x in images.split(batch_size):
+            tree = rnp.parse(x, sample=True)
+            for k in errors:
+                canvas = tree.canvas if k == depth else expected(tree, k)
+                errors[k] += float((canvas - x).square().sum())
+            if not depth:
+                continue
+            shares = tree.contributions(1)
+            so_far = torch.cat([torch.zeros_like(shares[:, :1]), shares.cumsum(1)], 1)
+            left = (x.unsqueeze(1) - so_far).square().sum((0, 2, 3, 4))
+            steps += (left[:-1] - left[1:]).cpu()
+            power += float(x.square().sum())
+            ink += float(shares.sum())
+            covered += float((shares.sum(1) - shares.amax(1)).sum())
+    found: dict[str, float | list[float]] = {
+        f"sse_level_{k}": value / len(images) for k, value in errors.items()
+    }
+    if depth:
+        found["explained_by_step"] = (steps / power).tolist()
+        found["overlap"] = covered / ink if ink else float("nan")
+    return found | baselines(images, train)

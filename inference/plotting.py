@@ -1,0 +1,368 @@
+"""Pictures of parses and samples."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.colors
+import torch
+from jaxtyping import Bool, Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+from torch import Tensor
+
+from inference.evaluation.part_dictionary import Dictionary, Parts
+from inference.posterior.samples import Answer
+from pyro_rnp import ParseTree
+from pyro_rnp.affine import compose, matrix
+from pyro_rnp.files import write
+from pyro_rnp.parse_tree import site_name
+
+COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown")
+"""Of the first part, the second, and so on, repeating; the paper's order."""
+CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
+
+
+class Frame(NamedTuple):
+    """Where a part is, in each of N images, on one row of a picture."""
+
+    name: str
+    row: int
+    maps: Float[Tensor, "n 2 3"]
+    colour: str
+
+
+def _colour(part: int) -> str:
+    return COLOURS[part % len(COLOURS)]
+
+
+def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tensor, "n h w 3"]:
+    """Shares of ink in the colours of their parts, on white.
+
+    Args:
+        colours: after so many shares the colours begin again.
+    """
+    names = [_colour(i % colours) for i in range(shares.shape[1])]
+    inks = torch.tensor([matplotlib.colors.to_rgb(name) for name in names])
+    ink = shares.mean(2).clamp(0, 1)
+    return (1 - torch.einsum("nphw,pr->nhwr", ink, 1 - inks)).clamp(0, 1)
+
+
+def grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w 3"]:
+    """Ink as black on white, colour images as they are; (N, H, W, 3)."""
+    shown = images.clamp(0, 1).permute(0, 2, 3, 1)
+    return shown if shown.shape[-1] == 3 else (1 - shown[..., :1]).expand(-1, -1, -1, 3)
+
+
+def parse_figure(
+    tree: ParseTree,
+    path: str | Path,
+    images: Float[Tensor, "n c h w"] | None = None,
+    titles: Sequence[str] = (),
+    more: Sequence[tuple[str, Float[Tensor, "n c h w"]]] = (),
+) -> None:
+    """Draw a tree: a column for each image; its rows are the image (where given), the canvas, and
+    for each level the shares of the nodes in their colours, outlined by their frames.
+
+    Steps are blue, red, green, orange in the order in which a program runs them; at the level of
+    sub-parts the order is that within the part. Written whole or not at all.
+
+    Args:
+        titles: of the columns.
+        more: rows below the canvas, with their names.
+    """
+    with torch.no_grad():
+        tree = tree.map(lambda t: t.detach().cpu())
+        rows: list[tuple[str, Tensor, tuple[Tensor, int] | None]] = []
+        if images is not None:
+            rows.append(("image", grey(images.cpu()), None))
+        rows.append(("sample" if images is None else "parse", grey(tree.canvas), None))
+        rows += [(name, grey(pictures.cpu()), None) for name, pictures in more]
+        for depth in range(1, tree.level + 1):
+            name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
+            steps = len(tree.nodes(depth - 1)[0])
+            shown = coloured(tree.contributions(depth), steps)
+            rows.append((name, shown, (tree.matrices(depth), steps)))
+    n = len(tree.canvas)
+    figure = Figure(figsize=(n, len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), n, squeeze=False)
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.set_title(title, fontsize=9)
+    for (name, shown, frames), row in zip(rows, axes, strict=True):
+        row[0].set_ylabel(name, fontsize=9)
+        for i, axis in enumerate(row):
+            axis.imshow(shown[i].numpy(), extent=(-1, 1, 1, -1), interpolation="nearest")
+            axis.set(xticks=[], yticks=[], xlim=(-1, 1), ylim=(1, -1))
+            for spine in axis.spines.values():
+                spine.set_color("0.85")
+            if frames is not None:
+                _outline(axis, frames[0][i], frames[1])
+    _save(figure, path)
+
+
+def answer_figure(
+    answer: Answer,
+    path: str | Path,
+    images: Float[Tensor, "n c h w"] | None = None,
+    seen: Bool[Tensor, "n c h w"] | None = None,
+    shown: int = 3,
+    given: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Draw what follows from a query: a column for each image.
+
+    Rows: the image and what was seen of it (where given; hidden pixels are blue), the expected
+    canvas and its standard deviation, a few samples drawn by weight, and the parts and sub-parts
+    that probably made each pixel. Answers that are not to be trusted are framed in red and said
+    to be so. Written whole or not at all.
+
+    Args:
+        given: the sites that were given, as `query` takes them. The frame of an action among them
+            is drawn, in the colour of its part and with its name, on the expected canvas and on
+            the row of its level; that of a sub-part whose parent's action is not given lies in
+            the parent's expected frame.
+    """
+    with torch.no_grad():
+        mean = answer.mean("canvas").cpu()
+        spread = answer.variance("canvas").clamp(min=0).sqrt().cpu()
+        rows: list[tuple[str, Tensor]] = []
+        if images is not None:
+            rows.append(("image", grey(images.cpu())))
+            if seen is not None and not seen.all():
+                hidden = ~seen.cpu().all(1).unsqueeze(-1)
+                blue = torch.tensor(matplotlib.colors.to_rgb("lightsteelblue"))
+                rows.append(("seen", torch.where(hidden, blue, grey(images.cpu()))))
+        on = [len(rows)]
+        rows += [("expected", grey(mean)), ("std. dev.", grey(2 * spread))]
+        drawn = answer.drawn(shown).cpu()
+        rows += [(f"sample {i + 1}", grey(canvas)) for i, canvas in enumerate(drawn)]
+        for depth in range(1, answer.tree.level + 1):
+            chances = answer.parts(depth)[:, :-1].unsqueeze(2).cpu()
+            name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
+            on.append(len(rows))
+            rows.append((name, coloured(chances, len(answer.tree.nodes(depth - 1)[0]))))
+        frames = _given_frames(answer, given or {}, on)
+    trusted = answer.trusted.tolist()
+    note = (
+        "framed in red: not to be trusted (few effective samples, heavy or unknown tails of "
+        "weights, unsound chains)"
+    )
+    edges = ["0.85" if good else "red" for good in trusted]
+    _grid(rows, path, edges, "" if all(trusted) else note, frames)
+
+
+def _given_frames(answer: Answer, given: Mapping[str, Tensor], rows: Sequence[int]) -> list[Frame]:
+    """The frames of the actions that are given, on the first row and on that of their depth."""
+    found, n = [], len(answer.log_evidence)
+    for site in (site for site in given if site.startswith("a/")):
+        path = tuple(int(step) for step in site.split("/")[1:])
+        maps = torch.eye(2, 3).expand(n, 2, 3)
+        for depth in range(1, len(path) + 1):
+            above = site_name("a", path[:depth])
+            action = given.get(above, answer.mean(above)).cpu().float()
+            maps = compose(maps, matrix(action.expand(n, -1)))
+        found += [Frame(site, rows[i], maps, _colour(path[-1])) for i in (0, len(path))]
+    return found
+
+
+def dictionary_figure(found: Dictionary, parts: Parts, path: str | Path, members: int = 10) -> None:
+    """Draw a dictionary: a row a primitive, its mean, then the parts that are most typical of it.
+
+    All in the parts' own frames; a row's name is the share of parts that the primitive stands for.
+    """
+    rows = []
+    for mean, usage, indices in zip(found.canvases, found.usage, found.members, strict=True):
+        shown = torch.zeros(members + 1, *mean.shape)
+        shown[0] = mean
+        typical = parts.canvases[indices[:members]]
+        shown[1 : 1 + len(typical)] = typical
+        rows.append((f"{100 * usage:.1f} %", grey(shown)))
+    _grid(rows, path)
+
+
+def exemplar_figure(
+    images: Float[Tensor, "n c h w"], made: Float[Tensor, "n k c h w"], path: str | Path
+) -> None:
+    """Draw images, a row each, and beside each what else was made of its class."""
+    rows = torch.cat([images.unsqueeze(1), made.cpu()], 1)
+    grid_figure([("given, others", row) for row in rows], path)
+
+
+def space_figure(
+    plane: Float[Tensor, "m 2"],
+    colours: Int[Tensor, "m"],
+    names: Sequence[str],
+    shown: Sequence[tuple[int, str, Float[Tensor, "c s s"]]],
+    path: str | Path,
+) -> None:
+    """Draw programs on a plane, a dot each, coloured by kind, and what some of them draw.
+
+    Pictures lie on their dots, or as near as they can without hiding one another.
+
+    Args:
+        colours: the kind of each, a number of `names`.
+        shown: programs by number, with a name and an image each.
+    """
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    axis = figure.subplots()
+    plane = (plane - plane.amin(0)) / (plane.amax(0) - plane.amin(0)).clamp(min=1e-9)
+    for kind, name in enumerate(names):
+        x, y = plane[colours == kind].mT.numpy()
+        axis.scatter(x, y, s=4, alpha=0.5, label=name, color=f"C{kind}")
+    size, dots = 0.07, plane[[i for i, _, _ in shown]]
+    places = _apart(dots, 1.1 * size)
+    for (i, name, image), dot, place in zip(shown, dots.tolist(), places.tolist(), strict=True):
+        colour = f"C{int(colours[i])}"
+        axis.plot(*zip(dot, place, strict=True), color=colour, linewidth=1)
+        corner = [at - size / 2 for at in place]
+        inset = axis.inset_axes((*corner, size, size), transform=axis.transData)
+        inset.imshow(grey(image.unsqueeze(0))[0].numpy(), interpolation="nearest")
+        inset.set(xticks=[], yticks=[])
+        inset.spines[:].set_color(colour)
+        inset.text(0.04, 0.96, name, color=colour, size=8, va="top", transform=inset.transAxes)
+    axis.set(xticks=[], yticks=[])
+    axis.legend(markerscale=4, fontsize=8)
+    _save(figure, path)
+
+
+def _apart(points: Float[Tensor, "n 2"], width: float) -> Float[Tensor, "n 2"]:
+    """Where squares of a width go that would lie on points, so that none covers another."""
+    # Those on the very same point would not know which way to go.
+    places = points + 1e-3 * width * torch.randn(
+        points.shape, generator=torch.Generator().manual_seed(0)
+    )
+    for _ in range(1000):
+        between = places.unsqueeze(1) - places
+        far = between.abs().amax(-1).fill_diagonal_(width)
+        if far.min() >= 0.99 * width:
+            break
+        push = between / far.unsqueeze(-1) * (width - far).clamp(min=0).unsqueeze(-1)
+        places = places + push.sum(1) / 2
+    return places
+
+
+def grid_figure(rows: Sequence[tuple[str, Float[Tensor, "n c h w"]]], path: str | Path) -> None:
+    """Draw rows of images, each with its name."""
+    _grid([(name, grey(images)) for name, images in rows], path)
+
+
+def _grid(
+    rows: Sequence[tuple[str, Float[Tensor, "n h w 3"]]],
+    path: str | Path,
+    edges: Sequence[str] | None = None,
+    note: str = "",
+    frames: Sequence[Frame] = (),
+) -> None:
+    """Rows of pictures with their names, columns framed in their colours, and frames of parts."""
+    n = len(rows[0][1])
+    width, caption = max(n, 4), "frames with names: the actions that are given" if frames else ""
+    lines = [textwrap.wrap(text, 15 * width) for text in (note, caption)]  # letters to an inch
+    height = len(rows) + 0.3 + 0.15 * sum(map(len, lines))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(len(rows), n, squeeze=False)
+    for (name, pictures), row in zip(rows, axes, strict=True):
+        row[0].set_ylabel(name, fontsize=9)
+        for i, (axis, picture) in enumerate(zip(row, pictures, strict=True)):
+            axis.imshow(picture.numpy(), extent=(-1, 1, 1, -1), interpolation="nearest")
+            axis.set(xticks=[], yticks=[], xlim=(-1, 1), ylim=(1, -1))
+            for spine in axis.spines.values():
+                spine.set_color("0.85" if edges is None else edges[i])
+    for name, row, maps, colour in frames:
+        for axis, own in zip(axes[row], maps, strict=True):
+            corners = _draw_frame(axis, own, colour, 1.0, 1.0)
+            x, y = corners.amin(0).clamp(min=-0.97).tolist()
+            place = {"va": "bottom"} if y > -0.75 else {"va": "top"}
+            axis.text(x, y, name, color=colour, fontsize=6, clip_on=True, **place)
+    if note:
+        figure.suptitle("\n".join(lines[0]), fontsize=8, color="red")
+    if caption:
+        figure.supxlabel("\n".join(lines[1]), fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=120, format="png")
+    write(Path(path), buffer.getvalue())
+
+
+def _outline(axis: Axes, maps: Float[Tensor, "parts 2 3"], colours: int) -> None:
+    """Frames in the colours of their parts; of many, fainter, so that ink is seen below them."""
+    width, alpha = (0.5, 0.6) if len(maps) <= len(COLOURS) else (0.35, 0.35)
+    for j, own in enumerate(maps):
+        _draw_frame(axis, own, _colour(j % colours), width, alpha)
+
+
+def _draw_frame(
+    axis: Axes, own: Float[Tensor, "2 3"], colour: str, width: float, alpha: float
+) -> Float[Tensor, "5 2"]:
+    """Draw the frame that a map takes to the picture's, and return its corners there."""
+    corners = CORNERS.to(own) @ own[:, :2].mT + own[:, 2]
+    axis.plot(*corners.mT.numpy(), color=colour, linewidth=width, alpha=alpha)
+    return corners
+
+
+def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Draw time and memory an image in each sweep: rows of `inference.evaluation.benchmark.scaling`.
+
+    Logarithmic but from 0; the dotted line grows as the number of nodes, from the first point.
+    """
+    sweeps = list(dict.fromkeys(row["sweep"] for row in rows))
+    units = {"ms_per_image": "ms per image", "mib_per_image": "MiB per image"}
+    figure = Figure(figsize=(2.6 * len(sweeps), 4.6), layout="constrained")
+    axes = figure.subplots(len(units), len(sweeps), squeeze=False)
+    for line, (field, unit) in zip(axes, units.items(), strict=True):
+        for axis, sweep in zip(line, sweeps, strict=True):
+            points = [row for row in rows if row["sweep"] == sweep]
+            x, y = [p["value"] for p in points], [p[field] for p in points]
+            axis.loglog(x, y, "o-", color=COLOURS[0])
+            nodes = [p["nodes"] * y[0] / points[0]["nodes"] for p in points]
+            if len(set(nodes)) > 1:
+                axis.loglog(x, nodes, ":", color="grey", label="proportional to nodes")
+                axis.legend(fontsize=7, frameon=False)
+            if min(x) == 0:
+                axis.set(xscale="linear", yscale="linear", ylim=(0, 1.1 * max(y)))
+            else:
+                _plain_ticks(axis)
+            axis.set_xticks(x, [str(v) for v in x])
+            axis.xaxis.minorticks_off()
+            axis.set_xlabel(sweep)
+            axis.grid(alpha=0.3)
+        line[0].set_ylabel(unit)
+    _save(figure, path)
+
+
+def _plain_ticks(axis: Axes) -> None:
+    """Numbers without powers on a logarithmic axis, after all is drawn on it: 1, 2, 5, 10, ..."""
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
+
+
+def curves_figure(
+    curves: Mapping[str, Mapping[float, float]], ticks: Sequence[int], label: str, path: str | Path
+) -> None:
+    """Draw curves by epochs done, the first dotted; both axes logarithmic.
+
+    Args:
+        curves: by name, from epochs to values.
+        ticks: epochs that are named.
+        label: what the values are.
+    """
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for i, (name, points) in enumerate(curves.items()):
+        style = {"color": "black", "marker": "o", "linestyle": ":"} if i == 0 else {}
+        axis.loglog([*points], [*points.values()], label=name, **style)
+    axis.set(xlabel="epochs", ylabel=label)
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.xaxis.minorticks_off()
+    _plain_ticks(axis)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, loc="upper right")
+    _save(figure, path)

@@ -1,0 +1,131 @@
+"""Trained models that come with the project: weights, and a card that says what they are."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from inference.config import TrainConfig
+from inference.outputs import with_error
+from inference.reproduction.recipes import describe, flags
+from inference.run import training_of
+from pyro_rnp import load
+from pyro_rnp.checkpoint import SHIPPED, WEIGHTS
+from pyro_rnp.files import write
+
+LARGEST = 10_000_000
+"""Bytes of a file of weights that comes along."""
+SOURCES = {
+    "digits": "scikit-learn's handwritten digits, 1,797 of 8x8 pixels, brought to 28x28",
+    "mnist": "MNIST (LeCun, Cortes and Burges), 55,000 of its training images",
+    "fashion": "Fashion-MNIST (Zalando SE, MIT licence), 55,000 of its training images",
+    "omniglot": "Omniglot (Lake, MIT licence) at 28x28, 18 drawings each of the 964 characters of "
+    "its background set",
+    "omniglot-new": "Omniglot (Lake, MIT licence) at 28x28, 15 drawings each of the 659 characters "
+    "of its evaluation set",
+    "omniglot-all": "Omniglot (Lake, MIT licence) at 28x28, 18 drawings each of the characters of "
+    "its background set and 15 of its evaluation set",
+    "strokes": "made characters of a known grammar",
+}
+TESTED = {
+    "omniglot": "all drawings of the 659 characters of its evaluation set, none of them learned "
+    "from",
+    "omniglot-new": "4 other drawings of each of these characters",
+    "omniglot-all": "4 other drawings of each character of the evaluation set",
+    "mnist": "its 10,000 test images",
+    "fashion": "its 10,000 test images",
+}
+BESIDE = (
+    " `test_sse_mean_image` and `test_sse_blank` are of the mean training image and of a blank "
+    "canvas in place of the model's; `test_canvas_variance_ratio` is 0 where all canvases are "
+    "alike."
+)
+LIMITS = (
+    "It reads light ink on a dark ground, one channel, at the size of its training images; "
+    "`--resize` and `--invert` of the commands bring others to that.",
+    "The parse is what one encoder says at once: images unlike those it learned from are taken "
+    "apart badly, without a warning. `query` with `svi` or `importance` says how far to trust it.",
+    "The parts are whatever explained pixels best. They have no names, and are no pen strokes.",
+    "What is shown here are means over one test split, from one seed. The preset `fast` was put "
+    "together with a look at 2,000 test images of MNIST, `omniglot.yaml` with looks at those of "
+    "Omniglot (docs/differences.md).",
+)
+
+
+def ship(run: str | Path, name: str, to: Path | None = None) -> Path:
+    """Put a run's model among those that come along, under a name.
+
+    The folder holds `config.json` and `model.safetensors`, `metrics.json` and `curve.json` of the
+    run, and the model's card as `README.md`.
+
+    Args:
+        to: folder of such models; None is that of the project's own sources.
+
+    Raises:
+        FileNotFoundError: if the run did not end, or `to` is None and the package is installed
+            without the project's sources.
+        FileExistsError: if there is a model of that name.
+        ValueError: if the name is none, or its weights are more than `LARGEST` bytes, or damaged.
+    """
+    if to is None and not (SHIPPED.parents[1] / "pyproject.toml").is_file():
+        raise FileNotFoundError(
+            f"{SHIPPED.parent} is an installed package, which the next installation replaces; name "
+            "another folder with --to, or work in a checkout of the project."
+        )
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"A name is made of letters, digits, - and _, not {name!r}.")
+    run, folder = Path(run), (to or SHIPPED) / name
+    load(run)  # whole, or refused
+    if not (run / "metrics.json").exists():
+        raise FileNotFoundError(f"{run} has no metrics.json; let the run end first.")
+    size = (run / WEIGHTS).stat().st_size
+    if size > LARGEST:
+        raise ValueError(f"{run / WEIGHTS} has {size:,} bytes; at most {LARGEST:,} come along.")
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; choose another --name.")
+    describe(run, folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
+    text = card(name if folder.parent == SHIPPED else str(folder), training_of(folder), metrics)
+    write(folder / "README.md", text.encode())
+    return folder
+
+
+def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
+    """A model's card, as Markdown."""
+    model, data, command = config.model, config.data, " ".join(flags(config))
+    if config.start is not None:
+        command += " --start RUN"
+    parts = " by ".join(map(str, model.steps))
+    kind = f"A recursive neural program, {model.depth} levels of {parts} parts"
+    if not model.depth:
+        kind = "A flat VAE, to compare with"
+    hours, minutes = divmod(round(metrics["seconds"] / 60), 60)
+    took = f"{hours} h {minutes} min" if hours else f"{metrics['seconds'] / 60:.1f} minutes"
+    root = "" if data in ("digits", "strokes") else " --data-root DIR"
+    rows = [name for name in metrics if name.startswith("test_") and not name.endswith("_error")]
+    lines = [
+        f"# {Path(name).name}",
+        f"{kind}, |z| = {model.program_size}, {metrics['parameters']:,} parameters, as "
+        f'`pyro_rnp.load("{name}")`.',
+        f"- Data: {SOURCES.get(data, data)}{', each turned by quarters too' * config.turned}"
+        f"{', moved a little' * bool(config.jitter)}.",
+        f"- Made by: `scripts/train.py {command}{root}`, seed {config.seed}"
+        + (", from another run's weights." if config.start else "."),
+        f"- Training: {metrics['images_seen']:,} images in {took} on "
+        f"{metrics.get('hardware', 'a CPU')}; {metrics['skipped_steps']} steps skipped. "
+        "`curve.json` has what validation gave after each epoch.",
+        f"- Test images: {TESTED.get(data, 'the test split')}.",
+        "## On the test split",
+        "| figure | value |\n|---|---|\n"
+        + "\n".join(f"| `{name}` | {with_error(metrics, name, '.4g')} |" for name in rows),
+        "Squared error is summed over an image's pixels, of one posterior sample (`test_sse`) or "
+        "at the posterior's centre (`test_sse_mean`); KL and ELBO are in nats; ± standard errors "
+        "over images." + BESIDE * ("test_sse_mean_image" in metrics),
+        "## Limits",
+        "\n".join(f"- {line}" for line in LIMITS),
+    ]
+    return "\n\n".join(lines) + "\n"

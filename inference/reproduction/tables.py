@@ -1,0 +1,304 @@
+"""The tables of the reproduction, as Markdown, from what is kept of runs and commands.
+
+What is not there yet has no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from inference.config import TrainConfig
+from inference.outputs import markdown, with_error
+from inference.reproduction.artifacts import SETS, ended, figures, scores, transfers
+from inference.reproduction.published import AUTHORS, AUTHORS_OMNIGLOT, LIKE_FOR_LIKE, PUBLISHED
+from inference.reproduction.recipes import flags, in_configs
+from inference.run import curve, training_of
+from pyro_rnp.config import RNPConfig
+
+BASELINES = {"of the mean image": "test_sse_mean_image", "of a blank": "test_sse_blank"}
+"""Columns of squared error that takes no model, which runs of earlier versions do not have."""
+Shown = Callable[[str, str], str]
+"""From the name of a picture and its title to that picture in the page, if it is there."""
+
+
+def trainings(kept: Path) -> str:
+    """A row for each run: what made it, and what came out."""
+    head = ["run", "epochs", "images seen", "`test_sse`", "at the mean", *BASELINES, "KL", "ELBO",
+            "parameters", "minutes", "images/s", "on", "skipped"]  # fmt: skip
+    rows, commands = [], []
+    for name, found in ended(kept):
+        config = training_of(kept / name)
+        names = ("test_sse", "test_sse_mean", *BASELINES.values(), "test_kl", "test_elbo")
+        ends = [with_error(found, n, ".2f") for n in names]
+        minutes, steps = f"{found['seconds'] / 60:.0f}", str(found["skipped_steps"])
+        size = f"{found['parameters']:,}"
+        on = found.get("hardware", "")
+        seen = f"{found['images_seen']:,}"
+        rate = f"{found['images_per_second']:.0f}"
+        rows.append([name, _epochs(kept / name), seen, *ends, size, minutes, rate, on, steps])
+        commands.append(f"- {name}: `scripts/train.py {' '.join(flags(config))} --data-root DIR`")
+    return _table(head, rows) + "\n\n" + "\n".join(commands)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, without columns of baselines that no row has."""
+    optional = (*BASELINES, "`sse_mean_image`", "`sse_blank`", "`explained_mean_image`")
+    used = [i for i, h in enumerate(head) if h not in optional or any(row[i] for row in rows)]
+    return markdown([head[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
+def _epochs(run: Path) -> str:
+    """How many were done, by the images seen where training went by the clock."""
+    if (asked := training_of(run).epochs) is not None:
+        return str(asked)
+    points = curve(run)
+    return f"{_done(points[-1], points):.1f}" if len(points) > 1 else ""
+
+
+def _done(point: dict[str, Any], points: Sequence[dict[str, Any]]) -> float:
+    """Epochs done at a point of a curve, the last of which may be a part of one."""
+    first = points[0]
+    return point["images_seen"] / first["images_seen"] * first["epoch"]
+
+
+def learned(kept: Path) -> dict[str, dict[float, float]]:
+    """Squared error on MNIST by epochs done, the authors' first."""
+    found = {"authors, test": {float(epoch): sse for epoch, sse in AUTHORS.items()}}
+    for name, _ in _like_for_like(kept, "mnist"):
+        points = curve(kept / name)
+        done = {_done(row, points): row["val_sse"] for row in points}
+        found[f"{_named(kept, name)}, validation"] = done
+    return found
+
+
+def curves(kept: Path) -> str:
+    """The squared error of each run on MNIST after each epoch, beside the authors'."""
+    head = ["after epoch", *map(str, AUTHORS), "at the end, test"]
+    runs = dict(_like_for_like(kept, "mnist"))
+    ends = [f"{[*AUTHORS.values()][-1]:.1f}"]
+    ends += [with_error(found, "test_sse", ".2f") for found in runs.values()]
+    rows = []
+    for (name, points), end in zip(learned(kept).items(), ends, strict=True):
+        rows.append([name, *(f"{points[e]:.1f}" if e in points else "" for e in AUTHORS), end])
+    again = [[*_scored(kept, name)] for name in runs]
+    rows += [[what, *[""] * len(AUTHORS), sse] for some in again for what, sse, _ in some]
+    commands = "\n".join(command for some in again for _, _, command in some)
+    return f"{markdown(head, rows)}{_over_seeds(kept, 'mnist')}\n\n{commands}".strip()
+
+
+def characters(kept: Path) -> str:
+    """The squared error of each run on Omniglot, beside the authors'."""
+    theirs = AUTHORS_OMNIGLOT
+    ends = [f"{theirs[which]:.1f}" for which in ("seen", "unseen")]
+    commands: list[str] = []
+    rows = [["authors", f"{theirs['epochs']}", "", *ends]]
+    for name, found in _like_for_like(kept, "omniglot"):
+        seen, unseen = curve(kept / name)[-1]["val_sse"], with_error(found, "test_sse", ".2f")
+        images = f"{found['images_seen']:,}"
+        rows.append([_named(kept, name), _epochs(kept / name), images, f"{seen:.2f}", unseen])
+        for what, sse, command in _scored(kept, name):
+            rows.append([what, "", "", "", sse])
+            commands.append(command)
+    head = ["run", "epochs", "images seen", "characters learned from", "unseen characters"]
+    return "\n\n".join([markdown(head, rows) + _over_seeds(kept, "omniglot"), "\n".join(commands)])
+
+
+def _scored(kept: Path, name: str) -> Iterator[tuple[str, str, str]]:
+    """What else was asked about a run's squared error, what came out, and by which command."""
+    for run, asked, score in scores(kept):
+        if run == name and "particles" not in asked:
+            of = f"{int(asked['num']):,} of the" if "num" in asked else "all"
+            guide = f", {asked['guide']}" if "guide" in asked else ""
+            what = f"{name}{guide}, {of} test images"
+            flags = " ".join(score["made"]["asked"])
+            command = f"scripts/evaluate.py {name} {flags} --data-root DIR"
+            sse = with_error(score, "test_sse", ".2f")
+            yield what, sse, f"- {what}: `{command}`, {_took(score['made'])}"
+
+
+def _over_seeds(kept: Path, data: str) -> str:
+    """Means of runs that differ in their seeds alone, where there are some."""
+    groups: dict[tuple[str, ...], dict[str, float]] = {}
+    for name, found in _like_for_like(kept, data):
+        same = tuple(flags(replace(training_of(kept / name), seed=0)))
+        groups.setdefault(same, {})[name] = found["test_sse"]
+    said = [
+        f"Mean of {', '.join(own)}: {mean(own.values()):.2f}, standard deviation of a run "
+        f"{stdev(own.values()):.2f}."
+        for own in groups.values() if len(own) > 1
+    ]  # fmt: skip
+    return "".join(f"\n\n{line}" for line in said)
+
+
+def _like_for_like(kept: Path, data: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Ended runs on a data set in the authors' setting and under their objective."""
+    size, steps = LIKE_FOR_LIKE[data]
+    wanted = TrainConfig(model=RNPConfig.preset("fast", program_size=size, steps=steps))
+    model = ("program_size", "steps", "likelihood", "sigma", "prior", "guide", "stochastic")
+    training = ("classes", "start", "batch_size", "kl_weight", "kl_warmup", "elbo")
+    for name, found in ended(kept):
+        config = training_of(kept / name)
+        pairs = [(config.model, wanted.model, model), (config, wanted, training)]
+        same = all(getattr(a, n) == getattr(b, n) for a, b, names in pairs for n in names)
+        if same and config.data == data:
+            yield name, found
+
+
+def _named(kept: Path, name: str) -> str:
+    config = training_of(kept / name)
+    what = {
+        "flat VAE": config.model.program != "recursive",
+        "of turned images too": config.turned,
+        "of moved images": config.jitter > 0,
+    }
+    said = ", ".join(name for name, so in what.items() if so)
+    return f"{name} ({said})" if said else name
+
+
+def figure_numbers(kept: Path, figure: str) -> str:
+    """The numbers that belong to a figure, a row a run, the flat VAE's below."""
+    columns = {
+        "3": ("sse_level_0", "sse_level_1", "sse_level_2", "sse_mean_image", "sse_blank",
+              "explained_by_step", "explained_mean_image", "overlap"),
+        "4a": ("silhouette_of_levels", "level_probe", "class_probe"),
+        "4c-z2": tuple(f"largest_over_mean_change_z{k}" for k in (2, 1, 0)),
+        "5": (*(f"{n}{floor}" for floor in ("", "_floor") for n in ("frechet", "precision",
+              "recall")), "classifier_accuracy"),
+    }.get(figure, ())  # fmt: skip
+    rows = []
+    for name, read in figures(kept):
+        found = read.get(figure[0], {})
+        if any(column in found for column in columns):
+            rows.append([_named(kept, name), *(_cell(found.get(column)) for column in columns)])
+    return _table(["run", *(f"`{column}`" for column in columns)], rows) if rows else ""
+
+
+def figure_costs(kept: Path) -> str:
+    """What the numbers of figures are of, and what they took."""
+    rows = []
+    for name, read in figures(kept):
+        made = read["made"]
+        minutes = f"{made['seconds'] / 60:.1f}"
+        of = {read[f]["images"] for f in ("4", "5") if "images" in read.get(f, {})}
+        if "num" in made:  # of older files, which say it once
+            of.add(made["num"])
+        images = ", ".join(f"{count:,}" for count in sorted(of))
+        rows.append([name, images, str(made["seed"]), minutes, made["hardware"]])
+    head = ["run", "test images (figures 4 and 5)", "seed", "minutes", "on"]
+    return markdown(head, rows) if rows else ""
+
+
+def _cell(value: float | Sequence[float] | None) -> str:
+    if value is None:
+        return ""
+    values = value if isinstance(value, Sequence) else [value]
+    return ", ".join(f"{v:.4g}" for v in values)
+
+
+def tuned(kept: Path, shown: Shown) -> list[str]:
+    """Squared error of unseen images, a table for each case that `scripts/transfer.py` left."""
+    parts: list[str] = []
+    for run, found in transfers(kept):
+        parts = parts or [
+            "Tuned, squared error of test images of a kind that was left out (`unseen`), of "
+            "validation images of the others (`seen`), and of other data sets. `without`: learned "
+            "from the others; `tuned`: then the encoder alone learned from the kind; `all`: "
+            "learned from everything; `blank`: no ink; `mean image`, where it is there: the "
+            "mean of what `without` learned from."
+        ]
+        parts.append(
+            f"{run}, by `scripts/transfer.py {in_configs(found['flags'])} --data-root DIR`, "
+            f"{_took(found['made'])}:"
+        )
+        for case in found["cases"]:
+            names = [name for name in case["rows"][0] if not name.endswith("_error")][1:]
+            rows = []
+            for row in case["rows"]:
+                seen = f"{row['images_seen']:,}" if "images_seen" in row else ""
+                rows.append([row["model"], seen, *(with_error(row, n, ".1f") for n in names)])
+            parts.append(f"Unseen: {case['unseen']}, {case['images']:,} images.")
+            parts.append(markdown(["model", "images learned from", *names], rows))
+            for kind in ("", "-parts"):
+                name = f"{case['unseen']}{kind}"
+                parts.append(shown(f"{run}/{name}.png", f"{run}, {name}"))
+    return parts
+
+
+def elsewhere(kept: Path, shown: Shown) -> list[str]:
+    """Squared error of other data sets, by models that nothing was tuned of."""
+    rows, parts, metrics = [], [], dict(ended(kept))
+    for name, read in figures(kept):
+        found, own = read.get("6", {}), str(training_of(kept / name).data)
+        if not found:
+            continue
+        cells = {own: with_error(metrics[name], "test_sse", ".1f")}
+        for data in (data for data in SETS if data in found):
+            beside = f"blank {found[f'{data}_blank']:.1f}"
+            if f"{data}_mean_image" in found:
+                beside += f", mean image {found[f'{data}_mean_image']:.1f}"
+            cells[data] = f"{with_error(found, data, '.1f')} ({beside})"
+            title = f"{SETS[data]}, by what was learned from {SETS.get(name)}"
+            picture = shown(f"{name}-figures/figure-6-{data}.png", title)
+            if name in SETS and picture:
+                parts += [f"{title}:", picture]
+        rows.append([_named(kept, name), *(cells.get(data, "") for data in SETS)])
+    if not rows:
+        return []
+    how = (
+        "Nothing tuned, by `scripts/figures.py RUN --only 6 --across '[mnist,omniglot,fashion]' "
+        "--data-root DIR`: squared error of test images, those of a model's own set among them."
+    )
+    return [how, markdown(["run", *SETS.values()], rows), *parts]
+
+
+def _took(made: dict[str, Any]) -> str:
+    return f"{_hours(made['seconds'])} on {made['hardware']}"
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
+
+
+def bounds(kept: Path) -> str:
+    """Negative log-likelihoods by the importance-weighted bound, beside published ones."""
+    rows, metrics = [], dict(ended(kept))
+    for name, published in PUBLISHED.items():
+        own = []
+        for run, asked, found in scores(kept):
+            if not run.startswith(name) or "particles" not in asked:
+                continue
+            ends = [f"{-found[f'test_{k}']:.1f} ± {found[f'test_{k}_error']:.1f}" for k in
+                    ("elbo", "iw_bound")]  # fmt: skip
+            every = f"{-metrics[run]['test_elbo']:.1f}"
+            sizes = [f"{int(asked[n]):,}" if n in asked else "all" for n in ("particles", "num")]
+            z = str(training_of(kept / run).model.program_size)
+            own.append([_named(kept, run), z, *sizes, *ends, every, _took(found["made"])])
+        if own:
+            rows += own
+            rows += [[f"{what} (published)", "", "", "", "", f"{nats:.1f}", "", ""]
+                     for what, nats in published.items()]  # fmt: skip
+    if not rows:
+        return ""
+    how = (
+        "By `scripts/evaluate.py RUN --particles K --num IMAGES --data-root DIR`. The published "
+        "rows are of all test images and of other binarisations, those of Omniglot also of another "
+        "reduction to 28x28 and another split. As there, ours of Omniglot learned from the "
+        "characters that they are tested on, in other drawings."
+    )
+    head = [
+        "model",
+        "&#124;z&#124;",
+        "k",
+        "images",
+        "-ELBO",
+        "-IW bound",
+        "-ELBO, all test images",
+        "time",
+    ]
+    return f"{how}\n\n{markdown(head, rows)}"

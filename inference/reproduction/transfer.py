@@ -1,0 +1,213 @@
+"""How well a program language that was learned on some images explains others (Figure 6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.cli import train_config
+from inference.config import TrainConfig
+from inference.data import ImageSet, load_data
+from inference.evaluation.metrics import evaluate
+from inference.plotting import grid_figure, parse_figure
+from inference.reproduction.trainings import trained
+from inference.run import training_of
+from pyro_rnp import RNP, load
+from pyro_rnp.checkpoint import find
+
+PROGRAMS = ("recursive", "flat")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Images that a model has not learned from."""
+
+    name: str
+    left: list[str]
+    """Flags of training that leave them out."""
+    tune: list[str]
+    """Flags of training on theirs alone."""
+    unseen: ImageSet
+    """Their test images."""
+    seen: ImageSet
+    """Validation images of what is learned from without them."""
+    train: ImageSet
+    """What is learned from without them."""
+
+
+def cases(
+    data: str, unseen: Sequence[int] | None, new: str | None, root: str | None, binarize: bool
+) -> list[Case]:
+    """What is left out: classes, each in turn, or all of another data set.
+
+    Raises:
+        ValueError: if both or neither are given, or if there is no such class, or no other.
+        FileNotFoundError, ValueError: as `load_data`.
+    """
+    if (not unseen) == (new is None):
+        raise ValueError("Say which images are unseen: --unseen or --new.")
+    splits, same = load_data(data, root, binarize), ["--binarize=true"] * binarize
+    if new is not None:
+        test = load_data(new, root, binarize).test
+        tune = [f"--data={new}", *same]
+        return [Case(new, [], tune, test, splits.validation, splits.train)]
+    found, labels = [], splits.test.labels.unique().tolist()
+    for label in unseen or []:
+        others = [other for other in labels if other != label]
+        if label not in labels or not others:
+            raise ValueError(
+                f"--unseen takes some of the classes {min(labels)} to {max(labels)}, not {label}."
+            )
+        left, only = ([f"--data={data}", f"--classes={c}"] for c in (others, [label]))
+        alone, rest = splits.of([label]), splits.of(others)
+        tune = [*only, *same]
+        found.append(Case(str(label), left, tune, alone.test, rest.validation, rest.train))
+    return found
+
+
+def transfer(
+    case: Case,
+    out: Path,
+    base: Sequence[str],
+    tune: Sequence[str],
+    everything: Sequence[str] | None,
+    across: dict[str, ImageSet],
+    script: Path,
+    learned: Mapping[str, Path],
+) -> dict[str, Any]:
+    """Train without some images, tune the guide on them, train on everything; then a flat VAE.
+
+    What is trained on everything sees as many images, to the nearest epoch; a flat VAE learns for
+    the time that the recursion beside it took.
+
+    Args:
+        out: folder for the runs, for a picture of unseen images as each model draws them, and for
+            one of their parts, `CASE.png` and `CASE-parts.png`.
+        base: flags of training; `tune` those of tuning; `everything` those of training on
+            everything, or None.
+        across: other test images to score, nothing tuned.
+        script: `scripts/train.py`.
+        learned: runs by program that were trained without these images; where there are some,
+            these are tuned, and nothing else is trained.
+
+    Returns:
+        `unseen` the case's name, `images` how many, and `rows`: for no ink at all (`blank`), the
+        mean of the images learned from without these (`mean image`), and
+        each model how many images it learned from (`images_seen`) and the squared
+        error of an image, summed over pixels, one posterior sample, of
+        images `unseen` and `seen` and those of `across`, each with its standard error, `_error`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    some = case.unseen.images[:12]
+    scored = {"unseen": case.unseen, "seen": case.seen, **across}
+    mean_image = case.train.images.mean(0)
+    rows: list[dict[str, Any]] = [
+        {"model": "blank", **_constant(scored, torch.zeros_like(mean_image))},
+        {"model": "mean image", **_constant(scored, mean_image)},
+    ]
+    pictures = [("image", some)]
+    programs = [program for program in PROGRAMS if program in learned or not learned]
+    for program in programs:
+        without = learned.get(program, out / f"{program}-without-{case.name}")
+        runs = {
+            "without": (without, [*base, *case.left, f"--program={program}"]),
+            "tuned": (
+                out / f"{program}-tuned-{case.name}",
+                [*tune, *case.tune, "--learn=guide", f"--start={without}"],
+            ),
+        }
+        if everything is not None:
+            runs["all"] = (out / f"{program}-all", [*everything, f"--program={program}"])
+        for kind, (folder, flags) in runs.items():
+            if folder not in learned.values():
+                if program != programs[0]:
+                    beside = folder.with_name(folder.name.replace(program, programs[0], 1))
+                    flags = [*flags, "--epochs=null", f"--minutes={minutes(beside)}"]
+                trained(folder, flags, script)
+            rnp, name = load(folder), f"{program}-{kind}"
+            seen = json.loads((folder / "metrics.json").read_text())["images_seen"]
+            rows.append({"model": name, "images_seen": seen, **_scores(rnp, scored)})
+            with torch.no_grad():
+                tree = rnp.parse(some)
+            pictures.append((name.replace("-", "\n"), tree.canvas))
+            if name == f"{PROGRAMS[0]}-without":
+                parse_figure(tree, out / f"{case.name}-parts.png", some)
+    grid_figure(pictures, out / f"{case.name}.png")
+    return {"unseen": case.name, "images": len(case.unseen), "rows": rows}
+
+
+def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
+    """Folders of runs that ended, by what runs z^K in each.
+
+    Args:
+        runs: folders, or names of shipped models.
+        data: what they are to have learned from, all classes of it.
+
+    Raises:
+        FileNotFoundError: if there is no such run, or it has not ended.
+        ValueError: if one learned from something else, two are of one program, or some learned
+            from binarised images and some did not.
+    """
+    found: dict[str, Path] = {}
+    for run in runs:
+        config = training_of(find(run))
+        program = config.model.program
+        if not (find(run) / "metrics.json").exists():
+            raise FileNotFoundError(f"{run} has not ended; go on with it by --resume {run}.")
+        if config.data != data or config.classes is not None or config.start is not None:
+            raise ValueError(f"--learned takes runs that learned from {data} alone; {run} did not.")
+        if program in found:
+            raise ValueError(f"{found[program]} and {run} are both of --program {program}.")
+        found[program] = find(run)
+    if len({training_of(run).binarize for run in found.values()}) > 1:
+        raise ValueError(
+            "--learned takes runs of which all learned from binarised images, or none."
+        )
+    return found
+
+
+def seconds(out: Path) -> float:
+    """How long all runs of a folder took."""
+    return sum((json.loads(f.read_text())["seconds"] for f in out.glob("*/metrics.json")), 0.0)
+
+
+def minutes(folder: Path) -> float:
+    """How long a run took, to the hundredth."""
+    took = json.loads((folder / "metrics.json").read_text())["seconds"]
+    return max(0.01, round(took / 60, 2))
+
+
+def as_many(base: Sequence[str], left: Sequence[str], everything: Sequence[str]) -> list[str]:
+    """Flags of training on everything for as many images as without some, to the nearest epoch."""
+
+    def size(config: TrainConfig) -> int:
+        return len(load_data(config.data, config.data_root, classes=config.classes).train)
+
+    few, many = train_config([*base, *left]), train_config(everything)
+    if few.epochs is None:
+        return list(everything)
+    return [*everything, f"--epochs={max(1, round(few.epochs * size(few) / size(many)))}"]
+
+
+def _scores(rnp: RNP, scored: dict[str, ImageSet]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name, images in scored.items():
+        scores = evaluate(rnp, images)
+        found |= {name: scores["sse"], f"{name}_error": scores.get("sse_error")}
+    return found
+
+
+def _constant(scored: dict[str, ImageSet], canvas: Tensor) -> dict[str, float]:
+    """The same, of one canvas (C, H, W) for every image."""
+    found: dict[str, float] = {}
+    for name, data in scored.items():
+        errors = (data.images - canvas).square().sum((1, 2, 3)).double()
+        spread = float(errors.std() / len(errors) ** 0.5)
+        found |= {name: float(errors.mean()), f"{name}_error": spread}
+    return found

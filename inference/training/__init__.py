@@ -1,0 +1,5 @@
+"""Training: Lightning's Trainer runs the loop, Pyro's ELBO module is the loss."""
+
+from inference.training.fit import TrainingFailed, train
+
+__all__ = ["TrainingFailed", "train"]

@@ -1,0 +1,141 @@
+"""A watch on learning: what goes wrong while the loss still looks well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.evaluation.metrics import canvas_variance_ratio
+from inference.objectives import site_kl
+from pyro_rnp import RNP
+from pyro_rnp.sites import drawn
+
+ALIKE = 0.01
+"""`inference.evaluation.metrics.canvas_variance_ratio` below which canvases do not differ."""
+MORE_STEPS = (
+    "try more training (--minutes, --epochs) or, with the preset fast, --learning_rate 3e-3"
+)
+"""What to try when canvases do not differ between images."""
+PATIENCE = 5
+"""Looks in a row at which something must be wrong before it is said."""
+MIN_KL = 0.1
+"""Nats; below, a program says nothing of its image."""
+MIN_SHARE = 0.01
+"""Share of the ink below which a part is not used, and of the canvas below which two are alike."""
+
+
+class Watch:
+    """Looks at a few images now and then; speaks once of what has lasted `PATIENCE` looks.
+
+    It sees a KL that collapses to zero, canvases that do not differ between images, a canvas that
+    goes blank, parts that are never used, and parts that are all alike.
+    """
+
+    def __init__(self) -> None:
+        self.since: dict[str, list[int]] = {}
+        """What is wrong: the step at which it began, and for how many looks it has lasted."""
+
+    def look(self, rnp: RNP, images: Tensor, step: int) -> list[str]:
+        """Look at the images (N, C, H, W); what is to be said now, a sentence each."""
+        wrong = problems(rnp, images)
+        for kind in [kind for kind in self.since if kind not in wrong]:
+            del self.since[kind]
+        said = []
+        for kind, sentence in wrong.items():
+            began, looks = self.since.get(kind, [step, 0])
+            self.since[kind] = [began, looks + 1]
+            if looks + 1 == PATIENCE:
+                said.append(f"Since step {began} {sentence}.")
+        return said
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {name: list(values) for name, values in self.since.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.since = {name: list(values) for name, values in state.items()}
+
+
+@torch.no_grad()
+def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
+    """What is wrong with what a model makes of images, by kind, as the end of a sentence.
+
+    What is not finite is not judged here. The random state stays as it was.
+    """
+    posterior, prior = rnp.guide.posterior(images), rnp.model.prior()
+    with torch.random.fork_rng([rnp.device] if rnp.device.type == "cuda" else []):
+        z = drawn(posterior)
+    kl = float(site_kl(posterior, prior.expand(posterior.batch_shape), z).mean())
+    found = {}
+    if kl < MIN_KL:
+        found["kl"] = (
+            f"the KL is below {MIN_KL:g} nats: programs do not depend on the image; a smaller "
+            "--kl_weight or --model.sigma may help"
+        )
+    tree = rnp.guide.parse(images, sample=False)
+    shares = tree.contributions(1) if rnp.config.depth else tree.canvas.unsqueeze(1)
+    ink = shares.sum((-3, -2, -1))  # of (N, parts, C, H, W)
+    if float(ink.sum()) < MIN_SHARE * float(images.sum()):
+        found["blank"] = (
+            f"the canvas is blank, with less than {MIN_SHARE:.0%} of the images' ink: parts have "
+            "left it or faded; start again with a lower --learning_rate"
+        )
+        return found
+    if not found and canvas_variance_ratio(tree.canvas, images) < ALIKE:
+        found["ignored"] = f"canvases do not differ between images: {MORE_STEPS}"
+    if not rnp.config.depth:
+        return found
+    used = (ink / ink.sum(1, keepdim=True).clamp(min=1e-12)).amax(0)
+    for part, share in enumerate(used.tolist()):
+        if share < MIN_SHARE:
+            found[f"part {part}"] = (
+                f"part {part} is not used: less than {MIN_SHARE:.0%} of the ink in each image; "
+                "start again with a lower --learning_rate, at which parts stay in the image, or "
+                "with fewer parts (--model.steps)"
+            )
+    apart = (shares - shares[:, :1]).square().sum((-3, -2, -1)).amax(1).sqrt()
+    size = shares.square().sum((-3, -2, -1)).amax(1).sqrt()
+    if shares.shape[1] > 1 and bool((apart < MIN_SHARE * size).all()):
+        found["alike"] = "all parts are alike: each draws the same at the same place"
+    return found
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """Two or three sentences on how good a model is.
+
+    Args:
+        metrics: what `metrics.json` of a run holds.
+
+    Returns:
+        What it explains beside the mean training image and a blank canvas, whether it beats these,
+        whether its canvases differ between images, and what to try if not.
+    """
+    model, mean_image, blank = (
+        float(metrics[f"test_{name}"]) for name in ("sse", "sse_mean_image", "sse_blank")
+    )
+    share, share_mean = metrics["test_explained"], metrics["test_explained_mean_image"]
+    found = (
+        f"The model explains {100 * share:.1f} % of the test images' squared intensity (squared "
+        f"error {model:.1f} an image), the mean training image {100 * share_mean:.1f} % "
+        f"({mean_image:.1f}), a blank canvas 0 % ({blank:.1f})."
+    )
+    ratio = metrics.get("test_canvas_variance_ratio")  # of one image there is none
+    better = model < min(mean_image, blank)
+    if ratio is not None and ratio < ALIKE:
+        return (
+            f"{found} The model ignores the image: its canvases do not differ between images. "
+            f"{MORE_STEPS[0].upper()}{MORE_STEPS[1:]}."
+        )
+    if better:
+        differ = "" if ratio is None else ", and its canvases differ between images"
+        return f"{found} The model beats both{differ}."
+    differ = "The" if ratio is None else "The canvases differ between images, but the"
+    return (
+        f"{found} {differ} model does not beat "
+        f"{'the mean training image' if mean_image <= blank else 'a blank canvas'} yet: "
+        f"{MORE_STEPS}."
+    )

@@ -1,0 +1,85 @@
+"""A program without parts, to hold the recursion against: an ordinary VAE's decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pyro_rnp.config import RNPConfig
+from pyro_rnp.likelihoods import canvas_of
+from pyro_rnp.parse_tree import ParseTree
+from pyro_rnp.recursion import Recursion, Sites
+from pyro_rnp.registry import PROGRAMS, within
+from pyro_rnp.rendering import BLANK
+
+
+@PROGRAMS.add("flat")
+class Flat(nn.Module):
+    """The whole canvas at once, from z^K by one MLP, in the place of the recursion.
+
+    It has as many layers as the encoder's fully connected part, and as many units as bring it to
+    the number of parameters that the recursion of the same configuration has. What the last one
+    gives are the logits of the probabilities that the canvas stands for: with the likelihood
+    `bernoulli` it is the usual VAE of binary images.
+
+    Args:
+        units: of each hidden layer, instead.
+    """
+
+    def __init__(self, config: RNPConfig, *, units: int = 0) -> None:
+        super().__init__()
+        within(0, 100_000, units=units)
+        self.config = config
+        self.levels = self.recompute_levels = 0
+        layers: list[nn.Module] = []
+        for i, o in pairwise(_widths(config, units or _units(config))):
+            layers += [nn.Linear(i, o), nn.ELU()]
+        del layers[-1]
+        nn.init.constant_(layers[-1].bias, BLANK)  # type: ignore[arg-type]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(
+        self,
+        z: Float[Tensor, "n z"],
+        sites: Sites | None = None,
+        target: Float[Tensor, "n c h w"] | None = None,
+    ) -> ParseTree:
+        """Run the programs z^K of N images: trees without parts."""
+        c = self.config
+        canvas = canvas_of(self.layers(z))
+        return ParseTree(z, canvas.view(-1, c.channels, c.image_size, c.image_size))
+
+    def run_level(self, programs: Float[Tensor, "n z"], level: int) -> ParseTree:
+        """Run programs at level 0, the only one.
+
+        Raises:
+            ValueError: if another level is asked for.
+        """
+        if level:
+            raise ValueError(f"A flat program has level 0 alone, got {level}.")
+        return self(programs)
+
+
+def _widths(config: RNPConfig, units: int) -> list[int]:
+    hidden = [units] * max(1, config.encoder_layers - 1)
+    return [config.program_size, *hidden, config.channels * config.image_size**2]
+
+
+def _units(config: RNPConfig) -> int:
+    """The fewest units with which the MLP has as many parameters as the recursion."""
+    with torch.device("meta"):
+        wanted = sum(p.numel() for p in _recursion(config))
+
+    def size(units: int) -> int:
+        return sum((i + 1) * o for i, o in pairwise(_widths(config, units)))
+
+    return next(units for units in count(1) if size(units) >= wanted)
+
+
+def _recursion(config: RNPConfig) -> Iterator[nn.Parameter]:
+    return Recursion(replace(config, program="recursive")).parameters()

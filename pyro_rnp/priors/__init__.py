@@ -1,0 +1,3 @@
+"""Priors on the top-level program."""
+
+from pyro_rnp.priors.priors import *  # noqa: F403

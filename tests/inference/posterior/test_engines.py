@@ -1,0 +1,60 @@
+"""The normal that is fitted to each image, and samples of it."""
+
+import math
+
+import pytest
+import torch
+
+from inference.isolation import frozen
+from inference.posterior import engines
+from inference.posterior.conditioning import what_is_known
+from inference.posterior.engines import FittedNormal, fit
+from inference.posterior.log_density import Target
+from pyro_rnp import RNP
+from tests.conftest import tiny
+
+
+@pytest.mark.parametrize("full", [True, False])
+@torch.no_grad()
+def test_samples_are_of_a_mixture_with_the_standard_normal_and_have_its_density(full, monkeypatch):
+    monkeypatch.setattr(engines, "FULL", 3 if full else 2)
+    normal = FittedNormal(3 + torch.randn(2, 3), torch.rand(2, 3) + 0.1).double()
+    if full:
+        normal.below.copy_(torch.randn(2, 3, 3))
+    u, found = normal.draw(20_000)
+    scale = normal.log_scale.exp()
+    loc, tril = normal.loc, scale.diag_embed()
+    if full:
+        below = torch.tensor([[0, 0, 0], [1, 0, 0], [1, 1, 0.0]]) * normal.below
+        tril = tril + scale.unsqueeze(-1) * below
+    covariance = tril @ tril.mT
+    apart = u - loc
+    far = torch.einsum("sni,nij,snj->sn", apart, covariance.inverse(), apart)
+    own = -far / 2 - covariance.logdet() / 2
+    standard = -u.square().sum(-1) / 2
+    wanted = (0.9 * own.exp() + 0.1 * standard.exp()).log() - 3 / 2 * math.log(2 * math.pi)
+    torch.testing.assert_close(found, wanted)
+    fitted, before = u[:18_000], u[18_000:]
+    for some, mean, cov in ((fitted, loc, covariance), (before, 0 * loc, torch.eye(3).double())):
+        m, deviation = len(some), cov.diagonal(dim1=-2, dim2=-1).sqrt()
+        assert ((some.mean(0) - mean).abs() < 5 * deviation / m**0.5).all()
+        products = torch.einsum("sni,snj->snij", some - mean, some - mean)
+        assert ((products.mean(0) - cov).abs() < 5 * products.std(0) / m**0.5).all()
+    e = torch.randn(4, 2, 3).double()
+    wanted = loc + torch.einsum("nij,snj->sni", tril, e)
+    torch.testing.assert_close(normal.placed(e), wanted)
+
+
+@torch.no_grad()
+def test_a_fit_starts_at_the_most_probable_sample_of_the_guide(images):
+    rnp = RNP(tiny(stochastic="both", sigma=0.1))
+    known = what_is_known(rnp, images, {}, None, None, 0.1)
+    with frozen(rnp, 1):
+        target = Target(rnp, known)
+        torch.manual_seed(2)
+        u = target.propose(32)[0]
+        torch.manual_seed(2)
+        normal = fit(target, 0)
+        log_p, here = target.visit(u)[0], target.visit(normal.loc.unsqueeze(0))[0]
+    torch.testing.assert_close(here[0], log_p.amax(0), rtol=1e-4, atol=1e-4)
+    assert (log_p.amax(0) > log_p.mean(0) + 1).all()

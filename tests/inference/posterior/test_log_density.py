@@ -1,0 +1,149 @@
+"""The density that queries weigh with, against formulas written down site by site."""
+
+import math
+
+import pytest
+import torch
+
+from inference.posterior import query
+from inference.posterior.conditioning import what_is_known
+from inference.posterior.log_density import Target
+from tests.by_hand import ByHand, FromPrior, log_normal, stirred
+
+pytestmark = pytest.mark.usefixtures("double", "unchecked")
+S, N, TOLERANCE = 3, 2, 0.05
+CASES = [
+    ("both", ()),
+    ("both", ("z",)),
+    ("both", ("a/0",)),
+    ("both", ("a/1", "z/1", "z/0/1")),
+    ("actions,both", ("a/0", "z/0", "a/1/0")),
+    ("programs", ("a/1", "z/1")),
+]
+
+
+def is_random(config, name):
+    return name == "z" or config.random(name[0], name.count("/"))
+
+
+def held_softly(config, given, sites):
+    """Log-density of what is given of determined sites, around where the model has them."""
+    c, total = config, torch.zeros(S * N)
+    scale = c.max_scale - c.min_scale
+    turn = [2 * c.max_rotation, 2 * c.max_shear, 2 * c.max_translation, 2 * c.max_translation]
+    ranges = {"z": torch.tensor(2.0), "a": torch.tensor([scale, scale, *turn])}
+    for name, value in given.items():
+        if not is_random(c, name):
+            around = TOLERANCE * ranges[name[0]].expand_as(sites[name])
+            total = total + log_normal(value.repeat(S, 1), sites[name], around)
+    return total
+
+
+@pytest.mark.parametrize("lower_guide", ["bottom_up", "top_down"])
+@pytest.mark.parametrize(("stochastic", "names"), CASES)
+@torch.no_grad()
+def test_weights_are_those_of_the_formula(stochastic, names, lower_guide, monkeypatch):
+    rnp = stirred(stochastic=stochastic, lower_guide=lower_guide).eval()
+    images, looked = torch.rand(2, N, 1, 8, 8)
+    seen = torch.rand(8, 8) < 0.6
+    sites = rnp.sample(N).sites()
+    given = {name: sites[name] for name in names}
+    monkeypatch.setattr(Target, "filled", lambda _: looked)
+    options = {"given": given, "mask": seen, "method": "importance", "tolerance": TOLERANCE}
+    answer = query(rnp, images, num_samples=S, **options)
+    assert answer.log_weights.std(0).min() > 1e-3, "they differ"
+    sites = {name: value.flatten(0, 1) for name, value in answer.samples.items()}
+    hard = {name: value for name, value in given.items() if is_random(rnp.config, name)}
+    for name, value in hard.items():
+        assert torch.equal(sites[name], value.repeat(S, 1)), name
+    repeated = [each.repeat(S, 1, 1, 1) for each in (images, looked)]
+    terms = ByHand(rnp, sites, *repeated)
+    soft = held_softly(rnp.config, given, sites)
+    wanted = (terms.pixels * seen.flatten()).sum(1) + soft + sum(terms.p.values())
+    wanted = wanted - sum(q for name, q in terms.q.items() if name not in hard)
+    torch.testing.assert_close(answer.log_weights, wanted.view(S, N), rtol=1e-10, atol=1e-8)
+
+    target = Target(rnp, what_is_known(rnp, images, given, seen, None, TOLERANCE))
+    u, log_q, log_p, tree = target.propose(S)
+    sites = {name: value for name, value in tree.sites().items() if name != "canvas"}
+    terms = ByHand(rnp, sites, *repeated)
+    assert target.sizes.keys() == terms.p.keys() - hard.keys()
+    pixels = (terms.pixels * seen.flatten()).sum(1) + held_softly(rnp.config, given, sites)
+    wanted_p = pixels + sum(terms.p[name] for name in hard)
+    wanted_q = torch.zeros(S * N)
+    for name, own in target.apart(u).items():
+        torch.testing.assert_close(own.flatten(0, 1), terms.u[name], rtol=1e-8, atol=1e-8)
+        standard = log_normal(terms.u[name], torch.tensor(0.0), torch.tensor(1.0))
+        wanted_p = wanted_p + standard
+        wanted_q = wanted_q + terms.q[name] - terms.p[name] + standard
+    torch.testing.assert_close(log_p, wanted_p.view(S, N), rtol=1e-10, atol=1e-8)
+    torch.testing.assert_close(log_q, wanted_q.view(S, N), rtol=1e-10, atol=1e-8)
+    again, same = target.visit(u)
+    torch.testing.assert_close(again, log_p, rtol=1e-10, atol=1e-8)
+    torch.testing.assert_close(same.canvas, tree.canvas, rtol=1e-10, atol=1e-8)
+
+
+@pytest.mark.parametrize(("stochastic", "names"), CASES)
+@torch.no_grad()
+def test_without_an_image_weights_are_the_density_of_what_is_given(stochastic, names):
+    rnp = stirred(stochastic=stochastic).eval()
+    sites = rnp.sample(N).sites()
+    given = {name: sites[name] for name in names}
+    options = {"given": given, "method": "importance", "tolerance": TOLERANCE}
+    answer = query(rnp, num_samples=S, num_images=N, **options)
+    sites = {name: value.flatten(0, 1) for name, value in answer.samples.items()}
+    terms = ByHand(rnp, sites, torch.zeros(S * N, 1, 8, 8))
+    wanted = held_softly(rnp.config, given, sites)
+    wanted = wanted + sum(terms.p[name] for name in names if name in terms.p)
+    torch.testing.assert_close(answer.log_weights, wanted.view(S, N), rtol=1e-10, atol=1e-8)
+
+
+@pytest.mark.parametrize("names", [("a/0",), ("z/0",), ("a/0", "z/0/0")])
+@torch.no_grad()
+def test_importance_of_a_random_part_is_brute_force(names):
+    changes = {"steps": (1, 1), "program_size": 1, "program_scale": 0.5, "action_scale": 0.5}
+    rnp = stirred(0.1, **changes).eval()
+    rnp.guide.top.encoder[-1].bias[1:] += 0.7  # broad enough for light tails
+    sites, image = rnp.sample(1).sites(), torch.rand(1, 1, 8, 8)
+    given = {name: sites[name] for name in names}
+    answer = query(rnp, image, given=given, method="importance", num_samples=5000)
+    m = 20_000
+    prior = FromPrior(rnp, {name: value.expand(m, -1) for name, value in given.items()})
+    prior.values["z"] = torch.randn(m, 1)
+    rnp.model.recursion(prior.values["z"], prior)
+    terms = ByHand(rnp, prior.values, image.expand(m, -1, -1, -1))
+    log_weights = terms.pixels.sum(1) + sum(terms.p[name] for name in names)
+    weights = log_weights.softmax(0)
+    assert 1 / weights.square().sum() > 1000, "brute force itself must be trustworthy"
+    wanted = log_weights.logsumexp(0) - math.log(m)
+    error = (m * weights - 1).square().mean().div(m).sqrt()
+    assert (answer.log_evidence - wanted).abs() < 5 * answer.log_evidence_error.hypot(error)
+    assert answer.log_evidence_error < 0.1, "an error that says"
+    for name, values in prior.values.items():
+        mean = weights @ values
+        error = (weights.square() @ (values - mean).square()).sqrt()
+        room = 5 * answer.error(name)[0].hypot(error) + 1e-9
+        assert ((answer.mean(name)[0] - mean).abs() < room).all(), name
+
+
+@torch.no_grad()
+def test_hidden_pixels_are_filled_in_by_what_the_guide_said_best():
+    rnp = stirred(stochastic="none", sigma=0.2).eval()
+    images, seen = torch.rand(6, 1, 8, 8), torch.rand(6, 1, 8, 8) < 0.5
+    seen[5] = True
+    target = Target(rnp, what_is_known(rnp, images, {}, seen, None, 0.1))
+    asked = []
+    rnp.guide.register_forward_hook(lambda _, inputs, z: asked.append((inputs[0].clone(), z)))
+    found = target.filled(8)
+    assert len(asked) == 8
+    fits, shown = [], torch.where(seen, images, 0.0)
+    for given, z in asked:  # from blank on; then what is expected of what was said before
+        torch.testing.assert_close(given, shown)
+        canvas = rnp.model.recursion(z).canvas
+        shown = torch.where(seen, images, canvas.clamp(0, 1))
+        far = ((images - canvas) ** 2 * seen).sum((1, 2, 3)) / (2 * 0.2**2)
+        fits.append(-far - z.square().sum(1) / 2)
+    best = torch.stack(fits).argmax(0)
+    assert len(best.unique()) > 1, "of some images an early round is best, of others a later one"
+    for i, round in enumerate(best):
+        assert torch.equal(found[i], asked[round][0][i])

@@ -1,0 +1,547 @@
+"""Queries: every method against brute force, what conditioning must give back, what is refused."""
+
+import json
+import math
+import re
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.distributions import MultivariateNormal
+from pyro.infer import SVI, TraceMeanField_ELBO
+from torch.distributions import Normal
+
+from inference.posterior import query
+from inference.posterior.conditioning import is_random, sites
+from inference.posterior.samples import FEWEST, Weighted, chain_size, mixing, tail, weighted
+from pyro_rnp import RNP
+from pyro_rnp.affine import FIELDS, codomain
+from pyro_rnp.registry import PRIORS
+from tests.conftest import tiny
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+LEFT = (torch.arange(8) < 4).expand(8, 8)
+
+
+@cache
+def trained(**changes):
+    """A tiny model that has learned to draw spots, so that its posteriors are as real ones are."""
+    torch.manual_seed(3)
+    rnp = RNP(tiny(**{"program_size": 2, "sigma": 0.2, "steps": (2, 1), **changes}))
+    centres, place = 1.5 + 4 * torch.rand(256, 2, 1, 1), torch.arange(8.0)
+    far = (place - centres[:, :1]).square() + (place.view(8, 1) - centres[:, 1:]).square()
+    spots = (-far / 3).exp().view(256, 1, 8, 8)
+    svi = SVI(rnp.model, rnp.guide, pyro.optim.Adam({"lr": 1e-2}), TraceMeanField_ELBO())
+    for step in range(150):
+        svi.step(spots[step % 4 :: 4])
+    pyro.clear_param_store()
+    return rnp.eval()
+
+
+class Truth:
+    """Posterior and evidence of one image, by a million samples of the prior."""
+
+    @torch.no_grad()
+    def __init__(self, rnp, image, mask, given, tolerances, particles=1_000_000, at_once=50_000):
+        self.values, weights = {}, []
+        hard = {n: v.expand(at_once, -1) for n, v in given.items() if n not in tolerances}
+        model = pyro.condition(rnp.model, data=hard)
+        for _ in range(particles // at_once):
+            nodes = poutine.trace(model).get_trace(None, at_once).nodes
+            log_p = torch.zeros(at_once, dtype=torch.double)
+            if image is not None:
+                pixels = Normal(nodes["canvas"]["value"], rnp.config.sigma).log_prob(image)
+                log_p += (pixels * mask).sum((1, 2, 3))
+            for name, value in given.items():
+                if name in hard:
+                    log_p += nodes[name]["fn"].log_prob(hard[name])
+                else:
+                    around = Normal(nodes[name]["value"], tolerances[name])
+                    log_p += around.log_prob(value).sum(-1)
+            weights.append(log_p)
+            for name in (*sites(rnp.config), "canvas"):
+                self.values.setdefault(name, []).append(nodes[name]["value"].flatten(1))
+        log_weights = torch.cat(weights)
+        self.w = log_weights.softmax(0)
+        self.evidence = log_weights.logsumexp(0) - math.log(particles)
+        self.evidence_error = (particles * self.w - 1).square().sum().sqrt() / particles
+        assert 1 / self.w.square().sum() > 500, "brute force itself must be trustworthy"
+
+    def mean(self, name):
+        """The posterior mean and its standard error."""
+        x = torch.cat(self.values[name])
+        mean = self.w @ x.double()
+        return mean, (self.w.square() @ (x - mean).double().square()).sqrt()
+
+    def covariance(self, name):
+        """The posterior covariance and its standard error."""
+        x = torch.cat(self.values[name]).double()
+        apart, d = x - self.w @ x, x.shape[1]
+        covariance = torch.empty(d, d).double()
+        errors = torch.empty(d, d).double()
+        for i in range(d):
+            products = apart[:, i : i + 1] * apart
+            covariance[i] = self.w @ products
+            errors[i] = (self.w.square() @ (products - covariance[i]).square()).sqrt()
+        return covariance, errors
+
+
+class Known(torch.nn.Module):
+    """A guide that is nearly right about one image: a little too broad."""
+
+    def __init__(self, truth):
+        super().__init__()
+        self.loc, covariance = truth.mean("z")[0].float(), truth.covariance("z")[0].float()
+        self.tril = torch.linalg.cholesky(1.5 * covariance)
+
+    def posterior(self, images):
+        loc = self.loc.expand(len(images), -1)
+        return MultivariateNormal(loc, scale_tril=self.tril)
+
+
+CASES = {
+    "an image": ({}, True, None, ()),
+    "half an image": ({}, True, LEFT, ()),
+    "a part that is determined": ({}, False, None, ("a/0",)),
+    "half an image and a part": ({"stochastic": "actions"}, True, LEFT, ("a/0", "z/1")),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def asked(request, unchecked):
+    changes, pictured, mask, names = CASES[request.param]
+    rnp = trained(**changes)
+    torch.manual_seed(1)
+    true = rnp.sample(1).map(torch.Tensor.detach)
+    image = (true.canvas + 0.05 * torch.randn_like(true.canvas)).clamp(0, 1) if pictured else None
+    given = {name: true.sites()[name] for name in names}
+    box, tolerance = codomain(rnp.config), 0.1
+    ranges = {"z": torch.tensor(2.0), "a": box.upper_bound - box.lower_bound}
+    tolerances = {n: tolerance * ranges[n[0]] for n in names if not is_random(rnp.config, n)}
+    seen = torch.ones(8, 8) if mask is None else mask.float()
+    truth = Truth(rnp, image, seen, given, tolerances)
+    rnp = deepcopy(rnp)
+    rnp.guide.top = Known(truth)
+    return rnp, {"images": image, "mask": mask, "given": given, "tolerance": tolerance}, truth
+
+
+@pytest.mark.parametrize("method", ["guide", "importance", "svi", "nuts"])
+def test_every_method_agrees_with_brute_force(method, asked):
+    rnp, known, truth = asked
+    if method == "guide" and known["given"]:
+        pytest.skip("the guide does not look at parts")
+    if method == "nuts" and rnp.config.any_random and known["given"]:
+        pytest.skip("chains take longer than a test should to mix here")
+    num = {"guide": 10_000, "importance": 10_000, "svi": 4_000, "nuts": 200}[method]
+    answer = query(rnp, **known, method=method, num_samples=num, warmup=40, progress=False)
+    if not answer.trusted.all():
+        assert known["given"], "a guide that does not look at parts, or a normal, may miss them"
+        assert "not to be trusted" in answer.notes[-1]
+        if method == "importance":
+            return
+
+    def agree(found, error, wanted, wanted_error, what):
+        room = 5 * (error.double().square() + wanted_error.square()).sqrt() + 1e-5
+        assert ((found.double() - wanted).abs() <= room).all(), what
+
+    agree(
+        answer.log_evidence,
+        answer.log_evidence_error,
+        truth.evidence,
+        truth.evidence_error,
+        "evidence",
+    )
+    for name in sites(rnp.config):
+        mean = answer.mean(name)[0], answer.error(name)[0]
+        agree(*mean, *truth.mean(name), f"mean of {name}")
+        assert (mean[1] < 0.5 * answer.variance(name)[0].sqrt() + 1e-4).all(), "an error that says"
+        covariance = answer.covariance(name)[0], answer.covariance_error(name)[0]
+        agree(*covariance, *truth.covariance(name), f"covariance of {name}")
+
+
+@pytest.mark.parametrize("method", ["guide", "importance", "svi", "nuts"])
+@pytest.mark.parametrize("stochastic", ["none", "both"])
+def test_given_everything_it_gives_that_back(method, stochastic):
+    rnp = trained(stochastic=stochastic)
+    tree = rnp.sample(3)
+    given = {n: v for n, v in tree.sites().items() if n in sites(rnp.config)}
+    random = {n: v for n, v in given.items() if is_random(rnp.config, n)}
+    for everything in ({"given": random}, {"given": given, "images": tree.canvas.clamp(0, 1)}):
+        answer = query(rnp, **everything, method=method)
+        for name, value in tree.sites().items():
+            assert torch.equal(answer.samples[name][0], value), name
+        assert answer.samples["z"].shape[0] == 1, "there is nothing to draw"
+        assert answer.trusted.all()
+
+
+@pytest.mark.parametrize("method", ["guide", "importance", "svi"])
+@pytest.mark.parametrize("stochastic", ["none", "both"])
+def test_given_nothing_it_gives_the_prior(stochastic, method):
+    rnp = trained(stochastic=stochastic)
+    answer = query(rnp, method=method, num_samples=2000, num_images=2, steps=50)
+    assert (answer.log_evidence.abs() < 5 * answer.log_evidence_error + 1e-3).all()
+    assert answer.trusted.all()
+    assert method == "svi" or (answer.effective_samples > 1999).all()
+    prior = rnp.sample(4000).sites()
+    for name in ("z", "a/0", "z/1"):
+        error = (prior[name].var(0) / 4000 + answer.error(name).square()).sqrt()
+        assert ((answer.mean(name) - prior[name].mean(0)).abs() < 5 * error + 1e-6).all()
+        apart = prior[name] - prior[name].mean(0)
+        products = apart.unsqueeze(1) * apart.unsqueeze(2)
+        error = (products.var(0) / 4000 + answer.covariance_error(name).square()).sqrt()
+        assert ((answer.covariance(name) - products.mean(0)).abs() < 5 * error + 1e-6).all()
+    assert "query on the prior" in answer.notes[0]
+
+
+def test_a_mask_that_hides_everything_is_a_query_on_the_prior(images):
+    rnp = RNP(tiny())
+    answer = query(rnp, images, mask=torch.zeros(8, 8), method="guide", num_samples=5)
+    assert "query on the prior" in answer.notes[0]
+    without = query(rnp, num_images=4, method="guide", num_samples=5)
+    assert torch.equal(answer.canvas, without.canvas)
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "bernoulli"])
+@pytest.mark.parametrize("prior", [p for p in PRIORS.pieces if p != "normal"])
+def test_every_prior_and_guide_can_be_asked(prior, likelihood):
+    guide = "flow" if likelihood == "normal" else "lowrank"
+    rnp = RNP(tiny(prior=prior, guide=guide, likelihood=likelihood)).eval()
+    with torch.no_grad():
+        images = rnp.model.likelihood(rnp.sample(4).canvas).sample().clamp(0, 1)
+    z = rnp.model.prior().sample((20_000,))
+    log_p = torch.stack(
+        [rnp.model.likelihood(rnp.model.run(z).canvas).log_prob(image) for image in images]
+    )
+    wanted = log_p.logsumexp(1) - math.log(len(z))
+    error = (len(z) * log_p.softmax(1) - 1).square().mean(1).div(len(z)).sqrt()
+    assert (1 / log_p.softmax(1).square().sum(1) > 500).all(), "the truth must be one"
+    weighted = query(rnp, images, method="importance", num_samples=10)
+    assert weighted.log_evidence.isfinite().all()
+    fitted = query(rnp, images, num_samples=400, steps=60)
+    room = 5 * (error.square() + fitted.log_evidence_error.square()).sqrt()
+    assert ((fitted.log_evidence - wanted).abs() < room).all()
+
+
+@pytest.mark.parametrize("method", ["svi", "importance"])
+def test_what_is_hidden_does_not_matter(images, method):
+    rnp, how = trained(), {"method": method, "num_samples": 20, "steps": 5}
+    there = [torch.nan] if method == "svi" else [torch.nan, 0.3, 5.0, -torch.inf]
+    shown = [images, *(torch.where(LEFT, images, value) for value in there)]
+    if method == "importance":
+        shown.append(shown[1].numpy())
+    first, *others = (query(rnp, some, mask=LEFT, **how) for some in shown)
+    for other in others:
+        assert torch.equal(first.canvas, other.canvas)
+        assert torch.equal(first.log_evidence, other.log_evidence)
+
+
+@pytest.mark.parametrize("there", [5.0, torch.nan])
+def test_what_is_seen_must_be_an_image(rnp, images, there):
+    images[2, 0, 3, 1] = there
+    assert LEFT[3, 1]
+    with pytest.raises(ValueError, match="images must"):
+        query(rnp, images, mask=LEFT, method="guide", num_samples=2)
+
+
+def test_an_array_is_a_mask_too(rnp, images):
+    how = {"method": "guide", "num_samples": 3}
+    found, wanted = (query(rnp, images, mask=mask, **how) for mask in (LEFT.numpy(), LEFT))
+    assert torch.equal(found.canvas, wanted.canvas)
+
+
+def test_what_is_given_is_held():
+    rnp = trained(stochastic="actions")
+    tree = rnp.sample(4)
+    given = {"a/0": tree[0].action, "z/1": tree[1].program}
+    answer = query(rnp, given=given, tolerance=0.01, num_samples=50, steps=300)
+    assert (answer.samples["a/0"] == given["a/0"]).all(), "what is random exactly"
+    assert ((answer.mean("z/1") - given["z/1"]).abs() < 0.1).all(), "the rest nearly"
+    (note,) = [note for note in answer.notes if "tolerance" in note]
+    assert note.startswith("z/1: determined")
+    assert "a/0" not in note
+
+
+def test_the_guide_says_what_it_does_not_look_at(images):
+    rnp = trained(stochastic="actions")
+    answer = query(rnp, images, given={"a/0": rnp.sample(4)[0].action}, method="guide")
+    assert any("has not looked at a/0" in note for note in answer.notes)
+    with pytest.raises(ValueError, match=r"cannot hold z/1, which this model determines"):
+        query(rnp, images, given={"z/1": torch.zeros(2)}, method="guide")
+
+
+def test_the_chance_that_a_part_made_a_pixel(images):
+    rnp = trained()
+    answer = query(rnp, images, num_samples=6, steps=2, method="guide")
+    for depth, parts in ((1, 2), (2, 2)):
+        chances = answer.parts(depth)
+        assert chances.shape == (4, parts + 1, 8, 8)
+        torch.testing.assert_close(chances.sum(1), torch.ones(4, 8, 8))
+        assert chances.min() >= 0
+    weights = torch.zeros(6, 4)
+    weights[2] = 0.75
+    weights[5] = 0.25
+    answer = replace(answer, weights=weights)
+    ink = answer.canvas.clamp(max=1).squeeze(2)
+    wanted = 0.75 * ink[2] + 0.25 * ink[5]
+    torch.testing.assert_close(1 - answer.parts(1)[:, -1], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_query_leaves_everything_as_it_was(images):
+    rnp = deepcopy(trained()).train()
+    rnp.model.prior.requires_grad_(False)
+    pyro.param("mine", torch.ones(1))
+    before = {name: p.clone() for name, p in rnp.named_parameters()}
+    learning = [p.requires_grad for p in rnp.parameters()]
+    state = torch.get_rng_state()
+    query(rnp, images, num_samples=20, steps=3)
+    assert torch.equal(state, torch.get_rng_state())
+    assert rnp.training
+    assert [p.requires_grad for p in rnp.parameters()] == learning
+    assert list(pyro.get_param_store().keys()) == ["mine"]
+    for name, p in rnp.named_parameters():
+        assert torch.equal(p, before[name])
+
+
+def test_the_same_seed_gives_the_same_answer_and_another_another(images):
+    rnp = trained()
+    found = [query(rnp, images, num_samples=5, steps=3, seed=seed).canvas for seed in (1, 1, 2)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_an_answer_that_is_not_to_be_trusted_says_so(images):
+    rnp = trained()  # which has never seen what these images hold
+    answer = query(rnp, images, method="importance", num_samples=50)
+    poor = int((~answer.trusted).sum())
+    assert poor
+    assert answer.notes[-1].startswith(f"{poor} of 4 answers are not to be trusted")
+    answer = query(rnp, images, method="nuts", num_samples=16, warmup=2, steps=2)
+    assert not answer.trusted.all()
+    assert any("r-hat" in note for note in answer.notes)
+
+
+def through_a_file(answer, tmp_path):
+    """What ArviZ reads of an answer that it has written."""
+    arviz = pytest.importorskip("arviz")
+    data = answer.to_arviz()
+    assert isinstance(data, arviz.InferenceData)
+    data.to_netcdf(str(tmp_path / "answer.nc"))
+    return arviz.from_netcdf(str(tmp_path / "answer.nc"))
+
+
+def same(found, wanted):
+    assert torch.equal(torch.tensor(found.values), wanted)
+
+
+def test_arviz_takes_chains(images, tmp_path):
+    answer = query(trained(), images, method="nuts", num_samples=12, warmup=2, steps=2, chains=3)
+    data = through_a_file(answer, tmp_path)
+    assert set(data.groups()) == {"posterior", "sample_stats", "log_likelihood"}
+    assert set(data.posterior) == {name.replace("/", ".") for name in answer.samples}
+    assert data.posterior["z"].dims == ("chain", "draw", "image", "program")
+    for site, samples in answer.samples.items():
+        found = data.posterior[site.replace("/", ".")]
+        assert found.attrs["site"] == site
+        same(found, samples.unflatten(0, (3, 4)))
+    assert data.posterior["canvas"].dims[3:] == ("channel", "y", "x")
+    action = data.posterior["a.1.0"]
+    assert [*action.coords["field"].values] == list(FIELDS)
+    same(action.sel(field="rotation", image=2, chain=1), answer.samples["a/1/0"][4:8, 2, 2])
+    assert "log_weight" not in data.sample_stats, "those of the fit are of other samples"
+    assert data.attrs["divergences"] == answer.divergences
+    assert data.attrs["notes"].splitlines() == list(answer.notes)
+
+
+@pytest.mark.parametrize("method", ["guide", "importance", "svi"])
+def test_arviz_is_not_told_that_weighted_samples_count_alike(method, images, tmp_path):
+    rnp = trained()
+    answer = query(rnp, images, method=method, mask=LEFT, num_samples=30, steps=2)
+    data = through_a_file(answer, tmp_path)
+    kind = "posterior" if method == "guide" else "proposal"
+    assert set(data.groups()) == {kind, "sample_stats", "log_likelihood"}
+    same(data[kind]["z.0"][0], answer.samples["z/0"])
+    stats = data.sample_stats
+    assert stats["log_weight"].dims == ("chain", "draw", "image")
+    same(stats["log_weight"][0], answer.log_weights)
+    for name in ("effective_samples", "pareto_k", "trusted", "log_evidence", "log_evidence_error"):
+        assert stats[name].dims == ("image",)
+        same(stats[name], getattr(answer, name))
+    assert [*data[kind].attrs["effective_samples"]] == answer.effective_samples.tolist()
+    seen = Normal(answer.canvas, rnp.config.sigma).log_prob(images) * LEFT
+    found = torch.tensor(data.log_likelihood["x"].values)[0]
+    torch.testing.assert_close(found, seen.sum((-3, -2, -1)))
+
+
+def test_arviz_takes_answers_without_pixels_or_chance(tmp_path):
+    answer = query(trained(), given={"z": torch.zeros(2)}, method="svi", steps=1)
+    data = through_a_file(answer, tmp_path)
+    assert set(data.groups()) == {"posterior", "sample_stats"}
+    assert data.posterior.sizes["draw"] == 1
+    same(data.sample_stats["effective_samples"], torch.tensor([math.inf]))
+
+
+def test_more_samples_than_memory_holds_are_refused_at_once(images, monkeypatch):
+    def no(self, *_):
+        raise AssertionError("nothing is drawn before")
+
+    rnp = trained()
+    tree = query(rnp, images, num_samples=7, method="importance").tree
+    monkeypatch.setattr("inference.posterior.log_density.Target.propose", no)
+    monkeypatch.setattr("inference.posterior.log_density.available_memory", lambda device: free)
+    free = 2.0 * tree.nbytes - 1
+    with pytest.raises(ValueError, match=r"num_samples of 7 for 4 images needs .* fewer num_s"):
+        query(rnp, images, num_samples=7)
+    free += 1
+    with pytest.raises(AssertionError):
+        query(rnp, images, num_samples=7)
+    free, everything = 2.0 * tree.nbytes / 7, {"z": torch.zeros(2)}
+    query(rnp, images, given=everything, num_samples=7)  # of which there is but one
+
+
+@pytest.mark.parametrize("shape", [0.2, 0.5, 1.2])
+def test_the_tail_of_weights_is_told(shape):
+    weights = torch.distributions.Uniform(0, 1).sample((20_000,)).double() ** -shape
+    assert tail(weights.log()) == pytest.approx(shape, abs=0.15)
+
+
+def test_a_tail_that_few_samples_do_not_show_is_unknown():
+    log_weights = 3 * torch.randn(100)
+    for num in (1, 2, 12, FEWEST - 1):
+        assert math.isnan(tail(log_weights[:num])), num
+    assert math.isfinite(tail(log_weights[:FEWEST]))
+    for num in (2, 12, 100):
+        assert tail(torch.full((num,), -7.0)) == 0, "weights that are alike have no tail"
+    assert math.isnan(tail(torch.zeros(1))), "one alone is like no other"
+    assert tail(log_weights.where(torch.arange(100) < 50, -math.inf)) > 0, "some weigh nothing"
+
+
+@pytest.mark.parametrize("bad", [-math.inf, math.inf, math.nan])
+def test_weights_that_are_not_finite_are_said_to_be_so(bad):
+    log_weights = torch.randn(30, 2)
+    log_weights[:, 1] = bad
+    found = weighted(log_weights)
+    assert found.pareto_k.isfinite().tolist() == [True, False]
+    assert "1 of 2 answers" in found.poor()
+    assert found.poor().endswith("weights that are not finite.")
+
+
+def test_answers_of_few_samples_are_not_trusted_until_there_are_enough(images):
+    rnp = trained()
+    few = query(rnp, rnp.sample(4).canvas.clamp(0, 1), num_samples=FEWEST - 1, steps=100)
+    assert (few.effective_samples >= 10).any(), "not for want of effective samples"
+    assert not few.trusted.any()
+    assert few.notes[-1].startswith("4 of 4 answers are not to be trusted: ")
+    assert f"take {FEWEST} samples or more" in few.notes[-1]
+    assert json.loads(json.dumps(few.to_dict(0), allow_nan=False))["pareto_k"] is None
+    assert query(rnp, num_images=2, method="guide", num_samples=12).trusted.all(), "the prior's own"
+
+
+def test_a_note_names_what_is_wrong_and_nothing_else():
+    fine = {"effective_samples": torch.tensor([50.0, 60.0]), "pareto_k": torch.tensor([0.1, 0.2])}
+
+    def said(**changes):
+        rest = {name: torch.zeros(2) for name in ("log_evidence", "log_evidence_error")}
+        return Weighted(weights=torch.zeros(70, 2), **rest, **{**fine, **changes}).poor()
+
+    assert said() == ""
+    start = "1 of 2 answers are not to be trusted: "
+    few = f"{start}fewer than 10 effective samples of 70 (the least has 3.0)."
+    assert said(effective_samples=torch.tensor([3.0, 60.0])) == few
+    heavy = f"{start}weights with a tail of Pareto k above 0.7 (the worst has 0.90)."
+    assert said(pareto_k=torch.tensor([0.1, 0.9])) == heavy
+
+
+def test_chains_have_no_fewer_than_no_effective_samples_and_no_endless_many():
+    values = torch.randn(4, 4, 500)  # chains, draws and numbers: Pyro's own goes from -900 to 900
+    found = chain_size(values)
+    assert (found > 0).all()
+    assert found.max() == pytest.approx(16 * math.log10(16), rel=1e-5)
+    assert chain_size(torch.ones(4, 4)).isnan()
+    long = torch.randn(2, 4000)
+    assert chain_size(long) == pytest.approx(8000, rel=0.2), "draws that know nothing of each other"
+
+
+def test_errors_of_short_chains_are_numbers(images):
+    answer = query(trained(), images, method="nuts", num_samples=16, warmup=2, steps=2)
+    for name in ("z", "a/0", "canvas"):
+        assert answer.error(name).isfinite().all()
+    assert not (answer.effective_samples < 0).any()
+
+
+def test_diverging_chains_say_so():
+    assert mixing({"z": torch.ones(2)}, 0, 50) == []
+    assert mixing({"z": torch.ones(2)}, 3, 50)[0].startswith("3 of 50 transitions diverged")
+    (note,) = mixing({"z": torch.tensor([1.0, 1.3]), "a/0": torch.ones(2)}, 0, 50)
+    assert note.startswith("1 of 2 answers")
+
+
+def test_an_answer_of_chains_that_diverged_is_not_to_be_trusted(images, monkeypatch):
+    def few(target, fitted, num, *_):  # chains of the fit's own samples, of which some diverged
+        return fitted.draw(num)[0].unsqueeze(0), diverged
+
+    monkeypatch.setattr("inference.posterior.queries.nuts", few)
+    for diverged in (0, 2):
+        answer = query(trained(), images, method="nuts", num_samples=400, steps=50, chains=1)
+        assert answer.to_dict(0)["divergences"] == answer.divergences == diverged
+        assert answer.trusted.any() == (not diverged)
+    assert any("2 of 400 transitions diverged" in note for note in answer.notes)
+
+
+def test_chains_of_what_is_all_given_have_no_error():
+    answer = query(trained(), given={"z": torch.zeros(2)}, method="nuts", num_samples=16, steps=1)
+    assert not answer.error("canvas").any()
+    assert answer.trusted.all()
+
+
+@pytest.mark.parametrize("method", ["guide", "importance", "svi"])
+def test_one_sample_has_no_error_to_state(method, images):
+    answer = query(trained(), images, method=method, num_samples=1, steps=2)
+    assert answer.log_evidence_error.isinf().all()
+    assert answer.error("z").isinf().all()
+    assert answer.covariance_error("a/0").isinf().all()
+    assert answer.pareto_k.isnan().all()
+    assert not answer.trusted.any()
+    text = json.dumps(answer.to_dict(0), allow_nan=False)
+    assert json.loads(text)["log_evidence_error"] is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            {"given": {"z/7": torch.zeros(2)}},
+            r"no site 'z/7'; the closest is 'z/.*There are z, a/0",
+        ),
+        ({"given": {"z/0": torch.zeros(3)}}, r"z/0 is a program.*\(2,\) or \(N, 2\), got \(3,\)"),
+        ({"given": {"a/0": torch.zeros(2)}}, r"a/0 is an action \(scale_x.*\(6,\) or \(N, 6\)"),
+        ({"given": {"a/0": torch.ones(6)}}, r"a/0: scale_x must lie in \[0.233, 0.435\] \(part si"),
+        ({"given": {"z/0": torch.full((2,), 3.0)}}, r"z/0: .*lie in \[-1, 1\], got 3"),
+        ({"given": {"z": torch.full((2,), math.nan)}}, "z must be finite"),
+        ({"given": {"z": torch.zeros(3, 2)}}, "z is given for 3 images, but there are 4"),
+        ({"mask": torch.zeros(3, 3)}, r"mask must have shape \(8, 8\), \(4, 8, 8\) or .* \(3, 3\)"),
+        ({"mask": torch.full((8, 8), 0.5)}, "mask must be True"),
+        ({"mask": (torch.arange(4) > 0).view(4, 1, 1).expand(4, 8, 8)}, "hides all of image 0"),
+        ({"method": "hmc"}, "method must be one of guide, importance, svi, nuts, got 'hmc'"),
+        ({"num_samples": 0}, "num_samples must be at least 1"),
+        ({"method": "nuts", "num_samples": 8}, "num_samples of 16 or more"),
+        ({"given": {"a/0": torch.zeros(6)}}, r"a/0: scales must be positive, got 0"),
+        ({"tolerance": 0.0}, "tolerance must be positive"),
+        ({"num_images": 3}, "num_images is 3, but there are 4 images"),
+    ],
+)
+def test_bad_input_gets_one_sentence(wrong, sentence, images):
+    with pytest.raises(ValueError, match=sentence) as error:
+        query(trained(), images, **wrong)
+    assert "\n" not in str(error.value)
+    assert re.search(r"[.]$", str(error.value))
+
+
+def test_a_point_has_no_density_to_weigh_with(images):
+    rnp = RNP(tiny(guide="map"))
+    with pytest.raises(ValueError, match=r"map.*svi or nuts"):
+        query(rnp, images, method="importance")
+    query(rnp, images, method="svi", steps=2, num_samples=3)

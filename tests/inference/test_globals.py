@@ -1,0 +1,164 @@
+"""Nothing that belongs to the user changes behind his back."""
+
+import logging
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyro
+import torch
+
+import inference
+import pyro_rnp
+from inference import plotting as figures
+from inference.config import TrainConfig
+from inference.data import ImageSet, Splits, load_data
+from inference.evaluation.completion import completion
+from inference.evaluation.latent_space import collect_programs, embed, space_numbers
+from inference.evaluation.metrics import evaluate
+from inference.evaluation.one_shot import exemplars, log_given
+from inference.evaluation.part_dictionary import collect, primitives
+from inference.evaluation.reconstruction import parse_numbers
+from inference.evaluation.sample_quality import sample_numbers
+from inference.evaluation.segmentation import segment
+from inference.posterior import query
+from inference.posterior.conditioning import hiding
+from inference.posterior.interventions import moved, what_if
+from inference.reproduction.figures import Asked, samples
+from inference.training import train
+from inference.training.diagnostics import Watch, problems
+from pyro_rnp import RNP, load, save
+from pyro_rnp.class_model import SameClass
+from tests.conftest import tiny
+
+ROOT = Path(__file__).parents[2]
+
+
+def state():
+    """All that is not ours, but Python's random state, by which beartype picks what to check."""
+    torch_state, (kind, numbers, *rest) = torch.get_rng_state(), np.random.get_state()
+    loggers = [logging.getLogger(name) for name in sorted(logging.root.manager.loggerDict)]
+    return {
+        "torch": torch_state.tolist(),
+        "numpy": (kind, numbers.tolist(), *rest),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "gradients": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "warnings": list(warnings.filters),
+        "logging": {log.name: log.level for log in [logging.root, *loggers] if log.level},
+        "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
+        "store": {name: value.clone() for name, value in pyro.get_param_store().items()},
+        "checks": pyro.settings.get("validate_distributions_pyro"),
+        "torch's checks": torch.distributions.Distribution._validate_args,
+        "environment": {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
+        "folder": Path.cwd(),
+    }
+
+
+def calls(rnp, images, folder):
+    """What the packages offer, by name."""
+    save(rnp, folder / "run")
+    data = ImageSet(images, torch.arange(len(images)) % 2)
+    splits = Splits(data, data, data)
+    tree = rnp.parse(images)
+    answer = query(rnp, images[:2], num_samples=4, steps=2)
+    parts = collect(rnp, images, depth=1)
+    plots = folder / "plots"
+    plots.mkdir()
+    asked = Asked(rnp, splits, plots, num=20, clusters=2)
+    left = hiding("left", 8)
+    out, model = str(folder / "trained"), tiny(image_size=28, patch_size=6)
+    run = TrainConfig(epochs=1, batch_size=16, out=out, model=model)
+    twins = RNP(tiny(prior="types")).eval()
+    space = collect_programs(rnp, data)
+    found = {
+        "load": lambda: load(folder / "run"),
+        "load what comes along": lambda: load("mnist"),
+        "save": lambda: save(rnp, folder / "again"),
+        "a model": lambda: SameClass(twins, 2),
+        "parse": lambda: rnp.parse(images),
+        "data": lambda: load_data("digits"),
+        "evaluate": lambda: evaluate(rnp, data, particles=2),
+        "what if": lambda: what_if(rnp, tree, {"a/1": moved(tree[1].action, x=0.1)}, react=True),
+        "completion": lambda: completion(rnp, images, left, images, ("guide",), num_samples=2),
+        "segments": lambda: segment(tree, 1),
+        "numbers of parses": lambda: parse_numbers(rnp, images),
+        "numbers of the space": lambda: (space_numbers(space, space), embed(space.programs)),
+        "numbers of samples": lambda: sample_numbers(rnp, splits, 8),
+        "a dictionary": lambda: primitives(parts, 2),
+        "ratios": lambda: log_given(twins, images[:2], images[:2], num_samples=3),
+        "exemplars": lambda: exemplars(twins, images[:1], 2),
+        "to_dict": lambda: answer.to_dict(0),
+        "drawn": lambda: answer.drawn(3),
+        "the watch": lambda: (problems(rnp, images), Watch().look(rnp, images, 1)),
+        "a picture": lambda: figures.answer_figure(answer, plots / "a.png", images[:2]),
+        "a figure of the paper": lambda: samples(asked),
+        "train": lambda: train(run),
+    }
+    for method in ("guide", "importance", "svi", "nuts"):
+        found[method] = lambda method=method: query(
+            rnp, images[:2], method=method, num_samples=8, steps=2, warmup=1, chains=2
+        )
+    return found
+
+
+def test_what_is_the_users_stays_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr("inference.reproduction.figures.SHOWN", 2)
+    digits = load_data("digits")
+    few = Splits(digits.train[:32], digits.validation[:8], digits.test[:8])
+    monkeypatch.setattr("inference.training.fit.load_data", lambda *_: few)
+    rnp = RNP(tiny(stochastic="both")).eval()
+    pyro.param("mine", torch.ones(1))
+    offered = calls(rnp, torch.rand(40, 1, 8, 8), tmp_path)
+    torch.manual_seed(1)
+    for name, call in offered.items():
+        before = state()
+        call()
+        after = state()
+        for what, value in before.items():
+            assert after[what] == value, f"{name}: {what}"
+
+
+def test_imports_and_pictures_leave_everything_as_it_was(tmp_path):
+    """In a process of their own, which draws with another backend than ours."""
+    modules = [
+        f"{package.__name__}.{found.name}"
+        for package in (pyro_rnp, inference) for found in pkgutil.iter_modules(package.__path__)
+    ]  # fmt: skip
+    assert "inference.plotting" in modules
+    code = f"""
+import importlib, random, signal
+import matplotlib, numpy, torch
+import inference, pyro_rnp
+def state():
+    return [dict(matplotlib.rcParams), torch.get_rng_state().tolist(), random.getstate(),
+            str(numpy.random.get_state()), str(signal.getsignal(signal.SIGINT)),
+            torch.get_num_threads(), str(torch.get_default_dtype())]
+before = state()
+for name in {modules!r}:
+    importlib.import_module(name)
+assert state() == before, "imports"
+images = torch.rand(2, 1, 28, 28)
+before = state()
+rnp = pyro_rnp.load("mnist")
+answer = inference.posterior.query(rnp, images, method="importance", num_samples=2)
+inference.training.diagnostics.problems(rnp, images)
+inference.plotting.answer_figure(answer, {str(tmp_path / "p.png")!r}, images)
+assert state() == before, "calls"
+assert matplotlib.get_backend() == "svg"
+from matplotlib import pyplot
+assert not pyplot.get_fignums()
+"""
+    environment = {**os.environ, "MPLBACKEND": "svg", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "p.png").stat().st_size > 100

@@ -1,0 +1,47 @@
+"""Several processes: the same training as one with a larger batch, and the loss of one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from inference.training.checkpoints import read
+from pyro_rnp import load
+
+SCRIPT = Path(__file__).parents[1] / "several.py"
+
+
+def several(folder, processes, dies_at=-1):
+    command = [sys.executable, str(SCRIPT), str(folder), str(processes), str(dies_at)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def losses(path):
+    return [float(line) for line in path.read_text().splitlines()]
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
+    for name, processes in (("one", 1), ("two", 2)):
+        done = several(tmp_path / name, processes)
+        assert done.returncode == 0, done.stderr
+    one = losses(tmp_path / "one-0")
+    two = [sum(pair) / 2 for pair in zip(*(losses(tmp_path / f"two-{r}") for r in (0, 1)))]  # noqa: B905
+    assert len(one) == 8
+    assert one[-1] < one[0]
+    assert two == pytest.approx(one, rel=1e-9)
+    weights = load(tmp_path / "one").state_dict()
+    for name, value in load(tmp_path / "two").state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=1e-6, atol=1e-7)
+    assert read(tmp_path / "two" / "last.ckpt")["images_seen"] == 128
+
+
+def test_a_process_that_is_lost_ends_the_run_with_one_sentence(tmp_path):
+    done = several(tmp_path / "two", 2, dies_at=3)
+    assert done.returncode == 2, done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "Another of the 2 processes was lost" in said
+    assert f"The last good state is in {tmp_path / 'two'}" in said
+    assert "Traceback" not in done.stderr
+    assert read(tmp_path / "two" / "last.ckpt")["global_step"] == 0

@@ -1,0 +1,272 @@
+"""Random programs and actions below the top, and their guides."""
+
+import math
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import MCMC, NUTS, Predictive
+from torch.distributions import Normal
+
+from inference.evaluation.metrics import _traces
+from inference.objectives import OBJECTIVES, latent, loss
+from pyro_rnp import RNP
+from pyro_rnp.affine import bounded, codomain
+from pyro_rnp.sites import centre, distribution
+from tests.conftest import tiny
+
+BELOW = ["a/0", "z/0", "a/0/0", "z/0/0", "a/0/1", "z/0/1",
+         "a/1", "z/1", "a/1/0", "z/1/0", "a/1/1", "z/1/1"]  # fmt: skip
+
+
+def drawn(trace):
+    return [
+        n for n, s in trace.nodes.items()
+        if s["type"] == "sample" and not s["is_observed"] and n != "images"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stochastic", "kinds"),
+    [
+        ("none", {}),
+        ("programs", {"z": (1, 2)}),
+        ("actions", {"a": (1, 2)}),
+        ("both", {"z": (1, 2), "a": (1, 2)}),
+        ("actions,programs", {"a": (1,), "z": (2,)}),
+        ("none,both", {"a": (2,), "z": (2,)}),
+    ],
+)
+def test_what_is_asked_for_is_drawn_and_the_rest_is_not(stochastic, kinds, images):
+    rnp = RNP(tiny(stochastic=stochastic)).eval()
+    model = poutine.trace(rnp.model).get_trace(images)
+    wanted = [n for n in BELOW if n.count("/") in kinds.get(n[0], ())]
+    assert drawn(model) == ["z", *wanted]
+    assert set(BELOW) <= set(model.nodes), "the others have the same names"
+    assert drawn(poutine.trace(rnp.guide).get_trace(images)) == ["z", *wanted]
+
+
+def test_sites_lie_around_what_the_step_predicts():
+    rnp = RNP(tiny(stochastic="both", program_scale=0.2, action_scale=0.3)).eval()
+    z = torch.randn(1, 3)
+    conditioned = pyro.condition(rnp.model, {"z": z})
+    draws = Predictive(conditioned, num_samples=4000, parallel=True)(None, 1)
+    raw = rnp.model.recursion.hypernets[0](z)
+    h_state, _, action = raw.step(raw.initial)
+    z_0, a_0 = draws["z/0"].flatten(0, 1), draws["a/0"].flatten(0, 1)
+    for got, mean, scale in (
+        (z_0, h_state, 0.2),
+        (rnp_inverse(a_0, rnp.config), action, 0.3),
+    ):
+        error = scale / math.sqrt(4000)
+        assert ((got.mean(0) - mean[0]).abs() < 5 * error).all()
+        assert ((got.std(0) / scale - 1).abs() < 5 / math.sqrt(8000)).all()
+
+
+def rnp_inverse(action, c):
+    """Unbounded numbers of an action, from the formula of `bounded` solved by hand."""
+    share = (action[:, :2] - c.min_scale) / (c.max_scale - c.min_scale)
+    most = torch.tensor([c.max_rotation, c.max_shear, c.max_translation, c.max_translation])
+    return torch.cat([(share / (1 - share)).log(), (action[:, 2:] / most).atanh()], 1)
+
+
+def test_a_random_action_is_used_where_it_was_drawn(images):
+    rnp = RNP(tiny(stochastic="actions")).eval()
+    trace = poutine.trace(rnp.model).get_trace(images)
+    tree = trace.nodes["_RETURN"]["value"]
+    for path in ((0,), (1,), (1, 0)):
+        name = "/".join(["a", *map(str, path)])
+        node = dict(tree.walk())[path]
+        assert torch.equal(trace.nodes[name]["value"], node.action)
+
+
+def test_the_density_of_an_action_is_that_of_its_numbers_and_the_map():
+    config = tiny()
+    loc, scale = torch.randn(5, 6, dtype=torch.float64), torch.rand(5, 6, dtype=torch.float64) + 0.1
+    p = distribution("a", loc, scale, config)
+    raw = torch.randn(5, 6, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda r: bounded(r, config).sum(0), raw)
+    slope = torch.stack([jacobian[i, :, i] for i in range(6)], 1)
+    wanted = (Normal(loc, scale).log_prob(raw) - slope.log()).sum(-1)
+    torch.testing.assert_close(p.log_prob(bounded(raw, config)), wanted)
+    torch.testing.assert_close(centre(p), bounded(loc, config))
+    assert p.support.check(p.sample((100,))).all()
+    outside = bounded(raw, config)
+    outside[:, 0] = config.max_scale + 0.01
+    assert not p.support.check(outside).any()
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.float32])
+def test_bounds_of_actions_have_the_precision_of_the_numbers_not_of_an_earlier_default(default):
+    config = tiny(max_shear=0.3)  # of which nothing is kept from another test
+    torch.set_default_dtype(default)
+    try:
+        box = {d: codomain(config, torch.empty(0, dtype=d)) for d in (torch.float64, torch.float32)}
+        standard = codomain(config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert standard.lower_bound.dtype == default
+    for dtype, found in box.items():
+        into = torch.distributions.biject_to(found)
+        assert into(torch.zeros(6, dtype=dtype)).dtype == dtype
+
+
+def test_scales_are_learned_or_fixed_by_level(images):
+    learned = RNP(tiny(stochastic="both,actions"))
+    names = {n for n, _ in learned.model.scales.named_parameters()}
+    assert names == {"z1", "a1", "a2"}
+    assert learned.model.scales("a", 2).item() == pytest.approx(0.1)
+    fixed = RNP(tiny(stochastic="both", learn_scales=False, program_scale=0.7))
+    assert not list(fixed.model.scales.parameters())
+    assert fixed.model.scales("z", 1).item() == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("lower_guide", ["top_down", "bottom_up"])
+def test_a_lower_guide_starts_as_what_the_model_predicts(lower_guide, images):
+    rnp = RNP(tiny(stochastic="both", lower_guide=lower_guide)).eval()
+    guide = poutine.trace(rnp.guide).get_trace(images)
+    model = poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
+    for name in BELOW:
+        value = guide.nodes[name]["value"]
+        q, p = guide.nodes[name]["fn"], model.nodes[name]["fn"]
+        torch.testing.assert_close(q.log_prob(value), p.log_prob(value), rtol=1e-4, atol=1e-4)
+
+
+def stirred(lower_guide, **changes):
+    rnp = RNP(tiny(**{"stochastic": "both", "lower_guide": lower_guide, **changes})).eval()
+    with torch.no_grad():
+        for p in rnp.guide.lower.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    return rnp
+
+
+@pytest.mark.parametrize("lower_guide", ["top_down", "bottom_up"])
+def test_what_a_lower_guide_says_depends_on_the_image(lower_guide, images):
+    rnp = stirred(lower_guide)
+    z = rnp.guide.posterior(images).mean
+    first = rnp.guide.below(z, images, lambda _, d: centre(d))
+    other = rnp.guide.below(z, images.flip(0), lambda _, d: centre(d))
+    assert not torch.allclose(first[1].action, other[1].action)
+    assert not torch.allclose(first[1][0].program, other[1][0].program)
+
+
+def test_bottom_up_looks_at_the_place_and_not_beyond_it():
+    rnp = stirred("bottom_up")
+    z, images = torch.randn(1, 3), torch.zeros(1, 1, 8, 8)
+    before = rnp.guide.below(z, images, lambda _, d: centre(d))
+    a = before[0].action[0]
+    rows, columns = torch.meshgrid(*[(2 * torch.arange(8.0) + 1) / 8 - 1] * 2, indexing="ij")
+    far = (columns - a[4]).abs() + (rows - a[5]).abs()
+    poked = images.clone()
+    poked[0, 0].view(-1)[far.argmax()] = 1.0
+    after = rnp.guide.below(z, poked, lambda _, d: centre(d))
+    assert torch.equal(before[0].action, after[0].action)
+    poked.zero_()[0, 0].view(-1)[far.argmin()] = 1.0
+    after = rnp.guide.below(z, poked, lambda _, d: centre(d))
+    assert not torch.equal(before[0].action, after[0].action)
+
+
+@pytest.mark.parametrize("guide", ["diagonal", "flow", "lowrank", "full"])
+@pytest.mark.parametrize("lower_guide", ["top_down", "bottom_up"])
+def test_vectorised_particles_draw_below_too(lower_guide, guide, images):
+    """Particles side by side are, in expectation, particles one by one, of each image."""
+    rnp = stirred(lower_guide, guide=guide).eval()
+    with torch.no_grad():
+        rnp.guide.top.encoder[-1].weight[:3] *= 50  # which at the start hardly looks at them
+
+    def draw(images, particles):
+        with torch.no_grad():
+            guided, model = _traces(rnp, images, particles)
+        assert list(latent(guided)) == list(latent(model))
+        values = [model.nodes[name]["value"].flatten(-1) for name in ("z", "a/0", "z/1/0")]
+        return torch.cat([*values, model.nodes["canvas"]["value"].flatten(-3)], -1)
+
+    together = draw(images, 1000)
+    apart = draw(images.repeat(1000, 1, 1, 1), None).view_as(together)
+    assert together.shape == (1000, 4, 3 + 6 + 3 + 64)
+    error = ((together.var(0) + apart.var(0)) / 1000).sqrt()
+    assert ((together.mean(0) - apart.mean(0)).abs() < 6 * error + 1e-6).all()
+    between = apart.mean(0).std(0)[:3]
+    assert (error[:, :3] < 0.5 * between).any(), "images differ by more than the error"
+
+
+def test_a_model_under_a_plate_of_which_some_are_looked_at(images):
+    rnp = RNP(tiny()).eval()
+
+    def model():
+        with pyro.plate("copies", 10, subsample_size=2, dim=-2):
+            return rnp.model(images)
+
+    nodes = poutine.trace(model).get_trace().nodes
+    assert nodes["canvas"]["value"].shape == (2, 4, 1, 8, 8)
+
+
+def test_parsing_at_a_sample_draws_below_and_parsing_at_the_centre_does_not(images):
+    rnp = stirred("bottom_up")
+    assert torch.equal(rnp.parse(images)[0].action, rnp.parse(images)[0].action)
+    assert not torch.equal(rnp.parse(images, True)[0].action, rnp.parse(images, True)[0].action)
+
+
+def test_nuts_takes_random_levels_as_they_are(images):
+    rnp = RNP(tiny(stochastic="both", steps=(1,))).eval()
+    mcmc = MCMC(NUTS(rnp.model), num_samples=2, warmup_steps=2, disable_progbar=True)
+    mcmc.run(images)
+    draws = mcmc.get_samples()
+    assert draws["a/0"].shape == (2, 4, 6)
+    low, high = rnp.config.min_scale, rnp.config.max_scale
+    assert ((draws["a/0"][..., :2] >= low) & (draws["a/0"][..., :2] <= high)).all()
+
+
+def runs(rnp):
+    """The list that grows by one with each run of the recursion."""
+    found = []
+    rnp.model.recursion.register_forward_hook(lambda *_: found.append(1))
+    return found
+
+
+@pytest.mark.parametrize("objective", ["Trace_ELBO", "RenyiELBO:num_particles=3", "FreeBits_ELBO"])
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+@pytest.mark.parametrize("stochastic", ["both", "none,programs"])
+def test_model_and_guide_share_a_run_and_nothing_else_changes(
+    objective, feedback, stochastic, images
+):
+    rnp = stirred("bottom_up", feedback=feedback, stochastic=stochastic)
+    ran, objective = runs(rnp), OBJECTIVES.make(objective)
+    torch.manual_seed(0)
+    apart = objective.differentiable_loss(rnp.model, rnp.guide, images)
+    parameters = list(rnp.parameters())
+    wanted = torch.autograd.grad(apart, parameters, allow_unused=True)
+    assert len(ran) == 2
+    torch.manual_seed(0)
+    shared = loss(objective, rnp, images)
+    found = torch.autograd.grad(shared, parameters, allow_unused=True)
+    assert len(ran) == 3, "the model takes the guide's run over"
+    torch.testing.assert_close(shared, apart)
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+    assert rnp.model.shared is None, "nothing is kept beyond the objective"
+
+
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+@pytest.mark.parametrize("name", ["z", "a/0", "z/0", "z/1", "a/1/0", "z/1/1"])
+def test_an_intervention_on_the_model_ends_the_sharing(name, feedback, images):
+    rnp = stirred("bottom_up", feedback=feedback, stochastic="actions,both")
+    ran, guide = runs(rnp), poutine.trace(rnp.guide).get_trace(images)
+    value = poutine.trace(rnp.model).get_trace(images).nodes[name]["value"]
+    model = poutine.do(poutine.replay(rnp.model, trace=guide), {name: value})
+    torch.manual_seed(0)
+    wanted = poutine.trace(model).get_trace(images)
+    with rnp.model.one_run():
+        again = poutine.replay(rnp.guide, trace=guide)
+        poutine.trace(again).get_trace(images)
+        ran.clear()
+        torch.manual_seed(0)
+        found = poutine.trace(model).get_trace(images)
+    assert len(ran) == 1, "what follows from the intervention is run"
+    assert list(found.nodes) == list(wanted.nodes)
+    for site in (*BELOW, "canvas"):
+        torch.testing.assert_close(found.nodes[site]["value"], wanted.nodes[site]["value"])
+    torch.testing.assert_close(found.log_prob_sum(), wanted.log_prob_sum())
