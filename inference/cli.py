@@ -15,9 +15,12 @@ from typing import Any, get_args, get_origin
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_parsing_settings
+from jsonargparse.typing import PositiveInt
 from yaml import YAMLError
 
 from inference.config import RATES, TrainConfig
+from inference.data import DataName, data_of
+from inference.data.image_files import read_images
 from inference.objectives import OBJECTIVES
 from inference.system import Interrupted, limit_memory, out_of_memory
 from pyro_rnp import RNPConfig, __version__

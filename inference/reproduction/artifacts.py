@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from inference.outputs import write_json
 from inference.reproduction.recipes import describe
 from inference.run import fingerprint, training_of
+from inference.system import hardware
 from pyro_rnp.files import write
 
 SETS = {"mnist": "MNIST", "omniglot": "Omniglot", "fashion": "Fashion-MNIST"}

@@ -34,9 +34,17 @@ from inference.data.sampler import loader
 from inference.evaluation.metrics import baselines, evaluate
 from inference.isolation import isolated
 from inference.objectives import OBJECTIVES, check, loss
-from inference.outputs import new_folder
+from inference.outputs import new_folder, write_json
+from inference.plotting import parse_figure
 from inference.run import NOT_KEPT, STARTED, fingerprint, held, run_folder
-from inference.system import Interrupted, StopSignal, keep_large_blocks, listening, out_of_memory
+from inference.system import (
+    Interrupted,
+    StopSignal,
+    hardware,
+    keep_large_blocks,
+    listening,
+    out_of_memory,
+)
 from inference.training.checkpoints import (
     CHECKPOINT,
     Checkpoints,
