@@ -307,7 +307,7 @@ def _draw_frame(
 
 
 def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Draw time and memory an image in each sweep: rows of `inference.evaluation.benchmark.scaling`.
+    """Draw time and memory per image, one column per sweep of `benchmark.scaling`.
 
     Logarithmic but from 0; the dotted line grows as the number of nodes, from the first point.
     """
