@@ -1,10 +1,11 @@
-# `make train` and `make test` each set up all they need: a virtual environment in .venv with the
-# project in it. PYTHON chooses the interpreter (3.10 or newer) that makes it.
+# `make train`, `make test` and `make docs` each set up all they need: a virtual environment in
+# .venv with the project in it. PYTHON chooses the interpreter (3.10 or newer) that makes it.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS_READY := .venv/.docs-ready
 
-.PHONY: setup train test lint clean
+.PHONY: setup train test lint docs linkcheck clean
 
 setup: $(READY)
 
@@ -27,5 +28,18 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --quiet --editable '.[docs]'
+	@touch $@
+
+# Each warning, failing cell and broken reference fails the build; links to other sites are not
+# looked at, which `make linkcheck` does.
+docs: $(DOCS_READY)
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+linkcheck: $(DOCS_READY)
+	$(BIN)/python -m sphinx -q -E -b linkcheck -D nb_execution_mode=off docs docs/_build/linkcheck
+
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build docs/_build docs/api/pyro_rnp docs/api/inference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

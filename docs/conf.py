@@ -1,0 +1,138 @@
+"""Sphinx's configuration of the documentation, which `make docs` builds into docs/_build.
+
+Numbers of runs stand in a page as substitutions, which the build fills from the JSON files that
+the runs left:
+
+    {{ '%.2f' % weights.mnist.test_sse }}                    pyro_rnp/weights/mnist/metrics.json
+    {{ weights.mnist.config.program_size }}                  config.json beside it
+    {{ weights.mnist.training.epochs }}                      the training in that file
+    {{ '%.1f' % reproduction['mnist-seed-1'].test_sse }}     docs/reproduction/mnist-seed-1/*.json
+    {{ '%.3f' % reproduction['mnist-figures']['3'].overlap }}
+    {{ '%.1f' % benchmarks.pieces['--seed 1'].test_elbo }}   docs/benchmarks/pieces.json, by variant
+    {{ '{:,}'.format(weights.mnist.images_seen) }}           1,539,328
+
+A name that no file has is an error, as every other warning is. A substitution is Python's or
+Jinja's formatting; the character | is not allowed inside a table. In a cell of code or in a
+formula nothing is substituted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyro_rnp
+
+HERE = Path(__file__).parent
+
+project = "pyro-rnp"
+author = "the authors of pyro-rnp"
+project_copyright = "MIT licence"
+release = version = pyro_rnp.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.apidoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build", "differences.md"]
+html_theme = "furo"
+html_title = "pyro-rnp"
+html_static_path: list[str] = []
+html_copy_source = False
+html_show_sphinx = False
+nitpicky = True
+
+# Pages
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
+myst_heading_anchors = 3
+suppress_warnings = ["config.cache"]  # the substitutions are rebuilt each time
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The numbers of a run's folder: those of all its JSON files, its configuration apart."""
+    found: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.json")):
+        content = json.loads(file.read_text())
+        if file.name == "config.json":
+            found["config"] = {k: v for k, v in content.items() if k != "training"}
+            found["training"] = content.get("training", {})
+        elif isinstance(content, dict):
+            found |= content
+        else:
+            found[file.stem] = content
+    return found
+
+
+def _benchmark(file: Path) -> Any:
+    """The rows of a benchmark's file, by their variant where they have one."""
+    rows = json.loads(file.read_text())
+    if isinstance(rows, list) and all(isinstance(row, dict) and "variant" in row for row in rows):
+        return {row["variant"]: row for row in rows}
+    return rows
+
+
+def _folders(parent: Path) -> dict[str, Any]:
+    return {folder.name: _read(folder) for folder in sorted(parent.iterdir()) if folder.is_dir()}
+
+
+myst_substitutions = {
+    "weights": _folders(Path(pyro_rnp.__file__).parent / "weights"),
+    "reproduction": _folders(HERE / "reproduction"),
+    "benchmarks": {file.stem: _benchmark(file) for file in (HERE / "benchmarks").glob("*.json")},
+    "version": version,
+}
+
+# Tutorials: Markdown with cells of code, which the build runs
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+nb_output_stderr = "show"
+
+# Reference, from the docstrings
+apidoc_modules = [
+    {
+        "path": f"../{package}",
+        "destination": f"api/{package}",
+        "exclude_patterns": ["**/weights/**"],
+        "max_depth": 2,
+        "separate_modules": True,
+        "module_first": True,
+    }
+    for package in ("pyro_rnp", "inference")
+]
+apidoc_automodule_options = ["members", "show-inheritance"]
+autodoc_default_options = {"member-order": "bysource", "ignore-module-all": True}
+autodoc_inherit_docstrings = False
+autodoc_preserve_defaults = True
+autodoc_typehints = "signature"
+python_maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Source", "params_style")]
+# `name` in a docstring is a link where it names a thing of this project, and code elsewhere.
+default_role = "py:obj"
+nitpick_ignore_regex = [
+    ("py:obj", r"(?s).*"),
+    ("py:.*", r"(.*\.)?(_\w+|T)"),  # private classes and type variables
+    ("py:.*", r"(?!pyro_rnp\.|inference\.).*"),  # torch, pyro and jaxtyping are not fetched
+]
+
+
+def _plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Read |z| and `Layer`s as they are meant, which reStructuredText would not."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[i] = re.sub(r"(?<=\w`)(?=\w)", r"\\ ", line.replace("|", r"\|"))
+
+
+def setup(app: Any) -> None:
+    """Hook the functions above into the build."""
+    app.connect("autodoc-process-docstring", _plain, priority=900)
