@@ -12,7 +12,7 @@ from inference import cli
 from inference.system import limit_memory
 from inference.training.checkpoints import read
 from inference.training.fit import Training
-from tests.test_resume import losses, run, same, whole  # noqa: F401
+from tests.inference.training.test_checkpoints import losses, run, same, whole  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 

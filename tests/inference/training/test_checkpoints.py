@@ -110,7 +110,7 @@ def _child(folder, trail):
 def test_a_run_that_is_killed_at_random_goes_on_as_if_it_had_not(tmp_path):
     """Real processes, at least twenty of them ended at random moments by three signals."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_resume"])
+    context.set_forkserver_preload(["tests.inference.training.test_checkpoints"])
     moments = random.Random(0)
 
     def start(folder, trail):
