@@ -102,6 +102,8 @@ class _Parser(ArgumentParser):
 
     short: Mapping[str, str] = {}
     """Other names of fields, in a file and as flags."""
+    renamed: Mapping[str, str] = {}
+    """Former names of fields to present ones; a former name still works, with a note on stderr."""
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         given, *more = args or [None]
@@ -144,7 +146,7 @@ class _Parser(ArgumentParser):
                     numbers = a_list and number is not None
                 a_list = False
                 continue
-            name = self.short.get(name[2:], name[2:])
+            name = self._full(name[2:])
             if name in given and name in several:
                 message = f"--{name} stands twice; write all its values after one: --{name} A B."
                 raise ArgumentError(None, message)
@@ -154,6 +156,14 @@ class _Parser(ArgumentParser):
             a_list, numbers = name in lists and not equals, False
         return files + words
 
+    def _full(self, name: str) -> str:
+        """The present, full name of a field."""
+        if name in self.renamed:
+            now = self.renamed[name]
+            print(f"note: {name} is called {now} now; use that name.", file=sys.stderr)
+            name = now
+        return self.short.get(name, name)
+
     def _takes_files(self) -> bool:
         """Whether `--config` is a flag of its own; elsewhere it may begin another flag's value."""
         return any("--config" in action.option_strings for action in self._actions)
@@ -161,7 +171,7 @@ class _Parser(ArgumentParser):
     def _fields(self, found: dict[str, Any], under: str = "") -> Iterator[tuple[str, Any]]:
         """The fields of a file with their full names, and lists as YAML writes them."""
         for key, value in found.items():
-            name = f"{under}{key if under else self.short.get(key, key)}"
+            name = f"{under}{key if under else self._full(key)}"
             if isinstance(value, dict):
                 yield from self._fields(value, f"{name}.")
             elif name in self._lists() and isinstance(value, str | int):

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from inference.evaluation.part_dictionary import Dictionary, Parts
-from inference.posterior.samples import Answer
+from inference.posterior import Posterior
 from pyro_rnp import ParseTree
 from pyro_rnp.affine import compose, matrix
 from pyro_rnp.files import write
@@ -106,7 +106,7 @@ def parse_figure(
 
 
 def answer_figure(
-    answer: Answer,
+    answer: Posterior,
     path: str | Path,
     images: Float[Tensor, "n c h w"] | None = None,
     seen: Bool[Tensor, "n c h w"] | None = None,
@@ -138,10 +138,10 @@ def answer_figure(
                 rows.append(("seen", torch.where(hidden, blue, grey(images.cpu()))))
         on = [len(rows)]
         rows += [("expected", grey(mean)), ("std. dev.", grey(2 * spread))]
-        drawn = answer.drawn(shown).cpu()
+        drawn = answer.resample(shown).cpu()
         rows += [(f"sample {i + 1}", grey(canvas)) for i, canvas in enumerate(drawn)]
         for depth in range(1, answer.tree.level + 1):
-            chances = answer.parts(depth)[:, :-1].unsqueeze(2).cpu()
+            chances = answer.part_probabilities(depth)[:, :-1].unsqueeze(2).cpu()
             name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
             on.append(len(rows))
             rows.append((name, coloured(chances, len(answer.tree.nodes(depth - 1)[0]))))
@@ -155,7 +155,9 @@ def answer_figure(
     _grid(rows, path, edges, "" if all(trusted) else note, frames)
 
 
-def _given_frames(answer: Answer, given: Mapping[str, Tensor], rows: Sequence[int]) -> list[Frame]:
+def _given_frames(
+    answer: Posterior, given: Mapping[str, Tensor], rows: Sequence[int]
+) -> list[Frame]:
     """The frames of the actions that are given, on the first row and on that of their depth."""
     found, n = [], len(answer.log_evidence)
     for site in (site for site in given if site.startswith("a/")):

@@ -6,7 +6,8 @@ from inference.cli import add_images, add_run, chosen_images, parser, run
 from inference.data.image_files import read_images, warn_unexplained
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import parse_figure
-from inference.posterior.interventions import EDITS, grafted, read_edit, read_path, what_if
+from inference.posterior import graft, intervene
+from inference.posterior.interventions import EDITS, read_edit, read_path
 from pyro_rnp import ParseTree, load
 from pyro_rnp.affine import UNITS
 
@@ -25,6 +26,7 @@ def main() -> None:
     add_images(arguments)
     for kind, (_, _, form) in EDITS.items():
         arguments.add_argument(f"--{kind}", type=str, nargs="*", default=[], help=form)
+    arguments.renamed = {"turn": "rotate"}
     arguments.add_argument(
         "--put", type=str, nargs="*", default=[], help="PART:FILE:PART, the last in place of the "
         "first"
@@ -43,13 +45,13 @@ def main() -> None:
             place, _, rest = text.partition(":")
             file, _, name = rest.rpartition(":")
             source = rnp.parse(read_images([file], args, rnp.config))
-            edits |= grafted(source, read_path(name), read_path(place))
+            edits |= graft(source, read_path(name), read_path(place))
         for kind in EDITS:
             for text in getattr(args, kind):
                 edits |= read_edit(rnp.config, tree, kind, text, edits)
         if not edits:
             raise ValueError(f"Nothing is changed; give one of --{', --'.join(EDITS)} or --put.")
-        after = what_if(rnp, tree, edits, react=args.react)
+        after = intervene(rnp, tree, edits, react=args.react)
         out = new_folder(args.out)
         both = ParseTree.join([tree, after])
         titles = [word for word in ("before", "after") for _ in images]

@@ -10,8 +10,7 @@ from inference.data import DataName, data_name, data_of
 from inference.evaluation.completion import completion
 from inference.evaluation.metrics import evaluate, kept_bounds
 from inference.evaluation.segmentation import posterior_segmentation
-from inference.posterior.conditioning import Side, hiding
-from inference.posterior.samples import Method
+from inference.posterior import Method, Side, half_mask
 from inference.system import keep_large_blocks
 from pyro_rnp import load
 
@@ -79,7 +78,7 @@ def main() -> None:
     images = getattr(splits, args.split)[: args.num]
     found: dict = {}  # first what may be refused
     if args.hide is not None:
-        seen, train = hiding(args.hide, rnp.config.image_size), splits.train.images
+        seen, train = half_mask(args.hide, rnp.config.image_size), splits.train.images
         found["completion"] = completion(
             rnp, images.images, seen, train, args.methods, seed=args.seed
         )

@@ -9,9 +9,7 @@ from inference.cli import add_images, add_run, chosen_images, parser, run
 from inference.data.image_files import read_image
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import answer_figure
-from inference.posterior import query
-from inference.posterior.conditioning import TOLERANCE, Side, hiding, read_sites
-from inference.posterior.samples import Method
+from inference.posterior import TOLERANCE, Method, Side, half_mask, query, read_sites
 from pyro_rnp import load
 
 
@@ -61,7 +59,7 @@ def main() -> None:
     if args.mask is not None:
         mask = read_image(args.mask, rnp.config, args.resize, invert=False).mean(0) >= 0.5
     elif args.hide is not None:
-        mask = hiding(args.hide, rnp.config.image_size)
+        mask = half_mask(args.hide, rnp.config.image_size)
     given = {} if args.given is None else read_sites(Path(args.given))
     several = images is not None or any(value.ndim == 2 for value in given.values())
     answer = query(
@@ -83,7 +81,7 @@ def main() -> None:
     answer_figure(answer, out / "query.png", images, seen, given=given)
     rows = [answer.to_dict(i) for i in range(len(answer.log_evidence))]
     levels = range(1, rnp.config.depth + 1)
-    chances = {f"parts_{depth}": answer.parts(depth) for depth in levels}
+    chances = {f"parts_{depth}": answer.part_probabilities(depth) for depth in levels}
     arrays = {**answer.samples, "weights": answer.weights, **chances}
     np.savez_compressed(out / "samples.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
     write_json(out / "query.json", {"notes": answer.notes, "method": answer.method, "images": rows})

@@ -23,7 +23,7 @@ def test_its_python_runs():
     assert type(space["mine"].guide.top).__name__ == "LinearGuide"
     assert space["mine_loss"] < 1e6
     assert space["half"].mean("canvas").shape == (4, 1, 28, 28)
-    assert space["half"].parts(depth=1).shape == (4, 5, 28, 28)
+    assert space["half"].part_probabilities(depth=1).shape == (4, 5, 28, 28)
     assert space["half"].samples["z/1"].shape == (200, 4, 16)
     assert space["held"].samples["a/1"].shape == (200, 4, 6)
     assert space["both"].canvas.shape == (200, 4, 1, 28, 28)

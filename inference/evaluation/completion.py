@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from inference.posterior import query
-from inference.posterior.samples import Method
+from inference.posterior import Method, query
 from pyro_rnp import RNP
 from pyro_rnp.checks import Images
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inference.data import ImageSet
-from inference.posterior import query
-from inference.posterior.samples import Method
+from inference.posterior import Method, query
 from pyro_rnp import RNP, ParseTree
 
 
@@ -76,7 +75,7 @@ def posterior_segmentation(
         answer = query(rnp, batch.images, method=method, **options)
         for depth, name in ((1, "ari_parts"), (2, "ari_subparts"))[: rnp.config.depth]:
             truth = batch.segments[:, depth - 1]  # type: ignore[index]
-            segments = answer.parts(depth)[:, :-1].argmax(1)
+            segments = answer.part_probabilities(depth)[:, :-1].argmax(1)
             found.setdefault(name, []).append(adjusted_rand(segments, truth))
             found.setdefault(f"{name}_floor", []).append(adjusted_rand(by_position(truth), truth))
     every = {name: torch.cat(values) for name, values in found.items()}

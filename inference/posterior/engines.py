@@ -13,7 +13,7 @@ from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from inference.posterior.log_density import Target
+from inference.posterior.log_density import LogDensity
 
 FULL = 128
 """Up to so many numbers of u, its fitted normal has a full covariance."""
@@ -64,9 +64,9 @@ class FittedNormal(nn.Module):
         return self.loc + (self.scale_tril @ e.unsqueeze(-1)).squeeze(-1)
 
 
-def fit(target: Target, steps: int) -> FittedNormal:
+def fit(density: LogDensity, steps: int) -> FittedNormal:
     """SVI for each image: a normal that starts where the guide, or the prior, fits best."""
-    u, _, log_p, _ = target.propose(32)
+    u, _, log_p, _ = density.propose(32)
     spread = u.std(0).clamp(1e-2, 1)
     best = log_p.argmax(0)
     normal = FittedNormal(u[best, torch.arange(u.shape[1])], spread)
@@ -83,8 +83,8 @@ def fit(target: Target, steps: int) -> FittedNormal:
 
     rates = {"lr": 0.03, "lrd": 0.1 ** (1 / max(steps, 1)), "clip_norm": 1e3}
     with torch.enable_grad():
-        svi = SVI(target.model, guide, ClippedAdam(rates), Trace_ELBO())
-        for _ in tqdm(range(steps), "svi", disable=not target.progress, delay=5):
+        svi = SVI(density.model, guide, ClippedAdam(rates), Trace_ELBO())
+        for _ in tqdm(range(steps), "svi", disable=not density.progress, delay=5):
             loss = svi.step()
             if not math.isfinite(loss):
                 raise ValueError("The fit came upon a value that is not finite; use fewer steps.")
@@ -92,7 +92,7 @@ def fit(target: Target, steps: int) -> FittedNormal:
 
 
 def nuts(
-    target: Target, fitted: FittedNormal, num: int, warmup: int, chains: int
+    density: LogDensity, fitted: FittedNormal, num: int, warmup: int, chains: int
 ) -> tuple[Tensor, int]:
     """Samples of u, (chains, num / chains, N, D), and how many transitions diverged.
 
@@ -102,10 +102,10 @@ def nuts(
 
     def potential(params: dict[str, Tensor]) -> Tensor:
         u = fitted.placed(params["e"]).flatten(0, 1)
-        return -target.log_joint(u)[0].sum()
+        return -density.log_joint(u)[0].sum()
 
     each = math.ceil(num / chains)
-    bar = tqdm(total=warmup + each, desc="nuts", disable=not target.progress, delay=5)
+    bar = tqdm(total=warmup + each, desc="nuts", disable=not density.progress, delay=5)
     with torch.enable_grad():
         kernel = NUTS(potential_fn=potential, max_tree_depth=6, step_size=0.1)
         mcmc = MCMC(

@@ -1,7 +1,7 @@
 """What if a part were elsewhere, other, or not there at all: interventions on a parse.
 
-`what_if` runs a tree's program again with some sites set from outside, by Pyro's `do`. `moved`,
-`turned`, `scaled` and `removed` make actions of actions; `grafted` takes a part out of one tree.
+`intervene` runs a tree's program again with some sites set from outside, by Pyro's `do`. `move`,
+`rotate`, `scale` and `remove` make actions of actions; `graft` takes a part out of one tree.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pyro.infer.reparam.reparam import Reparam
 from torch import Tensor
 
 from inference.isolation import frozen
-from inference.posterior.conditioning import site_value
-from inference.posterior.log_density import Drawn, place, standard
+from inference.posterior.evidence import site_value
+from inference.posterior.log_density import NonCentered, base_normal, whiten
 from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.affine import matrix
 from pyro_rnp.parse_tree import Path, site_name
@@ -29,7 +29,7 @@ from pyro_rnp.sites import is_random
 
 
 @torch.no_grad()
-def what_if(
+def intervene(
     rnp: RNP, tree: ParseTree, edits: Mapping[str, Tensor], *, react: bool = False
 ) -> ParseTree:
     """The tree that the program makes where some of its sites are set from outside.
@@ -85,8 +85,8 @@ class _SameNoise(Reparam):
         self.fn, self.value = fn, value
 
     def apply(self, msg: Any) -> Any:
-        found = Drawn(place(self.fn, self.value)[0]).apply(msg)
-        same = standard(msg["fn"])[0].loc == standard(self.fn)[0].loc
+        found = NonCentered(whiten(self.fn, self.value)[0]).apply(msg)
+        same = base_normal(msg["fn"])[0].loc == base_normal(self.fn)[0].loc
         value = torch.where(same.all(-1, keepdim=True), self.value, found["value"])  # bit for bit
         return {"fn": dist.Delta(value, event_dim=1), "value": value, "is_observed": True}
 
@@ -97,7 +97,7 @@ def _inside(name: str, program: str) -> bool:
     return len(path) > len(outer) and path[: len(outer)] == outer
 
 
-def moved(action: Float[Tensor, "*b 6"], x: float = 0.0, y: float = 0.0) -> Float[Tensor, "*b 6"]:
+def move(action: Float[Tensor, "*b 6"], x: float = 0.0, y: float = 0.0) -> Float[Tensor, "*b 6"]:
     """The action of a part that is x to the right and y farther down, in half-widths.
 
     Raises:
@@ -110,7 +110,7 @@ def moved(action: Float[Tensor, "*b 6"], x: float = 0.0, y: float = 0.0) -> Floa
     return action + action.new_tensor([0, 0, 0, 0, x, y])
 
 
-def turned(action: Float[Tensor, "*b 6"], angle: float) -> Float[Tensor, "*b 6"]:
+def rotate(action: Float[Tensor, "*b 6"], angle: float) -> Float[Tensor, "*b 6"]:
     """The action of a part that is turned by an angle, in radians, clockwise.
 
     Raises:
@@ -121,7 +121,7 @@ def turned(action: Float[Tensor, "*b 6"], angle: float) -> Float[Tensor, "*b 6"]
     return action + action.new_tensor([0, 0, angle, 0, 0, 0])
 
 
-def scaled(action: Float[Tensor, "*b 6"], factor: float) -> Float[Tensor, "*b 6"]:
+def scale(action: Float[Tensor, "*b 6"], factor: float) -> Float[Tensor, "*b 6"]:
     """The action of a part that is larger by a factor both ways, about its own centre.
 
     Raises:
@@ -132,9 +132,7 @@ def scaled(action: Float[Tensor, "*b 6"], factor: float) -> Float[Tensor, "*b 6"
     return action * action.new_tensor([factor, factor, 1, 1, 1, 1])
 
 
-def removed(
-    action: Float[Tensor, "*b 6"], config: RNPConfig | None = None
-) -> Float[Tensor, "*b 6"]:
+def remove(action: Float[Tensor, "*b 6"], config: RNPConfig | None = None) -> Float[Tensor, "*b 6"]:
     """The action of a part that lies out of sight, beyond the nearest edge left or right.
 
     What lies there draws nothing; a later step that reacts sees a part that is far out.
@@ -153,10 +151,10 @@ def removed(
 
 
 EDITS: dict[str, tuple[Callable[..., Tensor], int, str]] = {
-    "move": (moved, 2, "PART:X,Y in half-widths, right and down"),
-    "turn": (turned, 1, "PART:ANGLE in radians, clockwise"),
-    "scale": (scaled, 1, "PART:FACTOR"),
-    "remove": (removed, 0, "PART"),
+    "move": (move, 2, "PART:X,Y in half-widths, right and down"),
+    "rotate": (rotate, 1, "PART:ANGLE in radians, clockwise"),
+    "scale": (scale, 1, "PART:FACTOR"),
+    "remove": (remove, 0, "PART"),
 }
 """Edits of an action by name, with how many numbers they take and how they are written."""
 
@@ -211,7 +209,7 @@ def part(tree: ParseTree, path: Path) -> ParseTree:
     return node
 
 
-def grafted(
+def graft(
     source: ParseTree, path: Path, at: Path | None = None, pose: bool = True
 ) -> dict[str, Tensor]:
     """The edits that put a part of one tree into another: its program and all that is below.

@@ -1,7 +1,7 @@
 """A model, conditioned on what is given, as a density of one vector u for each image.
 
 u holds all that is random and not given, in coordinates in which it is a standard normal before
-anything is known, as far as priors are normal.
+any evidence is seen, as far as priors are normal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch.distributions import (
 from tqdm import tqdm
 
 from inference.objectives import latent, of_each
-from inference.posterior.conditioning import Known
+from inference.posterior.evidence import Evidence
 from inference.system import available_memory
 from pyro_rnp import RNP, ParseTree
 
@@ -37,7 +37,7 @@ AT_ONCE = 1000
 """Images that are run together."""
 
 
-class Seen(Reparam):
+class MaskedLikelihood(Reparam):
     """Observe some pixels alone.
 
     `poutine.mask` masks whole images, which is what a batch is made of; pixels are inside an event.
@@ -54,7 +54,7 @@ class Seen(Reparam):
         return {**msg, "fn": pixels.mask(self.mask).to_event(3)}
 
 
-class Drawn(Reparam):
+class NonCentered(Reparam):
     """A random site at the place u in coordinates in which its prior is standard.
 
     Where the prior is a normal, whatever it is transformed to, u is a standard normal, whatever
@@ -68,7 +68,7 @@ class Drawn(Reparam):
 
     def apply(self, msg: Any) -> Any:
         fn, value = msg["fn"], self.u
-        normal, transforms = standard(fn)
+        normal, transforms = base_normal(fn)
         if normal is None:
             (transform,) = transforms
             value = transform(self.u)
@@ -81,7 +81,7 @@ class Drawn(Reparam):
         return {"fn": dist.Delta(value, density, 1), "value": value, "is_observed": True}
 
 
-def standard(fn: Any) -> tuple[Any, list[Transform]]:
+def base_normal(fn: Any) -> tuple[Any, list[Transform]]:
     """A normal and what transforms it to `fn`; or None and what makes `fn` of unbounded numbers."""
     found: Any = fn
     transforms: list[Transform] = []
@@ -104,9 +104,9 @@ def _support(fn: Any) -> Any:
         return constraints.real_vector
 
 
-def place(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The u of a value, and log |d value / d u|: what undoes `Drawn`."""
-    normal, transforms = standard(fn)
+def whiten(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The u of a value, and log |d value / d u|: what undoes `NonCentered`."""
+    normal, transforms = base_normal(fn)
     u = value
     for transform in reversed(transforms):
         u = transform.inv(u)
@@ -116,11 +116,11 @@ def place(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:
     return u, dist.Normal(0.0, 1.0).log_prob(u).sum(-1) - fn.log_prob(value)
 
 
-class Target:
-    """The model, conditioned on what is known, as a density of u."""
+class LogDensity:
+    """The model, conditioned on the evidence, as a density of u."""
 
-    def __init__(self, rnp: RNP, known: Known, progress: bool = False) -> None:
-        self.rnp, self.known, self.progress = rnp, known, progress
+    def __init__(self, rnp: RNP, evidence: Evidence, progress: bool = False) -> None:
+        self.rnp, self.evidence, self.progress = rnp, evidence, progress
         trace: Any = poutine.trace(self._model(1)).get_trace()
         drawn = of_each(latent(trace))
         self.nbytes: int = trace.nodes["_RETURN"]["value"].nbytes
@@ -134,7 +134,7 @@ class Target:
         Raises:
             ValueError: if it does not.
         """
-        n, needed = len(self.known.images), 2 * self.nbytes * (num if self.size else 1)
+        n, needed = len(self.evidence.images), 2 * self.nbytes * (num if self.size else 1)
         free = available_memory(self.rnp.device)
         if needed > free:
             raise ValueError(
@@ -144,18 +144,18 @@ class Target:
             )
 
     def _model(self, copies: int, u: Tensor | None = None) -> Any:
-        """A Pyro model of all that is known, several times over; with u, nothing is random."""
-        known = self.known.repeat(copies)
-        sites: dict[str, Reparam] = {"x": Seen(known.seen)}
+        """A Pyro model of all evidence, several times over; with u, nothing is random."""
+        evidence = self.evidence.repeat(copies)
+        sites: dict[str, Reparam] = {"x": MaskedLikelihood(evidence.seen)}
         if u is not None:
-            sites |= {name: Drawn(own) for name, own in self.apart(u).items()}
-        conditioned = poutine.condition(self.rnp.model, data=known.hard)
+            sites |= {name: NonCentered(own) for name, own in self.apart(u).items()}
+        conditioned = poutine.condition(self.rnp.model, data=evidence.hard)
         shown = poutine.reparam(conditioned, config=sites)
 
         def model() -> ParseTree:
-            met: Any = poutine.trace(shown).get_trace(known.images).nodes
-            with pyro.plate("given", len(known.images), dim=-1):
-                for name, (value, tolerance) in known.soft.items():
+            met: Any = poutine.trace(shown).get_trace(evidence.images).nodes
+            with pyro.plate("given", len(evidence.images), dim=-1):
+                for name, (value, tolerance) in evidence.soft.items():
                     around = dist.Normal(met[name]["value"], tolerance).to_event(1)
                     pyro.sample(f"{name}/given", around, obs=value)
             return met["_RETURN"]["value"]
@@ -164,7 +164,7 @@ class Target:
 
     def model(self) -> None:
         """The same as a Pyro model with one random site, u, (N, D), of no density of its own."""
-        with pyro.plate("asked", len(self.known.images), dim=-1):
+        with pyro.plate("asked", len(self.evidence.images), dim=-1):
             u = pyro.sample("u", dist.ImproperUniform(constraints.real_vector, (), (self.size,)))
         self._model(1, u)()
 
@@ -173,17 +173,17 @@ class Target:
         return dict(zip(self.sizes, u.split(list(self.sizes.values()), -1), strict=True))
 
     def log_joint(self, u: Tensor) -> tuple[Tensor, ParseTree]:
-        """Log p(u, what is known), (copies * N,), in nats, and the trees."""
-        model = self._model(len(u) // len(self.known.images), u)
+        """Log p(u, the evidence), (copies * N,), in nats, and the trees."""
+        model = self._model(len(u) // len(self.evidence.images), u)
         trace: Any = poutine.trace(model).get_trace()
         return _total(trace, len(u)), trace.nodes["_RETURN"]["value"]
 
     def at(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, ParseTree]:
         """At values of the random sites: u, log |d values / d u|, log p(values, ...), the trees."""
         n = len(next(iter(values.values())))
-        model = poutine.condition(self._model(n // len(self.known.images)), data=dict(values))
+        model = poutine.condition(self._model(n // len(self.evidence.images)), data=dict(values))
         trace: Any = poutine.trace(model).get_trace()
-        places = [place(trace.nodes[name]["fn"], values[name]) for name in self.sizes]
+        places = [whiten(trace.nodes[name]["fn"], values[name]) for name in self.sizes]
         log_det = torch.stack([log_det for _, log_det in places]).sum(0)
         tree = trace.nodes["_RETURN"]["value"]
         return torch.cat([u for u, _ in places], -1), log_det, _total(trace, n), tree
@@ -197,35 +197,37 @@ class Target:
 
     def log_likelihood(self, tree: ParseTree) -> Tensor | None:
         """Log p(pixels that are seen | canvas) of S * N trees, (S, N), in nats; None of none."""
-        n = len(self.known.images)
-        if not self.known.seen.any():
+        n = len(self.evidence.images)
+        if not self.evidence.seen.any():
             return None
         found = []
         for canvas in tree.canvas.split(n * max(1, AT_ONCE // n)):
-            known = self.known.repeat(len(canvas) // n)
+            evidence = self.evidence.repeat(len(canvas) // n)
             fn = self.rnp.model.likelihood(canvas)
-            found.append(Seen(known.seen).apply({"fn": fn})["fn"].log_prob(known.images))
+            found.append(
+                MaskedLikelihood(evidence.seen).apply({"fn": fn})["fn"].log_prob(evidence.images)
+            )
         return torch.cat(found).unflatten(0, (-1, n))
 
     def _few(self, samples: Tensor, what: str) -> Iterable[Tensor]:
         """Samples a few at a time, with a bar where that takes long."""
-        few = samples.split(max(1, AT_ONCE // len(self.known.images)))
+        few = samples.split(max(1, AT_ONCE // len(self.evidence.images)))
         return tqdm(few, what, disable=not self.progress, delay=5)
 
     def propose(self, num: int) -> tuple[Tensor, Tensor, Tensor, ParseTree]:
         """Samples of the guide, or, where no pixel is seen, of the prior.
 
         Returns:
-            u, (num, N, D), log q(u) and log p(u, what is known), (num, N), and num * N trees.
+            u, (num, N, D), log q(u) and log p(u, the evidence), (num, N), and num * N trees.
         """
-        blind = not self.known.seen.any()
-        images = self.known.images if blind else self.filled()
+        blind = not self.evidence.seen.any()
+        images = self.evidence.images if blind else self.filled()
         drawn, densities, fits, trees = [], [], [], []
         for k in self._few(torch.arange(num), "proposing"):
             if blind:
                 trace = poutine.trace(self._model(len(k))).get_trace()
             else:
-                guide = poutine.condition(self.rnp.guide, data=self.known.repeat(len(k)).hard)
+                guide = poutine.condition(self.rnp.guide, data=self.evidence.repeat(len(k)).hard)
                 trace = poutine.trace(guide).get_trace(images.repeat(len(k), 1, 1, 1))
             values = {name: trace.nodes[name]["value"] for name in self.sizes}
             u, log_det, log_values, tree = self.at(values)
@@ -242,12 +244,12 @@ class Target:
         A guide that has only seen whole images is asked again about what it said of the image
         before, from blank on (Rezende et al., 2014); of all rounds the most probable counts.
         """
-        known, model = self.known, self.rnp.model
-        if known.seen.all():
-            return known.images
-        images = best = known.images
+        evidence, model = self.evidence, self.rnp.model
+        if evidence.seen.all():
+            return evidence.images
+        images = best = evidence.images
         most: Tensor | None = None
-        guide = poutine.condition(self.rnp.guide, data=known.hard)
+        guide = poutine.condition(self.rnp.guide, data=evidence.hard)
         for _ in range(rounds):
             guided = latent(poutine.trace(guide).get_trace(images))
             _, _, fits, tree = self.at({name: site["value"] for name, site in guided.items()})
@@ -255,7 +257,7 @@ class Target:
             most = fits if most is None else torch.maximum(fits, most)
             best = torch.where(better.view(-1, 1, 1, 1), images, best)
             expected = model.likelihood(tree.canvas).mean.clamp(0, 1)
-            images = torch.where(known.seen, known.images, expected)
+            images = torch.where(evidence.seen, evidence.images, expected)
         return best
 
 

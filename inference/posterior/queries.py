@@ -12,10 +12,10 @@ from pyro.ops.stats import split_gelman_rubin
 from torch import Tensor
 
 from inference.isolation import frozen
-from inference.posterior.conditioning import TOLERANCE, what_is_known
 from inference.posterior.engines import fit, nuts
-from inference.posterior.log_density import Target
-from inference.posterior.samples import Answer, Method, chain_size, mixing, weighted
+from inference.posterior.evidence import TOLERANCE, read_evidence
+from inference.posterior.log_density import LogDensity
+from inference.posterior.posterior import Method, Posterior, chain_size, importance_weights, mixing
 from pyro_rnp import RNP
 from pyro_rnp.checks import Images
 
@@ -36,7 +36,7 @@ def query(
     tolerance: float = TOLERANCE,
     seed: int = 0,
     progress: bool = True,
-) -> Answer:
+) -> Posterior:
     """The posterior given pixels and sites, by name.
 
     Several threads may ask at the same time. They take turns, since Pyro has one stack of handlers
@@ -73,11 +73,11 @@ def query(
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}.")
     if method == "nuts" and num_samples < 4 * chains:
         raise ValueError(f"nuts needs 4 samples a chain: num_samples of {4 * chains} or more.")
-    known = what_is_known(rnp, images, dict(given or {}), mask, num_images, tolerance)
+    evidence = read_evidence(rnp, images, dict(given or {}), mask, num_images, tolerance)
     with frozen(rnp, seed), pyro.validation_enabled(False):
-        target = Target(rnp, known, progress)
-        target.check_memory(num_samples)
-        notes = known.notes(rnp.config)
+        density = LogDensity(rnp, evidence, progress)
+        density.check_memory(num_samples)
+        notes = evidence.notes(rnp.config)
         r_hat: dict[str, Tensor] = {}
         diverged = 0
         if method in ("guide", "importance") and _is_point(rnp):
@@ -85,39 +85,39 @@ def query(
                 "A guide that is a point, as map, has no density to weigh samples with; use svi or "
                 "nuts, or rnp.parse for the point itself."
             )
-        if method == "guide" and target.size and known.soft:
+        if method == "guide" and density.size and evidence.soft:
             raise ValueError(
-                f"The guide cannot hold {', '.join(known.soft)}, which this model determines; use "
-                "importance, svi or nuts."
+                f"The guide cannot hold {', '.join(evidence.soft)}, which this model determines; "
+                "use importance, svi or nuts."
             )
-        if not target.size:
-            log_weights, tree = target.visit(known.images.new_zeros(1, len(known.images), 0))
+        if not density.size:
+            log_weights, tree = density.visit(evidence.images.new_zeros(1, len(evidence.images), 0))
         elif method in ("guide", "importance"):
-            _, log_q, log_p, tree = target.propose(num_samples)
+            _, log_q, log_p, tree = density.propose(num_samples)
             log_weights = log_p - log_q
         else:
-            fitted = fit(target, steps)
+            fitted = fit(density, steps)
             u, log_q = fitted.draw(num_samples)
-            log_p, tree = target.visit(u)
+            log_p, tree = density.visit(u)
             log_weights = log_p - log_q
-        found = weighted(log_weights, exact=not target.size)
+        found = importance_weights(log_weights, exact=not density.size)
         poor = found.poor()
-        if method == "guide" and target.size:
-            if known.hard:
+        if method == "guide" and density.size:
+            if evidence.hard:
                 notes.append(
-                    f"The guide has not looked at {', '.join(known.hard)}; only what it draws "
+                    f"The guide has not looked at {', '.join(evidence.hard)}; only what it draws "
                     "after them can follow."
                 )
             weights = torch.full_like(found.weights, 1 / len(found.weights))
             found = found._replace(weights=weights)
-        elif method == "nuts" and target.size:
+        elif method == "nuts" and density.size:
             if poor:
                 notes.append(f"The log evidence, from the fit before the chains: {poor}")
-            u, diverged = nuts(target, fitted, num_samples, warmup, chains)
-            _, tree = target.visit(u.flatten(0, 1))
+            u, diverged = nuts(density, fitted, num_samples, warmup, chains)
+            _, tree = density.visit(u.flatten(0, 1))
             r_hat = {
                 name: split_gelman_rubin(values, 0, 1).amax(-1)
-                for name, values in target.apart(u).items()
+                for name, values in density.apart(u).items()
             }
             notes += mixing(r_hat, diverged, u.shape[1])
             size = u.shape[0] * u.shape[1]
@@ -127,13 +127,13 @@ def query(
                 pareto_k=torch.zeros_like(found.pareto_k),
             )
             poor = found.poor()
-        log_likelihood = target.log_likelihood(tree)
+        log_likelihood = density.log_likelihood(tree)
     if poor:
         notes.append(poor)
-    return Answer(
+    return Posterior(
         method=method,
         tree=tree,
-        log_weights=log_weights if target.size else None,
+        log_weights=log_weights if density.size else None,
         log_likelihood=log_likelihood,
         r_hat=r_hat,
         divergences=diverged,

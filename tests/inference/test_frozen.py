@@ -15,8 +15,7 @@ from inference.evaluation.metrics import evaluate
 from inference.evaluation.reconstruction import parse_numbers
 from inference.isolation import frozen
 from inference.objectives import OBJECTIVES, check, loss
-from inference.posterior import query
-from inference.posterior.interventions import what_if
+from inference.posterior import intervene, query
 from pyro_rnp import RNP
 from pyro_rnp.class_model import SameClass
 from tests.conftest import tiny
@@ -31,7 +30,7 @@ def labelled(images):
 USES = {
     "query": lambda rnp, x: query(rnp, x, method="svi", steps=2, num_samples=4),
     "evaluate": lambda rnp, x: evaluate(rnp, labelled(x), particles=2),
-    "what_if": lambda rnp, x: what_if(rnp, rnp.parse(x), {"z/0": torch.zeros(3)}),
+    "intervene": lambda rnp, x: intervene(rnp, rnp.parse(x), {"z/0": torch.zeros(3)}),
     "parse_numbers": lambda rnp, x: parse_numbers(rnp, x),
     "collect_programs": lambda rnp, x: collect_programs(rnp, labelled(x)),
     "check": lambda rnp, x: check(OBJECTIVE, rnp, x),
@@ -72,7 +71,7 @@ def test_a_piece_s_own_parameters_in_the_store_are_used(images):
     assert (pyro.param("shift") == 1e3).all()
 
 
-@pytest.mark.parametrize("use", ["query", "evaluate", "what_if", "parse_numbers", "check"])
+@pytest.mark.parametrize("use", ["query", "evaluate", "intervene", "parse_numbers", "check"])
 def test_the_random_state_stays_as_it_was(use, images):
     rnp = RNP(tiny(stochastic="both"))
     before = torch.get_rng_state()

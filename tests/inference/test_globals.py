@@ -26,9 +26,7 @@ from inference.evaluation.part_dictionary import collect, primitives
 from inference.evaluation.reconstruction import parse_numbers
 from inference.evaluation.sample_quality import sample_numbers
 from inference.evaluation.segmentation import segment
-from inference.posterior import query
-from inference.posterior.conditioning import hiding
-from inference.posterior.interventions import moved, what_if
+from inference.posterior import half_mask, intervene, move, query
 from inference.reproduction.figures import Asked, samples
 from inference.training import train
 from inference.training.diagnostics import Watch, problems
@@ -73,7 +71,7 @@ def calls(rnp, images, folder):
     plots = folder / "plots"
     plots.mkdir()
     asked = Asked(rnp, splits, plots, num=20, clusters=2)
-    left = hiding("left", 8)
+    left = half_mask("left", 8)
     out, model = str(folder / "trained"), tiny(image_size=28, patch_size=6)
     run = TrainConfig(epochs=1, batch_size=16, out=out, model=model)
     twins = RNP(tiny(prior="types")).eval()
@@ -86,7 +84,7 @@ def calls(rnp, images, folder):
         "parse": lambda: rnp.parse(images),
         "data": lambda: load_data("digits"),
         "evaluate": lambda: evaluate(rnp, data, particles=2),
-        "what if": lambda: what_if(rnp, tree, {"a/1": moved(tree[1].action, x=0.1)}, react=True),
+        "intervene": lambda: intervene(rnp, tree, {"a/1": move(tree[1].action, x=0.1)}, react=True),
         "completion": lambda: completion(rnp, images, left, images, ("guide",), num_samples=2),
         "segments": lambda: segment(tree, 1),
         "numbers of parses": lambda: parse_numbers(rnp, images),
@@ -96,7 +94,7 @@ def calls(rnp, images, folder):
         "ratios": lambda: log_given(twins, images[:2], images[:2], num_samples=3),
         "exemplars": lambda: exemplars(twins, images[:1], 2),
         "to_dict": lambda: answer.to_dict(0),
-        "drawn": lambda: answer.drawn(3),
+        "drawn": lambda: answer.resample(3),
         "the watch": lambda: (problems(rnp, images), Watch().look(rnp, images, 1)),
         "a picture": lambda: figures.answer_figure(answer, plots / "a.png", images[:2]),
         "a figure of the paper": lambda: samples(asked),

@@ -15,8 +15,7 @@ from inference.evaluation.one_shot import exemplars, log_given
 from inference.evaluation.part_dictionary import collect
 from inference.evaluation.reconstruction import parse_numbers
 from inference.evaluation.segmentation import posterior_segmentation
-from inference.posterior import query
-from inference.posterior.interventions import what_if
+from inference.posterior import intervene, query
 from pyro_rnp import RNP
 from pyro_rnp.checks import as_images, observed
 from pyro_rnp.class_model import SameClass
@@ -55,8 +54,8 @@ USES = {
     "parse_numbers": lambda rnp, x: numbers(parse_numbers(rnp, x)),
     "log_given": lambda rnp, x: log_given(rnp, x, x, num_samples=2),
     "exemplars": lambda rnp, x: exemplars(rnp, x[:1], 3).canvas,
-    "what_if": lambda rnp, x: (
-        what_if(rnp, rnp.parse(x), {"a/0": torch.tensor([0.4, 0.4, 0, 0, 0, 0])}).canvas
+    "intervene": lambda rnp, x: (
+        intervene(rnp, rnp.parse(x), {"a/0": torch.tensor([0.4, 0.4, 0, 0, 0, 0])}).canvas
     ),
     "class": lambda rnp, x: SameClass(rnp, 2).guide(x),
 }

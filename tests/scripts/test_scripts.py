@@ -405,6 +405,15 @@ def test_edit(monkeypatch, capsys, run_folder, digits, tmp_path):
     assert parts[0]["program"] == pytest.approx(other[1].program[0].tolist())
     assert abs(parts[0]["parts"][1]["action"]["x"]) > 1.25, "removed after it was put there"
 
+    for i, flag in enumerate(("--turn", "--rotate")):
+        capsys.readouterr()
+        call(monkeypatch, "edit.py", run_folder, "--images", first, flag, "1:0.3", "--out",
+             tmp_path / f"turn{i}")  # fmt: skip
+        note = capsys.readouterr().err
+        assert ("turn is called rotate now" in note) == (flag == "--turn")
+    texts = [(tmp_path / f"turn{i}" / "edit.json").read_text() for i in range(2)]
+    assert texts[0] == texts[1], "the former name of a flag still works"
+
     def no(*args):
         return refused(
             monkeypatch, capsys, "edit.py", run_folder, "--images", first, *args, "--out",
@@ -413,8 +422,8 @@ def test_edit(monkeypatch, capsys, run_folder, digits, tmp_path):
 
     assert "--move takes PART:X,Y" in no("--move", "1:0.2")
     assert "no part 7" in no("--remove", "7")
-    assert "written as 1, a sub-part as 1/3, not 'a'" in no("--turn", "a:1")
-    assert "Nothing is changed; give one of --move, --turn" in no()
+    assert "written as 1, a sub-part as 1/3, not 'a'" in no("--rotate", "a:1")
+    assert "Nothing is changed; give one of --move, --rotate" in no()
     assert "does not exist" in no("--put", "0:no.png:1")
     assert "give --images or --data" in refused(monkeypatch, capsys, "edit.py", run_folder)
     assert not (tmp_path / "x").exists()

@@ -61,7 +61,7 @@ def test_the_posterior_s_segments_are_its_most_probable_parts(rnp, images):
     found = posterior_segmentation(rnp, data, "guide", **how)
     answer = query(rnp, images, method="guide", **how)
     for depth, name in ((1, "ari_parts"), (2, "ari_subparts")):
-        chances = answer.parts(depth)
+        chances = answer.part_probabilities(depth)
         chances[:, -1] = 0  # that no part made it
         scores = adjusted_rand(chances.argmax(1), truth[:, depth - 1])
         assert found[name] == pytest.approx(scores.mean().item())

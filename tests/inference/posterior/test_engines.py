@@ -7,9 +7,9 @@ import torch
 
 from inference.isolation import frozen
 from inference.posterior import engines
-from inference.posterior.conditioning import what_is_known
 from inference.posterior.engines import FittedNormal, fit
-from inference.posterior.log_density import Target
+from inference.posterior.evidence import read_evidence
+from inference.posterior.log_density import LogDensity
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
@@ -48,13 +48,13 @@ def test_samples_are_of_a_mixture_with_the_standard_normal_and_have_its_density(
 @torch.no_grad()
 def test_a_fit_starts_at_the_most_probable_sample_of_the_guide(images):
     rnp = RNP(tiny(stochastic="both", sigma=0.1))
-    known = what_is_known(rnp, images, {}, None, None, 0.1)
+    known = read_evidence(rnp, images, {}, None, None, 0.1)
     with frozen(rnp, 1):
-        target = Target(rnp, known)
+        density = LogDensity(rnp, known)
         torch.manual_seed(2)
-        u = target.propose(32)[0]
+        u = density.propose(32)[0]
         torch.manual_seed(2)
-        normal = fit(target, 0)
-        log_p, here = target.visit(u)[0], target.visit(normal.loc.unsqueeze(0))[0]
+        normal = fit(density, 0)
+        log_p, here = density.visit(u)[0], density.visit(normal.loc.unsqueeze(0))[0]
     torch.testing.assert_close(here[0], log_p.amax(0), rtol=1e-4, atol=1e-4)
     assert (log_p.amax(0) > log_p.mean(0) + 1).all()

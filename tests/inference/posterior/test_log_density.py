@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from inference.posterior import query
-from inference.posterior.conditioning import what_is_known
-from inference.posterior.log_density import Target
+from inference.posterior.evidence import read_evidence
+from inference.posterior.log_density import LogDensity
 from tests.by_hand import ByHand, FromPrior, log_normal, stirred
 
 pytestmark = pytest.mark.usefixtures("double", "unchecked")
@@ -48,7 +48,7 @@ def test_weights_are_those_of_the_formula(stochastic, names, lower_guide, monkey
     seen = torch.rand(8, 8) < 0.6
     sites = rnp.sample(N).sites()
     given = {name: sites[name] for name in names}
-    monkeypatch.setattr(Target, "filled", lambda _: looked)
+    monkeypatch.setattr(LogDensity, "filled", lambda _: looked)
     options = {"given": given, "mask": seen, "method": "importance", "tolerance": TOLERANCE}
     answer = query(rnp, images, num_samples=S, **options)
     assert answer.log_weights.std(0).min() > 1e-3, "they differ"
@@ -63,22 +63,22 @@ def test_weights_are_those_of_the_formula(stochastic, names, lower_guide, monkey
     wanted = wanted - sum(q for name, q in terms.q.items() if name not in hard)
     torch.testing.assert_close(answer.log_weights, wanted.view(S, N), rtol=1e-10, atol=1e-8)
 
-    target = Target(rnp, what_is_known(rnp, images, given, seen, None, TOLERANCE))
-    u, log_q, log_p, tree = target.propose(S)
+    density = LogDensity(rnp, read_evidence(rnp, images, given, seen, None, TOLERANCE))
+    u, log_q, log_p, tree = density.propose(S)
     sites = {name: value for name, value in tree.sites().items() if name != "canvas"}
     terms = ByHand(rnp, sites, *repeated)
-    assert target.sizes.keys() == terms.p.keys() - hard.keys()
+    assert density.sizes.keys() == terms.p.keys() - hard.keys()
     pixels = (terms.pixels * seen.flatten()).sum(1) + held_softly(rnp.config, given, sites)
     wanted_p = pixels + sum(terms.p[name] for name in hard)
     wanted_q = torch.zeros(S * N)
-    for name, own in target.apart(u).items():
+    for name, own in density.apart(u).items():
         torch.testing.assert_close(own.flatten(0, 1), terms.u[name], rtol=1e-8, atol=1e-8)
         standard = log_normal(terms.u[name], torch.tensor(0.0), torch.tensor(1.0))
         wanted_p = wanted_p + standard
         wanted_q = wanted_q + terms.q[name] - terms.p[name] + standard
     torch.testing.assert_close(log_p, wanted_p.view(S, N), rtol=1e-10, atol=1e-8)
     torch.testing.assert_close(log_q, wanted_q.view(S, N), rtol=1e-10, atol=1e-8)
-    again, same = target.visit(u)
+    again, same = density.visit(u)
     torch.testing.assert_close(again, log_p, rtol=1e-10, atol=1e-8)
     torch.testing.assert_close(same.canvas, tree.canvas, rtol=1e-10, atol=1e-8)
 
@@ -122,7 +122,7 @@ def test_importance_of_a_random_part_is_brute_force(names):
     for name, values in prior.values.items():
         mean = weights @ values
         error = (weights.square() @ (values - mean).square()).sqrt()
-        room = 5 * answer.error(name)[0].hypot(error) + 1e-9
+        room = 5 * answer.standard_error(name)[0].hypot(error) + 1e-9
         assert ((answer.mean(name)[0] - mean).abs() < room).all(), name
 
 
@@ -131,10 +131,10 @@ def test_hidden_pixels_are_filled_in_by_what_the_guide_said_best():
     rnp = stirred(stochastic="none", sigma=0.2).eval()
     images, seen = torch.rand(6, 1, 8, 8), torch.rand(6, 1, 8, 8) < 0.5
     seen[5] = True
-    target = Target(rnp, what_is_known(rnp, images, {}, seen, None, 0.1))
+    density = LogDensity(rnp, read_evidence(rnp, images, {}, seen, None, 0.1))
     asked = []
     rnp.guide.register_forward_hook(lambda _, inputs, z: asked.append((inputs[0].clone(), z)))
-    found = target.filled(8)
+    found = density.filled(8)
     assert len(asked) == 8
     fits, shown = [], torch.where(seen, images, 0.0)
     for given, z in asked:  # from blank on; then what is expected of what was said before

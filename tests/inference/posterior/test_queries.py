@@ -16,8 +16,15 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from torch.distributions import Normal
 
 from inference.posterior import query
-from inference.posterior.conditioning import is_random, sites
-from inference.posterior.samples import FEWEST, Weighted, chain_size, mixing, tail, weighted
+from inference.posterior.evidence import is_random, sites
+from inference.posterior.posterior import (
+    FEWEST,
+    ImportanceWeights,
+    chain_size,
+    importance_weights,
+    mixing,
+    pareto_k,
+)
 from pyro_rnp import RNP
 from pyro_rnp.affine import FIELDS, codomain
 from pyro_rnp.registry import PRIORS
@@ -90,7 +97,7 @@ class Truth:
         return covariance, errors
 
 
-class Known(torch.nn.Module):
+class NearTruth(torch.nn.Module):
     """A guide that is nearly right about one image: a little too broad."""
 
     def __init__(self, truth):
@@ -125,7 +132,7 @@ def asked(request, unchecked):
     seen = torch.ones(8, 8) if mask is None else mask.float()
     truth = Truth(rnp, image, seen, given, tolerances)
     rnp = deepcopy(rnp)
-    rnp.guide.top = Known(truth)
+    rnp.guide.top = NearTruth(truth)
     return rnp, {"images": image, "mask": mask, "given": given, "tolerance": tolerance}, truth
 
 
@@ -156,7 +163,7 @@ def test_every_method_agrees_with_brute_force(method, asked):
         "evidence",
     )
     for name in sites(rnp.config):
-        mean = answer.mean(name)[0], answer.error(name)[0]
+        mean = answer.mean(name)[0], answer.standard_error(name)[0]
         agree(*mean, *truth.mean(name), f"mean of {name}")
         assert (mean[1] < 0.5 * answer.variance(name)[0].sqrt() + 1e-4).all(), "an error that says"
         covariance = answer.covariance(name)[0], answer.covariance_error(name)[0]
@@ -188,7 +195,7 @@ def test_given_nothing_it_gives_the_prior(stochastic, method):
     assert method == "svi" or (answer.effective_samples > 1999).all()
     prior = rnp.sample(4000).sites()
     for name in ("z", "a/0", "z/1"):
-        error = (prior[name].var(0) / 4000 + answer.error(name).square()).sqrt()
+        error = (prior[name].var(0) / 4000 + answer.standard_error(name).square()).sqrt()
         assert ((answer.mean(name) - prior[name].mean(0)).abs() < 5 * error + 1e-6).all()
         apart = prior[name] - prior[name].mean(0)
         products = apart.unsqueeze(1) * apart.unsqueeze(2)
@@ -277,7 +284,7 @@ def test_the_chance_that_a_part_made_a_pixel(images):
     rnp = trained()
     answer = query(rnp, images, num_samples=6, steps=2, method="guide")
     for depth, parts in ((1, 2), (2, 2)):
-        chances = answer.parts(depth)
+        chances = answer.part_probabilities(depth)
         assert chances.shape == (4, parts + 1, 8, 8)
         torch.testing.assert_close(chances.sum(1), torch.ones(4, 8, 8))
         assert chances.min() >= 0
@@ -287,7 +294,9 @@ def test_the_chance_that_a_part_made_a_pixel(images):
     answer = replace(answer, weights=weights)
     ink = answer.canvas.clamp(max=1).squeeze(2)
     wanted = 0.75 * ink[2] + 0.25 * ink[5]
-    torch.testing.assert_close(1 - answer.parts(1)[:, -1], wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        1 - answer.part_probabilities(1)[:, -1], wanted, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_query_leaves_everything_as_it_was(images):
@@ -390,7 +399,7 @@ def test_more_samples_than_memory_holds_are_refused_at_once(images, monkeypatch)
 
     rnp = trained()
     tree = query(rnp, images, num_samples=7, method="importance").tree
-    monkeypatch.setattr("inference.posterior.log_density.Target.propose", no)
+    monkeypatch.setattr("inference.posterior.log_density.LogDensity.propose", no)
     monkeypatch.setattr("inference.posterior.log_density.available_memory", lambda device: free)
     free = 2.0 * tree.nbytes - 1
     with pytest.raises(ValueError, match=r"num_samples of 7 for 4 images needs .* fewer num_s"):
@@ -405,25 +414,25 @@ def test_more_samples_than_memory_holds_are_refused_at_once(images, monkeypatch)
 @pytest.mark.parametrize("shape", [0.2, 0.5, 1.2])
 def test_the_tail_of_weights_is_told(shape):
     weights = torch.distributions.Uniform(0, 1).sample((20_000,)).double() ** -shape
-    assert tail(weights.log()) == pytest.approx(shape, abs=0.15)
+    assert pareto_k(weights.log()) == pytest.approx(shape, abs=0.15)
 
 
 def test_a_tail_that_few_samples_do_not_show_is_unknown():
     log_weights = 3 * torch.randn(100)
     for num in (1, 2, 12, FEWEST - 1):
-        assert math.isnan(tail(log_weights[:num])), num
-    assert math.isfinite(tail(log_weights[:FEWEST]))
+        assert math.isnan(pareto_k(log_weights[:num])), num
+    assert math.isfinite(pareto_k(log_weights[:FEWEST]))
     for num in (2, 12, 100):
-        assert tail(torch.full((num,), -7.0)) == 0, "weights that are alike have no tail"
-    assert math.isnan(tail(torch.zeros(1))), "one alone is like no other"
-    assert tail(log_weights.where(torch.arange(100) < 50, -math.inf)) > 0, "some weigh nothing"
+        assert pareto_k(torch.full((num,), -7.0)) == 0, "weights that are alike have no tail"
+    assert math.isnan(pareto_k(torch.zeros(1))), "one alone is like no other"
+    assert pareto_k(log_weights.where(torch.arange(100) < 50, -math.inf)) > 0, "some weigh nothing"
 
 
 @pytest.mark.parametrize("bad", [-math.inf, math.inf, math.nan])
 def test_weights_that_are_not_finite_are_said_to_be_so(bad):
     log_weights = torch.randn(30, 2)
     log_weights[:, 1] = bad
-    found = weighted(log_weights)
+    found = importance_weights(log_weights)
     assert found.pareto_k.isfinite().tolist() == [True, False]
     assert "1 of 2 answers" in found.poor()
     assert found.poor().endswith("weights that are not finite.")
@@ -445,7 +454,7 @@ def test_a_note_names_what_is_wrong_and_nothing_else():
 
     def said(**changes):
         rest = {name: torch.zeros(2) for name in ("log_evidence", "log_evidence_error")}
-        return Weighted(weights=torch.zeros(70, 2), **rest, **{**fine, **changes}).poor()
+        return ImportanceWeights(weights=torch.zeros(70, 2), **rest, **{**fine, **changes}).poor()
 
     assert said() == ""
     start = "1 of 2 answers are not to be trusted: "
@@ -468,7 +477,7 @@ def test_chains_have_no_fewer_than_no_effective_samples_and_no_endless_many():
 def test_errors_of_short_chains_are_numbers(images):
     answer = query(trained(), images, method="nuts", num_samples=16, warmup=2, steps=2)
     for name in ("z", "a/0", "canvas"):
-        assert answer.error(name).isfinite().all()
+        assert answer.standard_error(name).isfinite().all()
     assert not (answer.effective_samples < 0).any()
 
 
@@ -480,7 +489,7 @@ def test_diverging_chains_say_so():
 
 
 def test_an_answer_of_chains_that_diverged_is_not_to_be_trusted(images, monkeypatch):
-    def few(target, fitted, num, *_):  # chains of the fit's own samples, of which some diverged
+    def few(density, fitted, num, *_):  # chains of the fit's own samples, of which some diverged
         return fitted.draw(num)[0].unsqueeze(0), diverged
 
     monkeypatch.setattr("inference.posterior.queries.nuts", few)
@@ -493,7 +502,7 @@ def test_an_answer_of_chains_that_diverged_is_not_to_be_trusted(images, monkeypa
 
 def test_chains_of_what_is_all_given_have_no_error():
     answer = query(trained(), given={"z": torch.zeros(2)}, method="nuts", num_samples=16, steps=1)
-    assert not answer.error("canvas").any()
+    assert not answer.standard_error("canvas").any()
     assert answer.trusted.all()
 
 
@@ -501,7 +510,7 @@ def test_chains_of_what_is_all_given_have_no_error():
 def test_one_sample_has_no_error_to_state(method, images):
     answer = query(trained(), images, method=method, num_samples=1, steps=2)
     assert answer.log_evidence_error.isinf().all()
-    assert answer.error("z").isinf().all()
+    assert answer.standard_error("z").isinf().all()
     assert answer.covariance_error("a/0").isinf().all()
     assert answer.pareto_k.isnan().all()
     assert not answer.trusted.any()

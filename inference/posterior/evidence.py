@@ -51,7 +51,7 @@ def read_sites(path: Path) -> dict[str, Tensor]:
     return values
 
 
-def hiding(side: Side, size: int) -> Bool[Tensor, "{size} {size}"]:
+def half_mask(side: Side, size: int) -> Bool[Tensor, "{size} {size}"]:
     """A mask that hides one half of an image and shows the other."""
     seen, middle = torch.ones(size, size, dtype=torch.bool), size // 2
     rows = {"top": slice(middle), "bottom": slice(middle, None)}.get(side, slice(None))
@@ -61,7 +61,7 @@ def hiding(side: Side, size: int) -> Bool[Tensor, "{size} {size}"]:
 
 
 @dataclass(frozen=True)
-class Known:
+class Evidence:
     """What a query is given, for N images."""
 
     images: Tensor
@@ -72,13 +72,13 @@ class Known:
     soft: dict[str, tuple[Tensor, Tensor]]
     """Values and tolerances."""
 
-    def repeat(self, k: int) -> Known:
+    def repeat(self, k: int) -> Evidence:
         """All of it k times, one after the other."""
 
         def over(value: Tensor) -> Tensor:
             return value.repeat(k, *[1] * (value.ndim - 1))
 
-        return Known(
+        return Evidence(
             over(self.images),
             over(self.seen),
             {name: over(value) for name, value in self.hard.items()},
@@ -102,14 +102,14 @@ class Known:
         return found
 
 
-def what_is_known(
+def read_evidence(
     rnp: RNP,
     images: Images | None,
     given: dict[str, Any],
     mask: Images | None,
     num_images: int | None,
     tolerance: float,
-) -> Known:
+) -> Evidence:
     config, like = rnp.config, next(rnp.parameters())
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise ValueError(f"tolerance must be positive and finite, got {tolerance}.")
@@ -149,7 +149,7 @@ def what_is_known(
         for name, value in every.items()
         if name not in hard
     }
-    return Known(shown, seen, hard, soft)
+    return Evidence(shown, seen, hard, soft)
 
 
 def _range(config: RNPConfig, name: str, like: Tensor) -> Tensor:

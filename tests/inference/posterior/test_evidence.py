@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from inference.posterior.conditioning import hiding, read_sites
+from inference.posterior.evidence import half_mask, read_sites
 from pyro_rnp.affine import FIELDS
 
 
@@ -19,7 +19,7 @@ from pyro_rnp.affine import FIELDS
 )
 def test_the_half_that_is_named_is_hidden(side, hidden):
     for size in (4, 5):
-        seen = hiding(side, size).tolist()
+        seen = half_mask(side, size).tolist()
         wanted = [[not hidden(row, column) for column in range(size)] for row in range(size)]
         assert seen == wanted
 

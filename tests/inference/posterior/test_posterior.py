@@ -7,7 +7,7 @@ import torch
 from pyro.ops.stats import effective_sample_size
 
 from inference.posterior import query
-from inference.posterior.samples import weighted
+from inference.posterior.posterior import importance_weights
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
@@ -18,7 +18,7 @@ S, N = 200, 3
 
 def test_the_evidence_and_its_error_are_those_of_the_mean_weight():
     log_weights = torch.randn(S, N) - 40
-    found, w = weighted(log_weights), (log_weights + 40).exp()
+    found, w = importance_weights(log_weights), (log_weights + 40).exp()
     mean = w.sum(0) / S
     deviation = ((w - mean).square().sum(0) / (S - 1)).sqrt()
     torch.testing.assert_close(found.weights, w / w.sum(0))
@@ -51,7 +51,7 @@ def test_moments_and_their_errors_are_those_of_the_formulas(method):
             spread = (spread**2 + (other - covariance) ** 2).sqrt()
         torch.testing.assert_close(answer.mean("z")[n], mean)
         torch.testing.assert_close(answer.variance("z")[n], squares)
-        torch.testing.assert_close(answer.error("z")[n], error)
+        torch.testing.assert_close(answer.standard_error("z")[n], error)
         torch.testing.assert_close(answer.covariance("z")[n], covariance)
         torch.testing.assert_close(answer.covariance_error("z")[n], spread)
 

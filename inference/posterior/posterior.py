@@ -30,7 +30,7 @@ MIXED = 1.05
 
 
 @dataclass(frozen=True, repr=False)
-class Answer:
+class Posterior:
     """What follows from what was given, for N images: S weighted samples of each.
 
     Samples have shape (S, N, ...); those of several chains follow each other.
@@ -68,7 +68,7 @@ class Answer:
     def __repr__(self) -> str:
         s, n = self.weights.shape
         return (
-            f"Answer(method={self.method!r}, samples={s}, images={n}, "
+            f"Posterior(method={self.method!r}, samples={s}, images={n}, "
             f"trusted={int(self.trusted.sum())} of {n}, notes={list(self.notes)})"
         )
 
@@ -106,7 +106,7 @@ class Answer:
         apart = (self.samples[name] - self.mean(name)).flatten(2)
         return torch.einsum("sn,sni,snj->nij", self.weights, apart, apart)
 
-    def error(self, name: str) -> Tensor:
+    def standard_error(self, name: str) -> Tensor:
         """Standard error of the mean, (N, ...).
 
         For method guide it has, besides, how far weighting the samples would move the mean.
@@ -124,14 +124,14 @@ class Answer:
             return error
         return error.hypot(self._weighed().covariance(name) - covariance)
 
-    def drawn(self, num: int, name: str = "canvas", seed: int = 0) -> Tensor:
+    def resample(self, num: int, name: str = "canvas", seed: int = 0) -> Tensor:
         """Samples of a site that count alike, (num, N, ...): drawn anew by weight."""
         generator = torch.Generator().manual_seed(seed)
         rows = self.weights.T.cpu().multinomial(num, True, generator=generator)
         values = self.samples[name]
         return torch.stack([values[row.to(values.device), i] for i, row in enumerate(rows)], 1)
 
-    def parts(self, depth: int = 1) -> Float[Tensor, "n chances h w"]:
+    def part_probabilities(self, depth: int = 1) -> Float[Tensor, "n chances h w"]:
         """For each pixel the probability that a part made it, and, last, that none did.
 
         A part's chance is its share of the pixel's ink; ink above 1 counts as 1. Averaged over
@@ -184,7 +184,7 @@ class Answer:
         Samples that count alike, those of nuts and of the guide, are the group `posterior`.
         Weighted ones, of importance and svi, are the group `proposal`, just as they were drawn:
         ArviZ knows no weights, and would take repeats of a sample that is drawn anew by weight
-        (see `drawn`) for independent samples, and the proposal's mean for the posterior's.
+        (see `resample`) for independent samples, and the proposal's mean for the posterior's.
 
         A site has dots in its name, `a.0.2` for `a/0/2`, since NetCDF takes no slashes; the
         attribute `site` is its own. Dimensions are chain, draw and image, then program, or field
@@ -236,7 +236,7 @@ class Answer:
             return torch.where(still, 0.0, error)
         return self._weigh(values - mean).square().sum(0).sqrt()
 
-    def _weighed(self) -> Answer:
+    def _weighed(self) -> Posterior:
         """The same samples with the weights that the guide's own answer leaves out."""
         if self.log_weights is None:
             return self
@@ -258,8 +258,8 @@ def _dataset(values: Mapping[str, tuple[Any, ...]], **attrs: Any) -> Any:
     return found.assign_coords(places | ({"field": list(FIELDS)} if "field" in places else {}))
 
 
-class Weighted(NamedTuple):
-    """What weights say, (N,) but for themselves; see `Answer`."""
+class ImportanceWeights(NamedTuple):
+    """What weights say, (N,) but for themselves; see `Posterior`."""
 
     weights: Tensor
     log_evidence: Tensor
@@ -287,7 +287,7 @@ class Weighted(NamedTuple):
         return sentence if bad else ""
 
 
-def weighted(log_weights: Tensor, exact: bool = False) -> Weighted:
+def importance_weights(log_weights: Tensor, exact: bool = False) -> ImportanceWeights:
     """What the log-weights of samples, (S, N), say.
 
     Args:
@@ -298,15 +298,15 @@ def weighted(log_weights: Tensor, exact: bool = False) -> Weighted:
     evidence = log_weights.logsumexp(0) - math.log(s)
     if exact:
         zero = torch.zeros_like(evidence)
-        return Weighted(weights, evidence, zero, zero + math.inf, zero)
+        return ImportanceWeights(weights, evidence, zero, zero + math.inf, zero)
     error = (s * weights - 1).square().sum(0).div(s * max(s - 1, 1)).sqrt()
     if s == 1:
         error = torch.full_like(error, math.inf)
-    tails = torch.tensor([tail(row) for row in log_weights.T.cpu()]).to(error)
-    return Weighted(weights, evidence, error, 1 / weights.square().sum(0), tails)
+    tails = torch.tensor([pareto_k(row) for row in log_weights.T.cpu()]).to(error)
+    return ImportanceWeights(weights, evidence, error, 1 / weights.square().sum(0), tails)
 
 
-def tail(log_weights: Tensor) -> float:
+def pareto_k(log_weights: Tensor) -> float:
     """Pareto's k of the largest weights of one image; 0 where all are alike.
 
     NaN where it cannot be known: of fewer than `FEWEST` samples, or where no weight is finite.
