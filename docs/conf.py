@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pyro_rnp
+from inference.outputs import markdown
 
 HERE = Path(__file__).parent
 
@@ -76,6 +77,28 @@ def _benchmark(file: Path) -> Any:
     return rows
 
 
+def _pieces(rows: dict[str, dict[str, Any]]) -> str:
+    """The comparison of pieces as a table: a row a variant, each ± its standard error."""
+    columns = {
+        "test_elbo": "ELBO",
+        "iw_bound": "IW bound, 1,000",
+        "elbo": "ELBO, the same",
+        "test_sse": "`test_sse`",
+        "test_kl": "KL",
+        "ms_per_step": "ms a step",
+        "images_seen": "images seen",
+    }
+    lines = []
+    for variant, row in rows.items():
+        cells = [f"`{variant}`" if variant else "`fast` as it is"]
+        for column in columns:
+            value, error = row[column], row.get(f"{column}_error")
+            cell = f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+            cells.append(cell if error is None else f"{cell} ± {error:.1f}")
+        lines.append(cells)
+    return markdown(["variant", *columns.values()], lines)
+
+
 def _folders(parent: Path) -> dict[str, Any]:
     return {folder.name: _read(folder) for folder in sorted(parent.iterdir()) if folder.is_dir()}
 
@@ -86,6 +109,7 @@ myst_substitutions = {
     "benchmarks": {file.stem: _benchmark(file) for file in (HERE / "benchmarks").glob("*.json")},
     "version": version,
 }
+myst_substitutions["pieces_table"] = _pieces(myst_substitutions["benchmarks"]["pieces"])
 
 # Tutorials: Markdown with cells of code, which the build runs
 nb_execution_mode = "force"
