@@ -1,1 +1,45 @@
-"""What is done with a recursive neural program: data, training, evaluation and figures."""
+"""What is done with a recursive neural program: data, training, queries, evaluation and figures.
+
+The names below are imported from their packages when they are first used, so that
+`import inference` takes no time.
+
+| name | what it does |
+|---|---|
+| `load_data` | loads a data set by name |
+| `train` | trains a model and leaves a run folder |
+| `Run` | reads a run folder |
+| `query` | gives the posterior of programs, parts and pixels under evidence |
+| `evaluate` | scores a model on images |
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inference.data import load_data
+    from inference.evaluation.metrics import evaluate
+    from inference.posterior import query
+    from inference.run import Run
+    from inference.training import train
+
+_MODULES = {
+    "Run": "inference.run",
+    "evaluate": "inference.evaluation.metrics",
+    "load_data": "inference.data",
+    "query": "inference.posterior",
+    "train": "inference.training",
+}
+
+__all__ = ["Run", "evaluate", "load_data", "query", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,12 +19,13 @@ from jsonargparse.typing import PositiveInt
 from yaml import YAMLError
 
 from inference.config import RATES, TrainConfig
-from inference.data import DataName, data_of
+from inference.data import DataName
 from inference.data.image_files import read_images
 from inference.objectives import OBJECTIVES
+from inference.run import Run
 from inference.system import Interrupted, limit_memory, out_of_memory
 from pyro_rnp import RNPConfig, __version__
-from pyro_rnp.checkpoint import find, load_config, shipped
+from pyro_rnp.checkpoint import shipped
 from pyro_rnp.config import PIECES
 
 PRINT = "--print_config"
@@ -278,14 +279,15 @@ def _defaults(given: Any) -> dict[str, Any]:
         given: the command line, read with any defaults.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_config`; ValueError also if the run has fields
+        FileNotFoundError, ValueError: as `Run.model_config`; ValueError also if the run has fields
             that there are not.
     """
     model = RNPConfig.preset(given.preset)
     found: dict[str, Any] = {"learning_rate": RATES[given.preset]}
     if given.resume is not None:
-        model, notes = load_config(given.resume)
-        found |= notes.get("training", {})
+        run = Run(given.resume, shipped=False)
+        model = run.model_config
+        found |= run.training
         unknown = sorted(set(found) - {f.name for f in fields(TrainConfig)})
         if unknown:
             raise ValueError(
@@ -294,8 +296,9 @@ def _defaults(given: Any) -> dict[str, Any]:
         if given.epochs is not None or given.minutes is not None:  # another duration than before
             found |= {"epochs": None, "minutes": None}
     elif given.start is not None:
-        model, notes = load_config(find(given.start))
-        found["preset"] = notes.get("training", {}).get("preset", given.preset)
+        run = Run(given.start)
+        model = run.model_config
+        found["preset"] = run.training.get("preset", given.preset)
         found["learning_rate"] = RATES.get(str(found["preset"]))  # wrong ones are told below
     return found | {f"model.{k}": v for k, v in model.to_dict().items()}
 
@@ -369,4 +372,4 @@ def chosen_images(args: Any, config: RNPConfig, needed: bool = False) -> Any:
         raise ValueError("There are no images to look at; give --images or --data.")
     if args.data is None:
         return None
-    return data_of(args.run, args.data, args.data_root).test[: args.num].images
+    return Run(args.run).data(args.data, args.data_root).test[: args.num].images

@@ -1,4 +1,4 @@
-"""A run's folder: where it is, who holds it, and the configuration and curve that it keeps."""
+"""A run's folder: its files by name, its configuration and results, and the lock on it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import fields
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
 from inference.config import MAY_CHANGE, TrainConfig
-from inference.outputs import unused
-from pyro_rnp.checkpoint import WEIGHTS, find, load_config
+from inference.data import Splits, load_data
+from inference.outputs import new_folder, unused, write_json
+from pyro_rnp import RNP, RNPConfig, load
+from pyro_rnp import save as save_model
+from pyro_rnp.checkpoint import WEIGHTS, find, load_config, load_weights
+from pyro_rnp.checkpoint import save_config as save_model_config
 
 try:
     import fcntl
@@ -25,26 +27,73 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 NOT_KEPT = ("model", "out", "resume")
-"""Fields that a run folder does not repeat: its model stands beside them, its place is its own."""
-
-CURVE = "curve.json"
-"""The curve of a shipped model."""
-
+"""Fields of `TrainConfig` that `config.json` does not hold under `training`: the model stands
+beside them, and the folder knows its own place."""
+METRICS, LOG, PICTURE, CURVE = "metrics.json", "log.txt", "parse.png", "curve.json"
+CHECKPOINT, PREVIOUS = "last.ckpt", "previous.ckpt"
 STARTED = "started"
-"""The note of a run folder that says with which weights another run let it begin."""
 
 
-def run_folder(config: TrainConfig) -> Path:
-    """Where the new run folder will be, or the one to resume after a look at what it holds.
+class Run:
+    """One run folder, or the folder of shipped weights.
 
-    Raises:
-        FileExistsError: if there is something where the new one is to be.
-        FileNotFoundError: if there is no run to resume.
-        ValueError: if that one was trained otherwise than it is to go on, but for `MAY_CHANGE`.
+    Nothing is read before it is asked for, and nothing is remembered: each attribute tells what
+    the folder holds now. All other code takes the files of a run from here.
+
+    | attribute or method | file of the folder |
+    |---|---|
+    | `config`, `model_config`, `training`, `notes`, `started` | `config.json` |
+    | `load`, `load_weights`, `fingerprint`, `save` | `model.safetensors` |
+    | `metrics`, `ended`, `write_metrics` | `metrics.json`, written last, when a run has ended |
+    | `curve`, `new_curves` | `curves/`, `curves-2/`, ...; `curve.json` of shipped weights |
+    | `checkpoint`, `previous_checkpoint`, `has_checkpoint` | `last.ckpt`, `previous.ckpt` |
+    | `log` | `log.txt` |
+    | `picture` | `parse.png` |
+    | `data`, `data_name` | none: they load the data set that `config.json` names |
+    | `lock` | none: it locks the folder |
+
+    Args:
+        run: a run folder, which need not exist yet, or the name of shipped weights.
+        shipped: whether `run` may be the name of shipped weights; a folder of that name that holds
+            a `config.json` comes first. Where a run is to be written, it may not.
+
+    Example:
+        >>> Run("mnist").config.epochs
+        28
     """
-    if config.resume is not None:
-        folder = Path(config.resume)
-        before, changed = training_of(folder), {}
+
+    def __init__(self, run: str | Path, shipped: bool = True) -> None:
+        self.path = find(run) if shipped else Path(run)
+
+    @classmethod
+    def create(cls, config: TrainConfig, check: bool = True) -> Run:
+        """Choose the folder of a new run: `config.out`, or a name with the date and time.
+
+        The folder is not made yet; `make` makes it.
+
+        Args:
+            check: whether to look if that folder exists; of several processes one does.
+
+        Raises:
+            FileExistsError: if something has that name already.
+        """
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = config.out or f"runs/{config.data}-{config.preset}-{stamp}"
+        if check:
+            unused(name, hint=f", or go on with --resume {name}")
+        return cls(name, shipped=False)
+
+    @classmethod
+    def resume(cls, config: TrainConfig) -> Run:
+        """Find the run that `config.resume` names, and compare how it was trained with `config`.
+
+        Raises:
+            FileNotFoundError: if there is no run in that folder.
+            ValueError: if `config` differs from the run's own in a field that is none of
+                `inference.config.MAY_CHANGE`, or if the folder does not tell how it was trained.
+        """
+        run = cls(str(config.resume), shipped=False)
+        before, changed = run.config, {}
         pairs = ((before, config, (*MAY_CHANGE, *NOT_KEPT)), (before.model, config.model, ()))
         for old, new, free in pairs:
             for name in (f.name for f in fields(new) if f.name not in free):
@@ -52,91 +101,256 @@ def run_folder(config: TrainConfig) -> Path:
                     changed[name] = f"{name} {getattr(old, name)}, not {getattr(new, name)}"
         if changed:
             raise ValueError(
-                f"{folder} was trained with {'; '.join(changed.values())}: to go on, leave out "
+                f"{run.path} was trained with {'; '.join(changed.values())}: to go on, leave out "
                 f"{', '.join(f'--{name}' for name in changed)}; for a new run with its weights, "
-                f"give --start {folder} in place of --resume."
+                f"give --start {run.path} in place of --resume."
             )
-        return folder
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = config.out or f"runs/{config.data}-{config.preset}-{stamp}"
-    if getattr(rank_zero_only, "rank", 0) > 0:  # another process makes it
-        return Path(name)
-    return unused(name, hint=f", or go on with --resume {name}")
+        return run
 
+    def make(self) -> None:
+        """Make the folder.
 
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a run folder, where the system can, so that no other process trains there.
+        Raises:
+            FileExistsError: if something has that name already.
+        """
+        new_folder(self.path)
 
-    Raises:
-        ValueError: if one does.
-    """
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if isinstance(error, BlockingIOError):
+    # What the run is ---------------------------------------------------------------------------
+
+    @property
+    def model_config(self) -> RNPConfig:
+        """The configuration of the model.
+
+        Raises:
+            FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config`, like each
+                attribute that reads `config.json`.
+        """
+        return load_config(self.path)[0]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """Everything in `config.json` beside the model."""
+        return load_config(self.path)[1]
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The fields of `TrainConfig` that `config.json` holds; empty if it holds none."""
+        return self.notes.get("training", {})
+
+    @property
+    def config(self) -> TrainConfig:
+        """The configuration that the model was trained under.
+
+        Fields that this version does not know are left out.
+
+        Raises:
+            ValueError: also if the folder does not tell how its model was trained.
+        """
+        known = {f.name for f in fields(TrainConfig)}
+        training = {name: value for name, value in self.training.items() if name in known}
+        if "data" not in training:
+            raise ValueError(f"{self.path} does not say how its model was trained.")
+        return TrainConfig(**{**training, "model": self.model_config})
+
+    @property
+    def started(self) -> str | None:
+        """The `fingerprint` of the run whose weights this one began with, if it began with any."""
+        return self.notes.get(STARTED)
+
+    def save(self, rnp: RNP, config: TrainConfig, started: str | None = None) -> None:
+        """Write the weights, and `config.json` as `save_config` does.
+
+        Args:
+            rnp: the model.
+            config: how it is trained.
+            started: the `fingerprint` of the run that it began with, if any.
+        """
+        save_model(rnp, self.path, _notes(config, started))
+
+    def save_config(self, config: TrainConfig, started: str | None = None) -> None:
+        """Write `config.json`; the arguments are those of `save`."""
+        save_model_config(config.model, self.path, _notes(config, started))
+
+    # What it learned from, and what it learned -------------------------------------------------
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data set that the model was trained on.
+
+        Raises:
+            ValueError: also if the folder does not tell.
+        """
+        name = self.training.get("data")
+        if name is None:
             raise ValueError(
-                f"Another process is training in {folder}; let it end or stop it first."
-            ) from error
-        yield  # a file system without locks
-        return
-    try:
-        yield
-    finally:
-        os.close(handle)
+                f"{self.path} does not say what its model was trained on; give --data."
+            )
+        return name
+
+    def data(self, name: str | None = None, root: str | Path | None = None) -> Splits:
+        """Load the data set that the model was trained on, binarized if it was in training.
+
+        All classes are there, also where the model was trained on some of them.
+
+        Args:
+            name: another data set instead, as `inference.data.load_data` takes it.
+            root: the folder of the data, if they are not where they were in training.
+
+        Raises:
+            FileNotFoundError, ValueError: as `data_name` and `inference.data.load_data`.
+        """
+        training = self.training
+        return load_data(
+            name or self.data_name,
+            root or training.get("data_root"),
+            training.get("binarize", False),
+        )
+
+    def load(self, guide: str | None = None) -> RNP:
+        """Load the model, in evaluation mode, on the CPU; see `pyro_rnp.load`."""
+        return load(self.path, guide)
+
+    def load_weights(self, rnp: RNP) -> None:
+        """Put the run's weights into a model; see `pyro_rnp.checkpoint.load_weights`."""
+        load_weights(rnp, self.path / WEIGHTS)
+
+    @property
+    def fingerprint(self) -> str:
+        """The first twelve hexadecimal digits of the SHA-256 of the file of weights."""
+        return hashlib.sha256((self.path / WEIGHTS).read_bytes()).hexdigest()[:12]
+
+    # How it went -------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """What `metrics.json` holds; None if the run has not ended."""
+        path = self.path / METRICS
+        return json.loads(path.read_text()) if path.exists() else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended, which is so once it has its metrics."""
+        return (self.path / METRICS).exists()
+
+    def write_metrics(self, metrics: dict[str, Any]) -> Path:
+        """Write `metrics.json`, with which the run has ended; return its path."""
+        write_json(self.path / METRICS, metrics)
+        return self.path / METRICS
+
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        """The scores of the validation images after each epoch, over all parts of the run.
+
+        Each row has `epoch` (how many epochs were done, counting one that was begun),
+        `images_seen`, `seconds`, and those of `val_sse`, `val_sse_mean`, `val_kl` (nats) and
+        `val_elbo` (nats) that the model has.
+
+        Raises:
+            FileNotFoundError: if the folder holds no curves.
+        """
+
+        def number(path: Path) -> int:
+            return int(path.parent.name.partition("-")[2] or 1)
+
+        if (self.path / CURVE).exists():
+            return json.loads((self.path / CURVE).read_text())
+        files = sorted(self.path.glob("curves*/metrics.csv"), key=number)
+        if not files:
+            raise FileNotFoundError(f"{self.path} holds no curves.")
+        rows: dict[float, dict[str, Any]] = {}
+        for file in files:
+            with file.open(newline="") as lines:
+                for line in csv.DictReader(lines):
+                    if not line.get("val_sse"):
+                        continue
+                    kept = ("images_seen", "seconds")
+                    names = [n for n in line if n.startswith("val_") or n in kept]
+                    row = {n: float(line[n]) for n in names if line[n]}
+                    rows[row["images_seen"]] = {"epoch": int(line["epoch"]) + 1, **row}
+        return [rows[seen] for seen in sorted(rows)]
+
+    def new_curves(self) -> str:
+        """The name of a folder for curves that is not there yet: `curves`, `curves-2`, ..."""
+        name, number = "curves", 1
+        while (self.path / name).exists():
+            number += 1
+            name = f"curves-{number}"
+        return name
+
+    @property
+    def checkpoint(self) -> Path:
+        """The path of the last checkpoint, from which the run can be resumed."""
+        return self.path / CHECKPOINT
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        """The path of the checkpoint before the last."""
+        return self.path / PREVIOUS
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether either checkpoint is there, so that there is something to resume."""
+        return self.checkpoint.exists() or self.previous_checkpoint.exists()
+
+    @property
+    def picture(self) -> Path:
+        """The path of the picture of parsed test images."""
+        return self.path / PICTURE
+
+    def log(self, sentence: str) -> None:
+        """Add a line to `log.txt`, with the date and time before the sentence."""
+        with (self.path / LOG).open("a") as file:
+            file.write(f"{datetime.now().isoformat(timespec='seconds')} {sentence}\n")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Lock the folder, so that no other process trains in it meanwhile.
+
+        Where the system or the file system has no locks, nothing is locked.
+
+        Raises:
+            ValueError: if another process has locked it.
+        """
+        if fcntl is None:
+            yield
+            return
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            if isinstance(error, BlockingIOError):
+                raise ValueError(
+                    f"Another process is training in {self.path}; let it end or stop it first."
+                ) from error
+            yield  # a file system without locks
+            return
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+
+def _notes(config: TrainConfig, started: str | None) -> dict[str, Any]:
+    """What `config.json` holds beside the model."""
+    kept = {name: value for name, value in asdict(config).items() if name not in NOT_KEPT}
+    return {"training": kept, **({} if started is None else {STARTED: started})}
+
+
+# Until inference.reproduction takes these from Run.
 
 
 def training_of(run: str | Path) -> TrainConfig:
-    """The configuration that a run folder's model was trained under.
-
-    Raises:
-        FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config`; ValueError also if the
-            folder says nothing of its training.
-    """
-    model, notes = load_config(run)
-    known = {f.name for f in fields(TrainConfig)}
-    training = {k: v for k, v in notes.get("training", {}).items() if k in known}
-    if "data" not in training:
-        raise ValueError(f"{run} does not say how its model was trained.")
-    return TrainConfig(**{**training, "model": model})
+    return Run(run, shipped=False).config
 
 
 def curve(run: str | Path) -> list[dict[str, Any]]:
-    """What validation gave after each epoch, over all parts of a run, or of a shipped model.
-
-    Returns:
-        Rows with `epoch` (how many were done; the last may be a part of one), `images_seen`,
-        `seconds`, and `val_sse`, `val_sse_mean`, `val_kl`, `val_elbo` as far as there are any.
-
-    Raises:
-        FileNotFoundError: if the folder holds no curves.
-    """
-
-    def number(path: Path) -> int:
-        return int(path.parent.name.partition("-")[2] or 1)
-
-    if (Path(run) / CURVE).exists():
-        return json.loads((Path(run) / CURVE).read_text())
-    files = sorted(Path(run).glob("curves*/metrics.csv"), key=number)
-    if not files:
-        raise FileNotFoundError(f"{run} holds no curves.")
-    rows: dict[float, dict[str, Any]] = {}
-    for file in files:
-        with file.open(newline="") as lines:
-            for line in csv.DictReader(lines):
-                if not line.get("val_sse"):
-                    continue
-                names = [n for n in line if n.startswith("val_") or n in ("images_seen", "seconds")]
-                row = {n: float(line[n]) for n in names if line[n]}
-                rows[row["images_seen"]] = {"epoch": int(line["epoch"]) + 1, **row}
-    return [rows[seen] for seen in sorted(rows)]
+    return Run(run, shipped=False).curve
 
 
 def fingerprint(run: str | Path) -> str:
-    """Twelve digits of the SHA-256 of a run's, or a shipped model's, file of weights."""
-    return hashlib.sha256((find(run) / WEIGHTS).read_bytes()).hexdigest()[:12]
+    return Run(run).fingerprint
+
+
+def held(folder: Path) -> AbstractContextManager[None]:
+    return Run(folder, shipped=False).lock()

@@ -6,13 +6,13 @@ from typing import Literal
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from inference.cli import add_data_root, add_run, parser, run
-from inference.data import DataName, data_name, data_of
+from inference.data import DataName
 from inference.evaluation.completion import completion
 from inference.evaluation.metrics import evaluate, kept_bounds
 from inference.evaluation.segmentation import posterior_segmentation
 from inference.posterior import Method, Side, half_mask
+from inference.run import Run
 from inference.system import keep_large_blocks
-from pyro_rnp import load
 
 
 def main() -> None:
@@ -73,8 +73,9 @@ def main() -> None:
     )
     add_data_root(arguments)
     args = arguments.parse_args()
-    data = args.data or data_name(args.run)
-    splits, rnp = data_of(args.run, data, args.data_root), load(args.run, args.guide)
+    trained = Run(args.run)
+    data = args.data or trained.data_name
+    splits, rnp = trained.data(data, args.data_root), trained.load(args.guide)
     images = getattr(splits, args.split)[: args.num]
     found: dict = {}  # first what may be refused
     if args.hide is not None:

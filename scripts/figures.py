@@ -7,13 +7,12 @@ import torch
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_data_root, add_run, parser, run
-from inference.data import DataName, data_name, data_of, load_data
+from inference.data import DataName, load_data
 from inference.evaluation.sample_quality import read_classifier
 from inference.outputs import new_folder, unused, write_json
 from inference.reproduction.artifacts import Clock
 from inference.reproduction.figures import FIGURES, Asked
-from pyro_rnp import load
-from pyro_rnp.checkpoint import find, load_config
+from inference.run import Run
 
 
 def main() -> None:
@@ -44,18 +43,18 @@ def main() -> None:
     arguments.add_argument("--out", type=str, default="figures", help="folder to make")
     args = arguments.parse_args()
     unused(args.out)
-    data = args.data or data_name(args.run)
-    rnp, splits = load(args.run), data_of(args.run, data, args.data_root)
-    notes = load_config(find(args.run))[1].get("training", {})
+    trained = Run(args.run)
+    data = args.data or trained.data_name
+    rnp, splits, training = trained.load(), trained.data(data, args.data_root), trained.training
     across = {
-        name: load_data(name, args.data_root, notes.get("binarize", False)).test
+        name: load_data(name, args.data_root, training.get("binarize", False)).test
         for name in args.across
     }
     classifier = None if args.classifier is None else Path(args.classifier)
     if classifier is not None:
         read_classifier(classifier, splits.train, args.seed)  # what is wrong is said at once
     out, numbers, clock = new_folder(args.out), {}, Clock()
-    how = (args.num, args.clusters, args.seed, notes.get("turned", False))
+    how = (args.num, args.clusters, args.seed, training.get("turned", False))
     asked = Asked(rnp, splits, out, *how, across, classifier)
     with torch.no_grad():
         for name in FIGURES if args.only is None else [args.only]:

@@ -3,20 +3,22 @@
 import json
 
 from inference.cli import run, train_config
-from inference.training.diagnostics import verdict
+from inference.run import METRICS, Run
 
 
 def main() -> None:
     config = train_config()
-    from inference.training.fit import train  # takes seconds to import
+    from inference.training import train, verdict  # takes seconds to import
 
     folder = train(config)
     if folder is None:  # one of several processes; another reports
         return
-    text = (folder / "metrics.json").read_text().strip()
-    print(f"{folder / 'metrics.json'}, on the test images of {config.data}:\n{text}")
-    print(f"Look at the parse: {folder / 'parse.png'}")
-    print(verdict(json.loads(text)))
+    trained = Run(folder)
+    metrics = trained.metrics
+    print(f"{folder / METRICS}, on the test images of {config.data}:")
+    print(json.dumps(metrics, indent=2))
+    print(f"Look at the parse: {trained.picture}")
+    print(verdict(metrics))
 
 
 if __name__ == "__main__":

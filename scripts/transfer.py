@@ -10,7 +10,7 @@ from inference.cli import add_data_root, parser, run, train_config
 from inference.data import DataName, load_data
 from inference.outputs import write_json
 from inference.reproduction.transfer import as_many, by_program, cases, seconds, transfer
-from inference.run import fingerprint, training_of
+from inference.run import Run
 from inference.system import hardware
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     where = [] if args.data_root is None else ["--data-root", args.data_root]
     plain = [*where, *shlex.split(args.flags)]
     base, tune = [*plain, f"--data={args.data}"], [*where, *shlex.split(args.tune_flags)]
-    configs = [training_of(run) for run in learned.values()] or [train_config(base)]
+    configs = [Run(run).config for run in learned.values()] or [train_config(base)]
     binarize = configs[0].binarize
     found = cases(args.data, args.unseen, args.new, args.data_root, binarize)
     everything = [*plain, f"--data={args.all or args.data}"]
@@ -77,7 +77,7 @@ def main() -> None:
     made = {
         "hardware": hardware(torch.device("cpu")),
         "seconds": seconds(out),
-        "weights": {run.name: fingerprint(run) for run in learned.values()},
+        "weights": {run.name: Run(run).fingerprint for run in learned.values()},
     }
     texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in values.items()}
     flags = shlex.join(f"--{name}={text}" for name, text in texts.items())

@@ -14,7 +14,6 @@ from inference.data.base import ImageSet, Splits, shuffled
 from inference.data.download import download
 from inference.data.omniglot import omniglot, omniglot_all, omniglot_new
 from inference.data.synthetic import strokes
-from pyro_rnp.checkpoint import find, load_config
 
 DataName = Literal[
     "digits", "mnist", "fashion", "omniglot", "omniglot-new", "omniglot-all", "strokes"
@@ -66,38 +65,6 @@ def load_data(
             )
         )
     return splits if classes is None else splits.of(classes)
-
-
-def data_of(run: str | Path, name: str | None = None, root: str | None = None) -> Splits:
-    """The data set that a run's model was trained on, binarized if it was there.
-
-    It has all classes, whether the model was trained on them or not.
-
-    Args:
-        name: another data set instead.
-        root: where it is now, if not where it was.
-
-    Raises:
-        FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config`, `data_name` and
-            `load_data`.
-    """
-    notes = load_config(find(run))[1].get("training", {})
-    return load_data(
-        name or data_name(run), root or notes.get("data_root"), notes.get("binarize", False)
-    )
-
-
-def data_name(run: str | Path) -> str:
-    """The name of the data set that a run's model was trained on.
-
-    Raises:
-        FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_config`; ValueError also if
-            the folder does not say.
-    """
-    name = load_config(find(run))[1].get("training", {}).get("data")
-    if name is None:
-        raise ValueError(f"{run} does not say what its model was trained on; give --data.")
-    return name
 
 
 def _digits(root: Path) -> Splits:

@@ -1,5 +1,6 @@
 """Training: Lightning's Trainer runs the loop, Pyro's ELBO module is the loss."""
 
+from inference.training.diagnostics import verdict
 from inference.training.fit import TrainingFailed, train
 
-__all__ = ["TrainingFailed", "train"]
+__all__ = ["TrainingFailed", "train", "verdict"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from inference.config import TrainConfig
 from inference.data import ImageSet
 from inference.data.sampler import loader
+from inference.run import CHECKPOINT, PREVIOUS, Run
 from pyro_rnp import RNP
 from pyro_rnp.files import write
 
-CHECKPOINT, PREVIOUS = "last.ckpt", "previous.ckpt"
 _MARK = b"sha256:"
 
 
@@ -78,16 +77,16 @@ def read(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
 
 
-def newest(folder: Path) -> tuple[Path, str]:
+def newest(run: Run) -> tuple[Path, str]:
     """The newest checkpoint of a run folder that is whole, and what to say if it is not the last.
 
     Raises:
         FileNotFoundError: if there is none.
         Damaged: if none is whole.
     """
-    last, previous = folder / CHECKPOINT, folder / PREVIOUS
-    if not last.is_file() and not previous.is_file():
-        raise FileNotFoundError(f"{folder} holds no {CHECKPOINT} to resume from.")
+    last, previous = run.checkpoint, run.previous_checkpoint
+    if not run.has_checkpoint:
+        raise FileNotFoundError(f"{run.path} holds no {CHECKPOINT} to resume from.")
     try:
         read(last)
         return last, ""
@@ -131,23 +130,24 @@ def at_the_end_of_batch(batches: int, epoch: int, loop: dict[str, Any]) -> None:
     }
 
 
-def check_unended(config: TrainConfig, checkpoint: Path, train: ImageSet) -> None:
+def check_unended(run: Run, config: TrainConfig, checkpoint: Path, train: ImageSet) -> None:
     """Raise if nothing is left to do of a run that is to go on.
 
     A run has ended when its metrics are those of its last checkpoint.
 
     Args:
-        checkpoint: in the folder of the run.
-        train: what it learns from.
+        run: the run.
+        config: how it is to go on.
+        checkpoint: one of its checkpoints.
+        train: the images that it learns from.
 
     Raises:
         ValueError: if the run has ended, and neither more epochs nor more minutes are asked for;
             or if it has gone through more epochs than are asked for.
     """
-    state, metrics = read(checkpoint), checkpoint.with_name("metrics.json")
+    state, found = read(checkpoint), run.metrics or {}
     batches = loader(train, state["images_per_batch"], shuffle=True, drawings=config.drawings)
     done = state["batches_seen"] / len(batches)
-    found = json.loads(metrics.read_text()) if metrics.exists() else {}
     ended = found.get("images_seen") == state["images_seen"]
     if config.duration is not None:
         over = ended and config.duration.total_seconds() <= found["seconds"]
@@ -156,26 +156,26 @@ def check_unended(config: TrainConfig, checkpoint: Path, train: ImageSet) -> Non
     if over:
         took = f" in {found['seconds'] / 60:.3g} minutes, and has ended" if ended else ""
         raise ValueError(
-            f"{checkpoint.parent} has gone through {done:.3g} epochs already{took}; give more "
+            f"{run.path} has gone through {done:.3g} epochs already{took}; give more "
             "--epochs, or more --minutes, to go on."
         )
 
 
-def restore(rnp: RNP, folder: Path, began: int) -> None:
+def restore(rnp: RNP, run: Run, began: int) -> None:
     """Go back to the last checkpoint whose weights gave a finite loss and gradient.
 
     Args:
         began: the first step whose weights did not.
     """
-    for name in (CHECKPOINT, PREVIOUS):
+    for path in (run.checkpoint, run.previous_checkpoint):
         try:
-            checkpoint = read(folder / name)
+            checkpoint = read(path)
         except (FileNotFoundError, Damaged):
             continue
         if checkpoint["batches_seen"] < began:
             break
-        if name == CHECKPOINT and (folder / PREVIOUS).exists():
-            (folder / name).unlink()  # its weights are those that failed
+        if path == run.checkpoint and run.previous_checkpoint.exists():
+            path.unlink()  # its weights are those that failed
     prefix = "rnp."
     weights = {
         key.removeprefix(prefix): value

@@ -8,9 +8,7 @@ import signal
 import time
 import warnings
 from contextlib import ExitStack
-from dataclasses import asdict, replace
-from datetime import datetime
-from itertools import count
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from lightning.pytorch.utilities.exceptions import (
     MisconfigurationException,
     SIGTERMException,
 )
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -34,9 +33,8 @@ from inference.data.sampler import loader
 from inference.evaluation.metrics import baselines, evaluate
 from inference.isolation import isolated
 from inference.objectives import OBJECTIVES, check, loss
-from inference.outputs import new_folder, write_json
 from inference.plotting import parse_figure
-from inference.run import NOT_KEPT, STARTED, fingerprint, held, run_folder
+from inference.run import Run
 from inference.system import (
     Interrupted,
     StopSignal,
@@ -46,7 +44,6 @@ from inference.system import (
     out_of_memory,
 )
 from inference.training.checkpoints import (
-    CHECKPOINT,
     Checkpoints,
     at_the_end_of_batch,
     check_unended,
@@ -56,10 +53,8 @@ from inference.training.checkpoints import (
 from inference.training.diagnostics import Watch, verdict
 from inference.training.schedules import Skips, grown, schedule
 from inference.training.threads import Threads
-from pyro_rnp import RNP, save
-from pyro_rnp.checkpoint import WEIGHTS, find, load_config, load_weights, save_config
+from pyro_rnp import RNP
 
-LOG = "log.txt"
 MAX_SKIPS = 20
 """Training stops after this many skipped steps in a row: the weights no longer give gradients."""
 LOOK_EVERY = 10
@@ -86,13 +81,13 @@ class Training(lightning.LightningModule):
         config: TrainConfig,
         splits: Splits,
         timer: Timer,
-        folder: Path,
+        run: Run,
         stop: StopSignal,
-        notes: dict[str, Any],
+        started: str | None,
     ) -> None:
         super().__init__()
         self.rnp, self.config, self.splits = rnp, config, splits
-        self.timer, self.folder, self.stop, self.notes = timer, folder, stop, notes
+        self.timer, self.run, self.stop, self.started = timer, run, stop, started
         self.objective = OBJECTIVES.make(config.objective)
         rnp.model.recursion.recompute_levels = config.recompute_levels
         self.sentence = ""
@@ -114,8 +109,7 @@ class Training(lightning.LightningModule):
     def note(self, sentence: str) -> None:
         """One line in the run's log."""
         if self.trainer.is_global_zero:
-            with (self.folder / LOG).open("a") as file:
-                file.write(f"{datetime.now().isoformat(timespec='seconds')} {sentence}\n")
+            self.run.log(sentence)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         return loader(
@@ -194,7 +188,7 @@ class Training(lightning.LightningModule):
         )
         self.stop.listen()  # Lightning has set handlers of its own
         if self.config.resume is None:
-            self.trainer.save_checkpoint(self.folder / CHECKPOINT, weights_only=False)
+            self.trainer.save_checkpoint(self.run.checkpoint, weights_only=False)
         self.saved = time.monotonic()
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
@@ -268,13 +262,13 @@ class Training(lightning.LightningModule):
             return
         self.look()
         if not self.skips.in_a_row:
-            self.trainer.save_checkpoint(self.folder / CHECKPOINT, weights_only=False)
+            self.trainer.save_checkpoint(self.run.checkpoint, weights_only=False)
             if self.trainer.is_global_zero:
-                save(self.rnp, self.folder, self.notes)
+                self.run.save(self.rnp, self.config, self.started)
             self.saved = time.monotonic()
         if number:
             self.say(f"Stopped by {signal.Signals(number).name} after step {self.batches_seen}.")
-            raise Interrupted(_stopped(self.folder), number)
+            raise Interrupted(_stopped(self.run), number)
 
     def look(self) -> None:
         """Read what the device counted; say when steps began to be skipped; stop if all are."""
@@ -321,15 +315,15 @@ class Training(lightning.LightningModule):
         epoch, wanted = len(self.train_dataloader()), self.config.epochs
         if wanted is not None and self.batches_seen > wanted * epoch:
             raise ValueError(
-                f"{self.folder} has gone through {self.batches_seen / epoch:.3g} epochs already; "
+                f"{self.run.path} has gone through {self.batches_seen / epoch:.3g} epochs already; "
                 "give more --epochs to go on."
             )
         if self.batches_seen:
             at_the_end_of_batch(self.batches_seen, epoch, checkpoint["loops"]["fit_loop"])
 
 
-def _stopped(folder: Path) -> str:
-    return f"Stopped; go on with --resume {folder}"
+def _stopped(run: Run) -> str:
+    return f"Stopped; go on with --resume {run.path}"
 
 
 class _Bar(TQDMProgressBar):
@@ -367,41 +361,44 @@ def train(config: TrainConfig) -> Path | None:
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks(config.recompute_levels == 0)
-    folder = run_folder(config)
-    checkpoint, sentence = (None, "") if config.resume is None else newest(folder)
+    if config.resume is None:
+        run = Run.create(config, check=getattr(rank_zero_only, "rank", 0) == 0)
+        checkpoint, sentence = None, ""
+    else:
+        run = Run.resume(config)
+        checkpoint, sentence = newest(run)
     splits = load_data(config.data, config.data_root, config.binarize, config.classes)
     upright = splits.train
     if config.turned:
         splits = replace(splits, train=turned(splits.train))
     if checkpoint is not None:
-        check_unended(config, checkpoint, splits.train)
+        check_unended(run, config, checkpoint, splits.train)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    notes: dict[str, Any] = {
-        "training": {k: v for k, v in asdict(config).items() if k not in NOT_KEPT}
-    }
+    started = None
     with listening() as stop, ExitStack() as until_the_end:
         rnp = RNP(config.model)
         if config.start is not None and config.resume is None:
-            load_weights(rnp, find(config.start) / WEIGHTS)
-            notes[STARTED] = fingerprint(config.start)
+            first = Run(config.start)
+            first.load_weights(rnp)
+            started = first.fingerprint
         elif config.start is not None:
-            notes[STARTED] = load_config(folder)[1].get(STARTED)
+            started = run.started
         rnp.check(splits.train.images)
         some = splits.train.images[: config.drawings]
         check(OBJECTIVES.make(config.objective), rnp, some, config.drawings)
         rnp.model.requires_grad_(config.learn == "all")
-        module = Training(rnp, config, splits, Timer(config.duration), folder, stop, notes)
+        module = Training(rnp, config, splits, Timer(config.duration), run, stop, started)
         module.sentence = sentence
         module.without = baselines(splits.validation.images, upright)
         try:
-            trainer = _trainer(module, folder, keep=not sentence)
+            trainer = _trainer(module, run, keep=not sentence)
             if trainer.is_global_zero and checkpoint is None:
-                new_folder(folder)  # another run may have taken the name since
-                until_the_end.enter_context(held(folder))
-                save(module.rnp, folder, notes)
+                run.make()  # another run may have taken the name since
+                until_the_end.enter_context(run.lock())
+                run.save(module.rnp, config, started)
             elif trainer.is_global_zero:
-                until_the_end.enter_context(held(folder))
-                save_config(config.model, folder, notes)  # what was asked for now
+                until_the_end.enter_context(run.lock())
+                run.save_config(config, started)  # what was asked for now
             _fit(trainer, module, checkpoint)
         except (MisconfigurationException, TypeError) as error:
             if isinstance(error, TypeError) and module._trainer is not None:
@@ -410,16 +407,16 @@ def train(config: TrainConfig) -> Path | None:
         module.skips.read()
         failed = module.lost()
         if not failed:
-            trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
+            trainer.save_checkpoint(run.checkpoint, weights_only=False)
     if not trainer.is_global_zero:
         return None
     if failed:
-        restore(module.rnp, folder, module.skips.began)
-    save(module.rnp, folder, notes)
+        restore(module.rnp, run, module.skips.began)
+    run.save(module.rnp, config, started)
     if failed:
         raise TrainingFailed(
             f"The last {module.skips.in_a_row} steps had no finite loss and gradient, the first "
-            f"of them step {module.skips.began}; the last weights that had are in {folder}. A "
+            f"of them step {module.skips.began}; the last weights that had are in {run.path}. A "
             "lower --learning_rate may help."
         )
     module.rnp.to(trainer.strategy.root_device)
@@ -430,17 +427,13 @@ def train(config: TrainConfig) -> Path | None:
         "images_per_second": module.images_seen / seconds,
         "skipped_steps": module.skips.total,
     }
-    module.note(verdict(leave(module.rnp, splits.test, upright, folder, counts)))
-    return folder
+    module.note(verdict(write_results(module.rnp, splits.test, upright, run, counts)))
+    return run.path
 
 
-def _trainer(module: Training, folder: Path, keep: bool) -> lightning.Trainer:
+def _trainer(module: Training, run: Run, keep: bool) -> lightning.Trainer:
     """Lightning's Trainer, with curves beside those of earlier parts of the run."""
-    config, curves = module.config, "curves"
-    for i in count(2):
-        if not (folder / curves).exists():
-            break
-        curves = f"curves-{i}"
+    config, curves = module.config, run.new_curves()
     checkpoints = Checkpoints()
     checkpoints.keep = keep
     trainer = lightning.Trainer(
@@ -455,7 +448,7 @@ def _trainer(module: Training, folder: Path, keep: bool) -> lightning.Trainer:
             _Bar(refresh_rate=LOOK_EVERY),
         ],
         logger=[
-            logger(folder, name="", version=curves) for logger in (CSVLogger, TensorBoardLogger)
+            logger(run.path, name="", version=curves) for logger in (CSVLogger, TensorBoardLogger)
         ],
         plugins=[checkpoints],
         use_distributed_sampler=False,  # `loader` gives each process its part
@@ -479,18 +472,19 @@ def _fit(trainer: lightning.Trainer, module: Training, checkpoint: Path | None) 
             warnings.filterwarnings("ignore", "Encountered NaN")  # such steps are counted here
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException as error:  # before the first step
-        raise Interrupted(_stopped(module.folder), signal.SIGTERM) from error
+        raise Interrupted(_stopped(module.run), signal.SIGTERM) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
-                error.errno, f"The disk is full; free some and go on with --resume {module.folder}"
+                error.errno,
+                f"The disk is full; free some and go on with --resume {module.run.path}",
             ) from error
         raise
     except (RuntimeError, MemoryError) as error:
         sentence = _fatal(error, module)
         if sentence is None:
             raise
-        raise TrainingFailed(f"{sentence} The last good state is in {module.folder}.") from error
+        raise TrainingFailed(f"{sentence} The last good state is in {module.run.path}.") from error
 
 
 def _fatal(error: Exception, module: Training) -> str | None:
@@ -515,8 +509,8 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def leave(
-    rnp: RNP, test: ImageSet, train: ImageSet, folder: Path, counts: dict[str, Any]
+def write_results(
+    rnp: RNP, test: ImageSet, train: ImageSet, run: Run, counts: dict[str, Any]
 ) -> dict[str, Any]:
     """Write `metrics.json` and `parse.png`.
 
@@ -536,6 +530,6 @@ def leave(
     }
     images = test.images[:12]
     with torch.no_grad():
-        parse_figure(rnp.parse(images.to(rnp.device)), folder / "parse.png", images)
-    write_json(folder / "metrics.json", metrics)  # last: with it a run has ended
+        parse_figure(rnp.parse(images.to(rnp.device)), run.picture, images)
+    run.write_metrics(metrics)  # last: with it a run has ended
     return metrics

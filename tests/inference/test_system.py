@@ -1,9 +1,14 @@
-"""Large blocks are reused once the allocator is asked to keep them."""
+"""Memory, the processor's name, and signals."""
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from inference.system import hardware, listening
 
 FAULTS = """
 import resource, torch
@@ -35,3 +40,28 @@ def test_page_faults_stop_and_come_back():
         pytest.skip("not glibc")
     before = count(False)[1]
     assert after < before / 5
+
+
+def test_one_core_is_one_core(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert hardware(torch.device("cpu")).endswith(", 1 core")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert hardware(torch.device("cpu")).endswith(", 2 cores")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_second_is_as_before(number):
+    seen = []
+    before = signal.signal(number, lambda *_: seen.append("before"))
+    try:
+        with listening() as stop:
+            assert stop.number == 0
+            os.kill(os.getpid(), number)
+            assert (stop.number, seen) == (number, [])
+            os.kill(os.getpid(), number)
+            assert seen == ["before"]
+        assert signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN)
+        os.kill(os.getpid(), number)
+        assert seen == ["before", "before"]
+    finally:
+        signal.signal(number, before)

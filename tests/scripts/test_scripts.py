@@ -31,7 +31,7 @@ from inference.reproduction.artifacts import keep
 from inference.reproduction.experiments import Reproduction, asked, timed
 from inference.reproduction.report import CURVES, report
 from inference.reproduction.transfer import by_program, cases
-from inference.run import fingerprint, held, training_of
+from inference.run import Run, fingerprint, training_of
 from pyro_rnp import RNP, RNPConfig, load, save
 from pyro_rnp.affine import FIELDS
 from pyro_rnp.checkpoint import SHIPPED, shipped
@@ -115,7 +115,7 @@ def test_train(run_folder):
 
 
 def test_a_run_that_another_process_trains_is_left_alone(monkeypatch, capsys, run_folder):
-    with held(run_folder):
+    with Run(run_folder).lock():
         how = ("--resume", run_folder, "--epochs=2")
         assert "Another process is training" in refused(monkeypatch, capsys, "train.py", *how)
 

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from inference.data import ImageSet, data_name, data_of, load_data
+from inference.data import ImageSet, load_data
 from inference.data.omniglot import shrink
-from inference.run import training_of
-from pyro_rnp import RNP, save
-from tests.conftest import DATA, tiny
+from tests.conftest import DATA
 
 
 def rows(split):
@@ -100,20 +98,6 @@ def test_why_a_download_failed_is_said_once_in_one_sentence(
     assert said.count(cause) == 1
     assert "urlopen" not in said
     assert not list(tmp_path.iterdir()), "no empty folders are left"
-
-
-def test_nobody_guesses_on_what_a_model_was_trained(tmp_path):
-    save(RNP(tiny()), tmp_path / "own")
-    save(RNP(tiny()), tmp_path / "half", {"training": {"seed": 3}})
-    save(RNP(tiny()), tmp_path / "made", {"training": {"data": "strokes", "binarize": True}})
-    for name in ("own", "half"):
-        with pytest.raises(ValueError, match=f"{name} does not say what .*; give --data"):
-            data_of(tmp_path / name)
-        with pytest.raises(ValueError, match=f"{name} does not say"):
-            training_of(tmp_path / name)
-        assert len(data_of(tmp_path / name, "digits").test) == 360
-    assert data_name(tmp_path / "made") == "strokes"
-    assert set(data_of(tmp_path / "made", "digits").test.images.unique().tolist()) == {0, 1}
 
 
 def idx(path, array):

@@ -10,10 +10,9 @@ import torch
 
 from inference.cli import train_config
 from inference.config import TrainConfig
-from inference.data import data_of
 from inference.reproduction import pretrained as shipping
 from inference.reproduction.pretrained import card, ship
-from inference.run import curve, training_of
+from inference.run import Run, curve, training_of
 from pyro_rnp import RNP, checkpoint, load, save
 from pyro_rnp.checkpoint import shipped
 from tests.conftest import tiny
@@ -49,7 +48,7 @@ def test_what_is_shipped_is_found_by_its_name(run, weights, images):
     }  # fmt: skip
     wanted = load(run).parse(images).canvas
     assert torch.equal(load("small").parse(images).canvas, wanted)
-    assert len(data_of("small").test) == 360
+    assert len(Run("small").data().test) == 360
     for path in folder.iterdir():
         assert b"/there" not in path.read_bytes()
     assert curve(folder) == curve(run)

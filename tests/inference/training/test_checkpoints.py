@@ -15,6 +15,7 @@ import torch
 import inference.training.fit
 from inference.config import TrainConfig
 from inference.data import Splits, load_data
+from inference.run import Run
 from inference.system import Interrupted
 from inference.training.checkpoints import Checkpoints, Damaged, newest, read
 from inference.training.fit import Training, train
@@ -162,7 +163,7 @@ def test_a_checkpoint_is_an_ordinary_file_of_tensors(tmp_path):
     assert read(tmp_path / "last.ckpt")["x"].tolist() == [0, 1, 2, 3, 4]
     assert read(tmp_path / "previous.ckpt")["global_step"] == 3
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 5
-    assert newest(tmp_path) == (tmp_path / "last.ckpt", "")
+    assert newest(Run(tmp_path)) == (tmp_path / "last.ckpt", "")
     assert {p.name for p in tmp_path.iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 
@@ -181,13 +182,13 @@ def test_a_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path, harm):
     last.write_bytes({"cut": data[:-100], "bit": data, "empty": b"", "gone": b""}[harm])
     if harm == "gone":
         last.unlink()
-    path, sentence = newest(tmp_path)
+    path, sentence = newest(Run(tmp_path))
     assert path == tmp_path / "previous.ckpt"
     assert str(last) in sentence
     assert f"the older {path}, step 3, which works" in sentence
     path.write_bytes(b"")
     with pytest.raises(Damaged, match="no older checkpoint works"):
-        newest(tmp_path)
+        newest(Run(tmp_path))
 
 
 def test_a_run_goes_on_from_the_older_checkpoint(whole, tmp_path, capsys):

@@ -12,7 +12,7 @@ import inference.training.fit
 from inference.cli import train_config
 from inference.config import TrainConfig
 from inference.data import ImageSet, Splits, load_data
-from inference.run import fingerprint
+from inference.run import Run
 from inference.training.fit import MAX_SKIPS, Training, TrainingFailed, train
 from inference.training.schedules import schedule
 from inference.training.threads import Threads
@@ -433,7 +433,7 @@ def test_a_guide_learns_alone_from_where_a_run_ended(few, tmp_path):
     assert abs(error[0] - error[1]) < 0.5 * error[0], "it went on and did not begin again"
     again = train_config(["--resume", str(second), "--epochs=2"])
     for folder in (second, train(again)):
-        assert load_config(folder)[1]["started"] == fingerprint(first)
+        assert load_config(folder)[1]["started"] == Run(first).fingerprint
 
 
 def test_some_classes_are_learned_from(tmp_path, monkeypatch):
@@ -446,7 +446,7 @@ def test_some_classes_are_learned_from(tmp_path, monkeypatch):
 
 
 def test_a_run_does_not_write_into_a_folder_that_another_made_meanwhile(few, tmp_path, monkeypatch):
-    monkeypatch.setattr(inference.training.fit, "run_folder", lambda _: tmp_path)
+    monkeypatch.setattr(Run, "create", lambda *_, **__: Run(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"of another")
     with pytest.raises(FileExistsError, match="exists already"):
         train(config(tmp_path))
