@@ -240,7 +240,7 @@ def test_pieces_of_one_s_own_join_by_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(GUIDES, "pieces", dict(GUIDES.pieces))
     file = tmp_path / "mine.py"
     blocks = re.findall(
-        r"```python\n(.*?)```", (CONFIGS.parents[1] / "README.md").read_text(), re.S
+        r"```python\n(.*?)```", (CONFIGS.parents[1] / "CONTRIBUTING.md").read_text(), re.S
     )
     file.write_text(next(block for block in blocks if "class LaplacePrior" in block))
     monkeypatch.setenv("PYRO_RNP_PIECES", str(file))
