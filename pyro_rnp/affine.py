@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.distributions import Transform, constraints
 
 from pyro_rnp.config import RNPConfig
+from pyro_rnp.precision import full_precision
 
 FIELDS = ("scale_x", "scale_y", "rotation", "shear", "x", "y")
 UNITS = {
@@ -38,11 +39,6 @@ UNITS = {
     "x": "canvas half-widths, right of the centre",
     "y": "canvas half-widths, below the centre",
 }
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """At least float32: geometry and densities are not computed in half precision."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def bounded(raw: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 6"]:

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_rnp.affine import full_precision
 from pyro_rnp.config import RNPConfig
+from pyro_rnp.precision import full_precision
 from pyro_rnp.registry import LIKELIHOODS
 
 

@@ -15,7 +15,7 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_rnp import baselines, guides, likelihoods, recursion  # noqa: F401 (they put their names down)
+from pyro_rnp import baselines, guides, likelihoods, priors, recursion  # noqa: F401 (they register)
 from pyro_rnp.affine import warp
 from pyro_rnp.checks import Images, as_images, observed
 from pyro_rnp.config import RNPConfig

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pyro_rnp.affine import compose, full_precision, inverse_matrix, points, warp
+from pyro_rnp.affine import compose, inverse_matrix, points, warp
 from pyro_rnp.config import RNPConfig
+from pyro_rnp.precision import full_precision
 from pyro_rnp.registry import COMPOSITIONS, PLACEMENTS
 
 if TYPE_CHECKING:

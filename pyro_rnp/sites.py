@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_rnp.affine import Bounded, bounded, distinct, full_precision
+from pyro_rnp.affine import Bounded, bounded, distinct
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.parse_tree import ParseTree, Path, site_name
+from pyro_rnp.precision import full_precision
 from pyro_rnp.recursion import Sites
 
 Kind = Literal["z", "a"]

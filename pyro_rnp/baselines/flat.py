@@ -19,7 +19,7 @@ from pyro_rnp.rendering import BLANK
 
 
 @PROGRAMS.add("flat")
-class Flat(nn.Module):
+class FlatDecoder(nn.Module):
     """The whole canvas at once, from z^K by one MLP, in the place of the recursion.
 
     It has as many layers as the encoder's fully connected part, and as many units as bring it to

@@ -1,44 +1,87 @@
-"""Guides of what is random below the top: q(z/... | ...) and q(a/... | ...).
-
-A lower guide is a module, made from the configuration, that corrects what the generative step
-predicts. Its call takes the kind of site, a path, the prediction, the model's scale, a glimpse
-and what `look` made of the images, and gives the mean and scale of a normal distribution.
-`glimpses` says whether it wants glimpses of what is not yet drawn.
-"""
+"""The contract of a guide of random sites below the top, and corrections of predictions."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import product
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.encoder import Encoder
 from pyro_rnp.parse_tree import Path
-from pyro_rnp.priors import start_as_identity
-from pyro_rnp.registry import LOWER_GUIDES
 from pyro_rnp.sites import Kind
 
 
-class _Corrections(nn.Module):
-    """prediction + scale * shift, scale * exp(stretch): both from a network that starts at zero.
+class LowerGuide(nn.Module, ABC):
+    """A guide of random programs and actions: the contract of `registry.LOWER_GUIDES`.
 
-    Shift and stretch count in the model's own scales, so that at the start the guide is what the
-    model predicts, and the KL of a site depends on them alone.
+    A lower guide is made as `LowerGuide(config, **options)`. A class need not derive from this one.
+    """
+
+    glimpses: bool
+    """Whether a call receives glimpses of the image minus the canvas so far."""
+
+    @abstractmethod
+    def look(self, images: Float[Tensor, "n c h w"]) -> Any:
+        """Features that every call receives, computed once a run.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+        """
+
+    @abstractmethod
+    def forward(
+        self,
+        kind: Kind,
+        path: Path,
+        predicted: Float[Tensor, "mn d"],
+        scale: Float[Tensor, ""],
+        glimpsed: Float[Tensor, "mn c s s"] | None,
+        features: Any,
+    ) -> tuple[Float[Tensor, "mn d"], Float[Tensor, "mn d"]]:
+        """Propose a normal distribution for a site of M siblings in each of N images.
+
+        Args:
+            kind: "z" for programs, "a" for actions.
+            path: the path of one of the siblings, which differ in the steps above the last.
+            predicted: the generative step's prediction, (M * N, d): programs, or actions before
+                they are bounded.
+            scale: the model's standard deviation around the prediction, a number.
+            glimpsed: (M * N, C, S, S), a glimpse of the image minus the canvas so far at the place
+                of the step; None unless `glimpses`.
+            features: the result of `look`.
+
+        Returns:
+            Mean and standard deviation, (M * N, d) each.
+        """
+
+
+class Corrections(LowerGuide):
+    """A lower guide that corrects predictions: mean + scale * shift and scale * exp(stretch).
+
+    Shift and stretch come from networks, one for each kind of site and level, which start at zero.
+    So the guide starts as the model's own prediction, and the KL of a site depends on shift and
+    stretch alone, since both count in the model's scale.
+
+    Args:
+        config: says which sites are random; `encoder_units` is the networks' width.
+        seen: length of the features of the image that a network receives.
     """
 
     def __init__(self, config: RNPConfig, seen: int) -> None:
         super().__init__()
         self.networks, self.places = nn.ModuleDict(), nn.ParameterDict()
+        """Networks by kind and depth, and embeddings of the steps, (steps, units), likewise."""
         units = config.encoder_units
         sizes: list[tuple[Kind, int]] = [("z", config.program_size), ("a", 6)]
         for depth, (kind, size) in product(range(1, config.depth + 1), sizes):
             if config.random(kind, depth):
                 last = nn.Linear(units, 2 * size)
-                start_as_identity(last)
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
                 self.networks[f"{kind}{depth}"] = nn.Sequential(
                     nn.Linear(size + seen + units, units), nn.ELU(), last
                 )
@@ -48,68 +91,8 @@ class _Corrections(nn.Module):
     def correct(
         self, kind: Kind, path: Path, predicted: Tensor, scale: Tensor, seen: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation from features of the image, (M * N, seen)."""
         name = f"{kind}{len(path)}"
-        place = self.places[name][path[-1]].expand(len(predicted), -1)
-        shift, stretch = self.networks[name](torch.cat([predicted, seen, place], -1)).chunk(2, -1)
+        step = self.places[name][path[-1]].expand(len(predicted), -1)
+        shift, stretch = self.networks[name](torch.cat([predicted, seen, step], -1)).chunk(2, -1)
         return predicted + scale * shift, scale * stretch.clamp(-10, 10).exp()
-
-
-@LOWER_GUIDES.add("top_down")
-class TopDown(_Corrections):
-    """The generative step's prediction, corrected by what an encoder of its own sees."""
-
-    glimpses = False
-
-    def __init__(self, config: RNPConfig) -> None:
-        super().__init__(config, config.encoder_units)
-        self.encoder = Encoder(config, config.encoder_units)
-
-    def look(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n units"]:
-        """Features of the images."""
-        return F.elu(self.encoder(images))
-
-    def forward(
-        self,
-        kind: Kind,
-        path: Path,
-        predicted: Tensor,
-        scale: Tensor,
-        glimpsed: Tensor | None,
-        features: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        siblings = len(predicted) // len(features)
-        return self.correct(kind, path, predicted, scale, features.repeat(siblings, 1))
-
-
-@LOWER_GUIDES.add("bottom_up")
-class BottomUp(_Corrections):
-    """The prediction, corrected by a glimpse of the image minus the canvas so far.
-
-    The glimpse is of the place that the step is about to fill. Where the feedback is the
-    children's canvas, prediction errors so pass from children to parents: the paper's future
-    direction. Where it is the parent's own decoding, that stands for what children draw. What a
-    part finds left to explain is the image that its own sub-parts look at.
-    """
-
-    glimpses = True
-
-    def __init__(self, config: RNPConfig) -> None:
-        units = config.encoder_units
-        super().__init__(config, units)
-        pixels = config.channels * config.patch_size**2
-        self.eye = nn.Sequential(nn.Linear(pixels, units), nn.ELU(), nn.Linear(units, units))
-
-    def look(self, images: Float[Tensor, "n c h w"]) -> None:
-        """Nothing; it sees glimpses alone."""
-
-    def forward(
-        self,
-        kind: Kind,
-        path: Path,
-        predicted: Tensor,
-        scale: Tensor,
-        glimpsed: Tensor | None,
-        features: None,
-    ) -> tuple[Tensor, Tensor]:
-        assert glimpsed is not None
-        return self.correct(kind, path, predicted, scale, F.elu(self.eye(glimpsed.flatten(1))))

@@ -1,0 +1,179 @@
+"""The contract of a guide q(z^K | x), and the Pyro callable that samples all sites from it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import Any
+
+import pyro
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from pyro_rnp.checks import Images, observed
+from pyro_rnp.config import RNPConfig
+from pyro_rnp.contract import OwnSites, check_event, how_many, plates
+from pyro_rnp.params import Registered
+from pyro_rnp.parse_tree import ParseTree
+from pyro_rnp.registry import GUIDES, LOWER_GUIDES
+from pyro_rnp.sites import Draw, RandomSites, Run, centre, drawn
+
+
+class TopGuide(nn.Module, ABC):
+    """A guide of the top-level program: the contract of the pieces in `registry.GUIDES`.
+
+    A guide is made as `TopGuide(config, **options)`, where each option is a keyword-only argument
+    with a default. A class need not derive from this one; it needs `posterior`.
+
+    A `pyro.sample` in `posterior` stands outside of the plate of images. A guide with a method
+    `proposal(images)` offers with it a cheaper posterior, which runs no model, to the prior `vamp`.
+    A guide with a method `attach(rnp)` receives the whole `RNP` once that is built.
+    """
+
+    @abstractmethod
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """The approximate posterior q(z^K | x).
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+
+        Returns:
+            A distribution of `pyro.distributions` with batch shape (N,) and event shape (|z|,). It
+            has `log_prob` and `rsample`, which the objectives of training need; Pyro's own
+            estimators, parsing and queries work with `sample`. Its centre is its `mean`, or the
+            mean of 64 samples where it has none.
+        """
+
+
+def positive(raw: Tensor) -> Tensor:
+    """An encoder's output as a scale: softplus(raw) + 1e-4, of the same shape."""
+    return F.softplus(raw) + 1e-4
+
+
+class Guide(Registered):
+    """The guide as a Pyro callable with the model's arguments.
+
+    It samples `z` from the configuration's guide and, where levels below the top are random, their
+    sites from its lower guide; all sites stand under the plate `images`, in the model's order.
+
+    Args:
+        config: names both guides, `guide` and `lower_guide`.
+    """
+
+    def __init__(self, config: RNPConfig) -> None:
+        super().__init__("guide")
+        self.config = config
+        self.top = GUIDES.make(config.guide, config)
+        self.lower = LOWER_GUIDES.make(config.lower_guide, config) if config.any_random else None
+
+    def attach(self, model: Any) -> None:
+        """Keep the `Model`, which runs the programs; its parameters stay the model's own."""
+        self.model = (model,)
+
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """The approximate posterior q(z^K | x).
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+
+        Returns:
+            A distribution with batch shape (N,), or (particles, N) where the guide samples sites of
+            its own under particles, and event shape (|z|,).
+
+        Raises:
+            ValueError: if the configuration's guide gives anything else.
+        """
+        posterior = self.top.posterior(images)
+        particles = tuple(getattr(posterior, "batch_shape", ()))[:-1]  # of what it draws of its own
+        check_event("guide", posterior, (self.config.program_size,), (*particles, len(images)))
+        return posterior
+
+    def proposal(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """The posterior without steps that run the model, such as those of `Refined`.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+
+        Returns:
+            A distribution with batch shape (N,) and event shape (|z|,).
+        """
+        return getattr(self.top, "proposal", self.top.posterior)(images)
+
+    def forward(self, images: Images | None = None, num_images: Any = None) -> Tensor:
+        """Sample the site `z` and all random sites below the top.
+
+        To draw new images like given ones, use `Predictive(poutine.uncondition(rnp.model),
+        guide=rnp.guide, num_samples=...)(images)`.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            num_images: N or None, as the model takes it.
+
+        Returns:
+            The value of `z`, (N, |z|), or (particles, N, |z|) under vectorised particles.
+
+        Raises:
+            TypeError: if the images are neither a tensor nor an array.
+            ValueError: if there are no images, `pyro_rnp.checks.observed` refuses them, or
+                `num_images` is another number than theirs.
+        """
+        if images is None:
+            raise ValueError(
+                "The guide needs images to look at, got None; what the model draws by itself is "
+                "Predictive(rnp.model, num_samples=...)(None, num_images)."
+            )
+        images = observed(images, self)
+        n = how_many(images, num_images)
+        self.take_over()
+        posterior = self.posterior(images)  # outside of the plate, as the model's prior
+        self.register()
+        with pyro.plate("images", n, dim=-1), OwnSites():
+            z = pyro.sample("z", posterior)  # type: ignore[arg-type]
+            batch = torch.broadcast_shapes(z.shape[:-1], plates())
+            if self.lower is not None:
+                whole = z if z.shape[:-1] == batch else z.expand(*batch, -1)
+                self.below(whole, images, pyro.sample)
+        return z
+
+    def below(self, z: Tensor, images: Tensor, draw: Draw) -> ParseTree:
+        """Run programs z^K, with the random sites below the top drawn from the lower guide.
+
+        Args:
+            z: programs, (..., N, |z|).
+            images: (N, C, H, W) in [0, 1].
+            draw: gives a random site's value from its name and distribution.
+
+        Returns:
+            The tree, with leading dimensions flattened into one.
+        """
+        (model,), batch = self.model, z.shape[:-1]
+        lower, propose, target = self.lower, None, None
+        if lower is not None:
+            repeated = images.expand(*batch, *images.shape[1:]).flatten(0, len(batch) - 1)
+            propose = partial(lower, features=lower.look(repeated))
+            target = repeated if lower.glimpses else None
+        sites = RandomSites(self.config, model.scales, batch, draw, propose=propose)
+        tree = model.recursion(z.flatten(0, -2), sites, target)
+        if model.sharing and draw is pyro.sample:
+            model.shared = Run(z, sites.met, tree)
+        return tree
+
+    def parse(self, images: Tensor, sample: bool) -> ParseTree:
+        """Run the programs that the guide infers, without Pyro.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            sample: draw all random values instead of taking each distribution's centre.
+
+        Returns:
+            The tree of N images.
+        """
+        posterior = self.posterior(images)
+
+        def draw(_: str, distribution: Distribution) -> Tensor:
+            return drawn(distribution) if sample else centre(distribution)
+
+        return self.below(draw("z", posterior), images, draw)

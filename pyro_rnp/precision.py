@@ -1,0 +1,38 @@
+"""Geometry and densities in at least float32, also under autocast and in half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """The tensor in at least float32.
+
+    Args:
+        x: a floating-point tensor of any shape.
+
+    Returns:
+        `x` itself if it is float32 or float64, else a copy in float32.
+    """
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def in_full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that computes in at least float32, also where autocast is on.
+
+    Args:
+        method: a method whose arguments beside `self` are floating-point tensors, one or more.
+    """
+
+    @wraps(method)
+    def careful(self: Any, first: Tensor, *rest: Tensor, **named: Tensor) -> Any:
+        with torch.autocast(first.device.type, enabled=False):
+            more = {name: full_precision(tensor) for name, tensor in named.items()}
+            return method(self, full_precision(first), *map(full_precision, rest), **more)
+
+    return careful
