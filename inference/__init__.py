@@ -8,6 +8,7 @@ The names below are imported from their packages when they are first used, so th
 | `load_data` | loads a data set by name |
 | `train` | trains a model and leaves a run folder |
 | `Run` | reads a run folder |
+| `intervene` | runs a program again with some of its parts changed |
 | `query` | gives the posterior of programs, parts and pixels under evidence |
 | `evaluate` | scores a model on images |
 """
@@ -20,19 +21,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from inference.data import load_data
     from inference.evaluation.metrics import evaluate
-    from inference.posterior import query
+    from inference.posterior import intervene, query
     from inference.run import Run
     from inference.training import train
 
 _MODULES = {
     "Run": "inference.run",
     "evaluate": "inference.evaluation.metrics",
+    "intervene": "inference.posterior",
     "load_data": "inference.data",
     "query": "inference.posterior",
     "train": "inference.training",
 }
 
-__all__ = ["Run", "evaluate", "load_data", "query", "train"]
+__all__ = ["Run", "evaluate", "intervene", "load_data", "query", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import re
 import runpy
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any, get_args, get_origin
@@ -18,7 +18,7 @@ from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_parsing_
 from jsonargparse.typing import PositiveInt
 from yaml import YAMLError
 
-from inference.config import RATES, TrainConfig
+from inference.config import RATES, RENAMED, TrainConfig
 from inference.data import DataName
 from inference.data.image_files import read_images
 from inference.objectives import OBJECTIVES
@@ -105,6 +105,8 @@ class _Parser(ArgumentParser):
     """Other names of fields, in a file and as flags."""
     renamed: Mapping[str, str] = {}
     """Former names of fields to present ones; a former name still works, with a note on stderr."""
+    noted: Set[str] = frozenset()
+    """Former names that have had their note."""
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         given, *more = args or [None]
@@ -160,9 +162,10 @@ class _Parser(ArgumentParser):
     def _full(self, name: str) -> str:
         """The present, full name of a field."""
         if name in self.renamed:
-            now = self.renamed[name]
-            print(f"note: {name} is called {now} now; use that name.", file=sys.stderr)
-            name = now
+            former, name = name, self.renamed[name]
+            if former not in self.noted:
+                print(f"note: {former} is called {name} now; use that name.", file=sys.stderr)
+            self.noted = {*self.noted, former}
         return self.short.get(name, name)
 
     def _takes_files(self) -> bool:
@@ -248,6 +251,7 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     add_data_root(arguments)
     own = {f.name for f in fields(RNPConfig)} - {f.name for f in fields(TrainConfig)}
     arguments.short = {name: f"model.{name}" for name in own}
+    arguments.renamed = RENAMED
     args = sys.argv[1:] if args is None else args
     plain = [arg for arg in args if arg.partition("=")[0] != PRINT]
     given = arguments.parse_args(plain)

@@ -1,19 +1,21 @@
-"""How to train, as typed fields; apart from the training itself, which takes long to import."""
+"""The configuration of training, apart from training itself, which takes long to import."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from inference.data import DataName
 from inference.objectives import OBJECTIVES
 from pyro_rnp import RNPConfig
 
 RATES = {"fast": 1e-3, "mnist": 1e-4, "fashion": 1e-4, "omniglot": 1e-4}
-"""Learning rates that commands begin with; that of the paper's presets is that of the authors'
-published runs. At 1e-3 and 3e-4 all their parts leave the image within some hundred steps."""
+"""Default learning rate of the command line by preset. That of the paper's presets is the one of
+the authors' published runs: at 3e-4 and 1e-3 all parts of theirs leave the image within some
+hundred steps."""
 
 MAY_CHANGE = (
     *("epochs", "minutes", "checkpoint_minutes", "data_root"),
@@ -23,87 +25,112 @@ MAY_CHANGE = (
 """Fields that may change when a run is resumed: its length, its machine and its speed. A change of
 any other field would make it another run under the same name."""
 
+RENAMED = {"drawings": "images_per_class", "turned": "rotated_classes"}
+"""Former names of fields to present ones. Run folders may hold former names; flags and `--config`
+files accept them for one release, with a note."""
+
+
+def present_names(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the fields that a configuration was saved with their present names.
+
+    >>> present_names({"data": "digits", "turned": True})
+    {'data': 'digits', 'rotated_classes': True}
+    """
+    return {RENAMED.get(name, name): value for name, value in training.items()}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train: the data, the time, the optimiser, and where the run is kept."""
+    """How to train: the data, the time, the objective, the optimiser, and where the run is kept.
+
+    Raises:
+        ValueError: if a field is out of its range, or two fields exclude each other.
+    """
 
     data: DataName = "digits"
-    """What to learn: scikit-learn's digits (embedded), MNIST, Fashion-MNIST, Omniglot, or made
-    characters with known parts."""
+    """Data set to learn from: scikit-learn's digits (embedded, no download), mnist, fashion
+    (Fashion-MNIST), omniglot and its variants, or strokes (synthetic characters whose true parts
+    are known)."""
     classes: list[int] | None = None
-    """Classes (digits, garments) to keep in every split; by default all."""
+    """Classes (digits, garments, characters) to keep in every split; by default all."""
     data_root: str | None = None
     """Folder laid out as torchvision does it (MNIST/raw/...); by default ./data."""
     preset: Literal["fast", "mnist", "fashion", "omniglot"] = "fast"
-    """The model to start from; --model.* changes single fields of it. "fast" is meant
-    for a CPU, the others are the paper's."""
+    """Model to begin with; --model.* changes single fields of it. fast is meant for a CPU; the
+    others have the paper's sizes."""
     epochs: int | None = None
     """Passes through the training images."""
     minutes: float | None = None
-    """Train for so long instead. With neither, 4 minutes."""
+    """Train for this many minutes instead of a number of epochs. With neither, 4 minutes."""
     batch_size: int = 64
-    """Images per step."""
+    """Images per step. Of several processes, each takes as many."""
     learning_rate: float = 1e-3
-    """Adam's step size at its peak; for commands 1e-3 is the default of the preset fast, 1e-4 of
-    the others."""
+    """Adam's largest step size, reached after the warm-up. The command line's default is 1e-3
+    with the preset fast and 1e-4 with the others."""
     warmup: int = 100
-    """Steps in which the learning rate rises to its peak."""
+    """Steps over which the learning rate rises linearly to its largest value."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """How the learning rate goes on after the warm-up: it falls to zero along a half cosine over
-    all of training, or stays constant."""
+    """Learning rate after the warm-up: cosine falls to zero along a half cosine over all of
+    training, constant stays."""
     clip: float = 10.0
-    """Largest norm of a gradient (in nats per image); a larger one is scaled down."""
+    """Largest norm of the gradient (nats per image); a larger gradient is scaled down to it."""
     elbo: str = "TraceMeanField_ELBO"
     """Objective: Trace_ELBO, TraceMeanField_ELBO (the KL in closed form), FreeBits_ELBO:nats=1 or
     RenyiELBO:alpha=0,num_particles=5."""
     kl_weight: float = 1.0
-    """Weight (beta) of the KL terms; 1 is the evidence lower bound."""
+    """Weight (beta) of the KL terms; 1 is the evidence lower bound, less gives sharper images and
+    programs that follow the prior less."""
     kl_warmup: float = 0.0
-    """Share of training in which the weight of the KL rises from 0 to kl_weight."""
+    """Share of training over which the weight of the KL terms rises from 0 to kl_weight, which
+    keeps programs from ignoring the image early on."""
     depth_growth: float = 0.0
-    """Share of training in which depth grows: one level at first, then one more at each of equal
-    parts of it. A level that is not run yet is drawn by its parents' own decodings."""
-    drawings: int = 1
-    """Images of a class that a batch holds side by side, so that --prior types learns what they
-    share; batch_size must be a multiple. From 2 on, the objective is Trace_ELBO by default."""
+    """Share of training over which the depth grows: one level at first, then one more after each
+    of equal parts of it. Until a level is added, its parents draw its patches by themselves."""
+    images_per_class: int = 1
+    """Images of the same class that stand side by side in a batch, so that --prior types learns
+    what they share; batch_size must be a multiple. From 2 on, the objective is Trace_ELBO by
+    default."""
     jitter: float = 0.0
-    """Move each training image a little, in another way every time: standard deviation of scale
+    """Move each training image a little, each time in another way: standard deviation of scale
     (logarithm), rotation (radians), shear, and translation (half-widths)."""
-    turned: bool = False
-    """Learn from each image turned by quarters too, as images of other classes."""
+    rotated_classes: bool = False
+    """Learn also from each image rotated by one, two and three quarters, as images of other
+    classes."""
     binarize: bool = False
-    """Make each pixel 0 or 1, once for all, 1 with the pixel's intensity as probability: what
+    """Make each pixel 0 or 1, once for all, 1 with the pixel's intensity as probability, as
     --likelihood bernoulli needs."""
     seed: int = 0
-    """Seed of the weights, the data order and the posterior samples."""
+    """Seed of the initial weights, of the order of the images, and of the posterior samples."""
     out: str | None = None
-    """Run folder to make; None is runs/<data>-<preset>-<date and time>."""
+    """Run folder to make, which must not exist; by default
+    runs/<data>-<preset>-<date and time>."""
     start: str | None = None
-    """Run folder whose configuration and weights to begin with."""
+    """Run folder whose model and weights to begin with."""
     learn: Literal["all", "guide"] = "all"
-    """What learns: all, or the guide alone, as when a model that stays meets other images."""
+    """Learn all parameters, or those of the guide alone, which fits a guide to other images while
+    the model stays."""
     resume: str | None = None
-    """Run folder to go on with, under its own configuration; --epochs or --minutes extend it to
-    so many in all. Devices, batch size and the like may change too; another model, data set or
+    """Run folder to go on with, under its own configuration; --epochs or --minutes then count
+    from its beginning. Devices, batch size and the like may change too; another model, data set or
     objective needs a new run, with --start."""
     accelerator: str = "auto"
-    """Lightning's accelerator: "auto" takes CUDA where there is one."""
+    """Lightning's accelerator: auto takes a CUDA device where there is one."""
     devices: str = "1"
     """Lightning's devices: how many, or which."""
     num_nodes: int = 1
-    """Lightning's machines; every process of all of them takes --batch_size images a step."""
+    """Lightning's number of machines; each process on each of them takes batch_size images a
+    step."""
     strategy: str = "auto"
-    """Lightning's strategy: "ddp" for several devices or machines."""
+    """Lightning's strategy: ddp for several devices or machines."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Lightning's precision; bf16-mixed is for CUDA."""
     recompute_levels: int = 0
-    """Levels, from the leaves' parents up, whose generated weights are written again in the
-    backward pass instead of kept: less memory for more time, the same result."""
+    """Levels, counted from the leaves' parents up, whose generated weights are computed again in
+    the backward pass instead of kept: less memory for more time, with the same result."""
     checkpoint_minutes: float = 1.0
-    """Minutes between checkpoints; there is one too when the run is stopped."""
+    """Minutes between checkpoints; there is also one when the run is stopped."""
     model: RNPConfig = field(default_factory=lambda: RNPConfig.preset("fast"))
-    """The program."""
+    """The model: program, prior, guide and likelihood; see `pyro_rnp.RNPConfig`."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -122,10 +149,10 @@ class TrainConfig:
         for name in ("warmup", "recompute_levels"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
-        if self.drawings < 1 or self.batch_size % self.drawings:
+        if self.images_per_class < 1 or self.batch_size % self.images_per_class:
             raise ValueError(
-                f"drawings must be at least 1 and divide batch_size ({self.batch_size}), got "
-                f"{self.drawings}."
+                f"images_per_class must be at least 1 and divide batch_size ({self.batch_size}), "
+                f"got {self.images_per_class}."
             )
         if not (0 <= self.jitter < 1) or (self.jitter and self.binarize):
             raise ValueError(
@@ -156,13 +183,15 @@ class TrainConfig:
 
     @property
     def objective(self) -> str:
-        """`elbo`; where a batch holds classes, which have no closed form, Trace_ELBO by default."""
-        default = self.drawings > 1 and self.elbo == "TraceMeanField_ELBO"
+        """The name of the objective: `elbo`, but Trace_ELBO where `elbo` has its default and
+        `images_per_class` is above 1, since the KL of classes has no closed form.
+        """
+        default = self.images_per_class > 1 and self.elbo == "TraceMeanField_ELBO"
         return "Trace_ELBO" if default else self.elbo
 
     @property
     def duration(self) -> timedelta | None:
-        """Time to train for; None where epochs are given."""
+        """How long to train; None where epochs are given."""
         if self.epochs is not None:
             return None
         minutes = timedelta(minutes=4 if self.minutes is None else self.minutes)

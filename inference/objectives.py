@@ -187,14 +187,14 @@ class _Weigh(Messenger):
 
 
 def loss(
-    objective: ELBO, rnp: RNP, images: Tensor, kl_weight: float = 1.0, drawings: int = 1
+    objective: ELBO, rnp: RNP, images: Tensor, kl_weight: float = 1.0, images_per_class: int = 1
 ) -> Tensor:
     """The objective's loss for a batch, in nats, with its KL terms counted `kl_weight` times.
 
     Args:
-        drawings: how many images of a class follow each other, see `pyro_rnp.class_model`.
+        images_per_class: how many images of a class follow each other, see `pyro_rnp.class_model`.
     """
-    program = rnp if drawings == 1 else SameClass(rnp, drawings)
+    program = rnp if images_per_class == 1 else SameClass(rnp, images_per_class)
     model: Any = program.model
     guide: Any = program.guide
     if kl_weight != 1:
@@ -206,26 +206,28 @@ def loss(
 
 
 @torch.no_grad()
-def check(objective: ELBO, rnp: RNP, images: Tensor, drawings: int = 1) -> None:
+def check(objective: ELBO, rnp: RNP, images: Tensor, images_per_class: int = 1) -> None:
     """Raise unless an objective fits a model and its guide, as one run on some images shows.
 
     Args:
-        drawings: how many images of a class follow each other.
+        images_per_class: how many images of a class follow each other.
 
     Raises:
         ValueError: if model and guide do not draw the same sites, if one of them cannot be
             reparametrised, if the guide is a point and the prior is learned, if the objective
             needs model and guide to draw in the same order (the condition of
-            `TraceMeanField_ELBO`) and they do not, or if only one of prior and `drawings` is
-            for classes.
+            `TraceMeanField_ELBO`) and they do not, or if only one of prior and
+            `images_per_class` is for classes.
     """
-    program = rnp if drawings == 1 else SameClass(rnp, drawings)
-    if drawings == 1 and isinstance(rnp.model.prior, Types):
-        raise ValueError("--prior types learns what classes share: give --drawings 2 or more.")
-    if drawings > 1 and (
+    program = rnp if images_per_class == 1 else SameClass(rnp, images_per_class)
+    if images_per_class == 1 and isinstance(rnp.model.prior, Types):
+        raise ValueError(
+            "--prior types learns what classes share: give --images_per_class 2 or more."
+        )
+    if images_per_class > 1 and (
         type(objective) not in (Trace_ELBO, TraceELBO) or objective.num_particles > 1
     ):
-        raise ValueError("--drawings needs --elbo Trace_ELBO, with one particle.")
+        raise ValueError("--images_per_class needs --elbo Trace_ELBO, with one particle.")
     with alone(rnp), pyro.validation_enabled(False), torch.random.fork_rng():
         guide = poutine.trace(program.guide).get_trace(images)
         model = poutine.trace(poutine.replay(program.model, trace=guide)).get_trace(images)

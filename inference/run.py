@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from inference.config import MAY_CHANGE, TrainConfig
+from inference.config import MAY_CHANGE, TrainConfig, present_names
 from inference.data import Splits, load_data
 from inference.outputs import new_folder, unused, write_json
 from pyro_rnp import RNP, RNPConfig, load
@@ -134,8 +134,8 @@ class Run:
 
     @property
     def training(self) -> dict[str, Any]:
-        """The fields of `TrainConfig` that `config.json` holds; empty if it holds none."""
-        return self.notes.get("training", {})
+        """The fields of `TrainConfig` that `config.json` holds, by their present names."""
+        return present_names(self.notes.get("training", {}))
 
     @property
     def config(self) -> TrainConfig:

@@ -102,6 +102,6 @@ def types(rnp: RNP) -> Types:
     if not isinstance(rnp.model.prior, Types):
         raise ValueError(
             f"The prior {rnp.config.prior} does not know what images of one class share; train "
-            "with --prior types --drawings 2 or more."
+            "with --prior types --images_per_class 2 or more."
         )
     return rnp.model.prior

@@ -54,8 +54,8 @@ def main() -> None:
         config = train_config(shlex.split(f"{args.flags} {line}"))
         if config.out is not None or config.resume is not None:
             raise ValueError(f"A variant has no --out and no --resume: {line}.")
-        blank = torch.zeros(config.drawings, config.model.channels, *2 * [config.model.image_size])
-        check(OBJECTIVES.make(config.objective), RNP(config.model), blank, config.drawings)
+        size = (config.images_per_class, config.model.channels, *2 * [config.model.image_size])
+        check(OBJECTIVES.make(config.objective), RNP(config.model), torch.zeros(size), size[0])
     rows = [row(line, args) for line in lines]
     write_json(Path(args.out) / "table.json", rows)
     data = ", ".join({found["data"]: None for found in rows})

@@ -54,7 +54,7 @@ def main() -> None:
     if classifier is not None:
         read_classifier(classifier, splits.train, args.seed)  # what is wrong is said at once
     out, numbers, clock = new_folder(args.out), {}, Clock()
-    how = (args.num, args.clusters, args.seed, training.get("turned", False))
+    how = (args.num, args.clusters, args.seed, training.get("rotated_classes", False))
     asked = Asked(rnp, splits, out, *how, across, classifier)
     with torch.no_grad():
         for name in FIGURES if args.only is None else [args.only]:

@@ -19,7 +19,7 @@ def main() -> None:
     arguments = parser(
         "Is it the same character? One-shot classification, and new exemplars of given drawings.",
         "The model must have learned what drawings of a character share: train.py --prior types "
-        "--drawings 2. With --runs, Omniglot's 20 runs of 20-way classification: "
+        "--images_per_class 2. With --runs, Omniglot's 20 runs of 20-way classification: "
         "accuracy as JSON. With --images or --data, a picture: each drawing, and beside it new "
         "ones of its character.",
     )

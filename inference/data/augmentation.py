@@ -1,4 +1,4 @@
-"""More to learn from than there is: images moved a little, and turned into other classes."""
+"""Images changed at random, and images rotated into new classes."""
 
 from __future__ import annotations
 
@@ -10,32 +10,49 @@ from inference.data.base import ImageSet
 from pyro_rnp.affine import place
 
 
-def jittered(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n c h w"]:
-    """Images moved a little, each in a way of its own; pixels from outside are 0.
+def jitter(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n c h w"]:
+    """Move each image a little, each in another way; pixels from outside the image are 0.
 
     Args:
-        amount: standard deviation of the logarithms of both scales, of rotation (radians) and
-            shear, and of both translations (half-widths of the image).
+        images: square images in [0, 1].
+        amount: standard deviation of the logarithm of both scales, of the rotation (radians), of
+            the shear, and of both translations (half-widths of the image).
+
+    Returns:
+        As many images of the same size, in [0, 1].
     """
     noise = amount * torch.randn(len(images), 6, device=images.device)
     action = torch.cat([noise[:, :2].exp(), noise[:, 2:]], 1)
     return place(images, action, images.shape[-1]).clamp(0, 1)
 
 
-def turned(data: ImageSet) -> ImageSet:
-    """Images, and the same turned by one, two and three quarters, each quarter of other classes."""
+def rotate_classes(data: ImageSet) -> ImageSet:
+    """Add the images rotated by one, two and three quarters, each quarter as classes of its own.
+
+    Args:
+        data: N square images of C classes.
+
+    Returns:
+        4 N images: those of `data` first, then all rotated by one quarter (counterclockwise), and
+        so on. An image of class c that is rotated by q quarters has class c + q C. True segments
+        are rotated with their images.
+    """
     classes = int(data.labels.max()) + 1
 
-    def every(maps: Tensor) -> Tensor:
-        return torch.cat([maps.rot90(quarter, (-2, -1)) for quarter in range(4)])
+    def all_four(maps: Tensor) -> Tensor:
+        return torch.cat([maps.rot90(quarters, (-2, -1)) for quarters in range(4)])
 
-    labels = torch.cat([data.labels + classes * quarter for quarter in range(4)])
-    segments = None if data.segments is None else every(data.segments)
-    return ImageSet(every(data.images), labels, segments)
+    labels = torch.cat([data.labels + classes * quarters for quarters in range(4)])
+    segments = None if data.segments is None else all_four(data.segments)
+    return ImageSet(all_four(data.images), labels, segments)
 
 
-def turned_by_chance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Each image turned by none, one, two or three quarters, as chance has it."""
+def rotate_at_random(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Rotate each image by none, one, two or three quarters, each with probability 1/4.
+
+    Args:
+        images: square images.
+    """
     quarters = torch.randint(4, (len(images),), device=images.device)
-    every = torch.stack([images.rot90(quarter, (-2, -1)) for quarter in range(4)])
-    return every[quarters, torch.arange(len(images), device=images.device)]
+    all_four = torch.stack([images.rot90(quarter, (-2, -1)) for quarter in range(4)])
+    return all_four[quarters, torch.arange(len(images), device=images.device)]

@@ -30,7 +30,7 @@ class _Order(Sampler[list[int]]):
 
     Args:
         labels: the class of each image.
-        size: images of a batch, `drawings` of a class side by side.
+        size: images of a batch, `images_per_class` of a class side by side.
         done: batches of earlier parts of the run; the first epoch goes on after them.
     """
 
@@ -41,15 +41,15 @@ class _Order(Sampler[list[int]]):
         shuffle: bool,
         seed: int,
         done: int,
-        drawings: int,
+        images_per_class: int,
         rank: int,
         world: int,
     ) -> None:
         self.labels, self.shuffle, self.seed = labels, shuffle, seed
-        self.drawings, self.rank, self.world = drawings, rank, world
-        usable = len(labels) if drawings == 1 else len(self._groups(np.arange(len(labels))))
+        self.images_per_class, self.rank, self.world = images_per_class, rank, world
+        usable = len(labels) if images_per_class == 1 else len(self._groups(np.arange(len(labels))))
         self.images = usable
-        self.size = min(size, usable // world // drawings * drawings)
+        self.size = min(size, usable // world // images_per_class * images_per_class)
         self.first_epoch, self.start = divmod(done, len(self))
         self.epoch = self.first_epoch
 
@@ -68,14 +68,14 @@ class _Order(Sampler[list[int]]):
             self.labels[order], return_index=True, return_inverse=True, return_counts=True
         )
         place = np.arange(len(order)) - starts[index]
-        return order[place < (counts // self.drawings * self.drawings)[index]]
+        return order[place < (counts // self.images_per_class * self.images_per_class)[index]]
 
     def __iter__(self) -> Iterator[list[int]]:
         order, random = np.arange(len(self.labels)), np.random.default_rng([self.seed, self.epoch])
         if self.shuffle:
             random.shuffle(order)
-        if self.drawings > 1:
-            groups = self._groups(order).reshape(-1, self.drawings)
+        if self.images_per_class > 1:
+            groups = self._groups(order).reshape(-1, self.images_per_class)
             random.shuffle(groups)
             order = groups.flatten()
         start = self.start if self.epoch == self.first_epoch else 0
@@ -90,7 +90,7 @@ def loader(
     shuffle: bool,
     seed: int = 0,
     done: int = 0,
-    drawings: int = 1,
+    images_per_class: int = 1,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Tensor]:
@@ -99,15 +99,15 @@ def loader(
     Args:
         seed: of the order, together with the epoch.
         done: batches that earlier parts of the run have seen.
-        drawings: images of a class side by side, in groups that are others every epoch.
+        images_per_class: images of a class side by side, in groups that are others every epoch.
         rank, world: this process and how many there are; each gets its own part of a larger batch.
 
     Raises:
         ValueError: if no class has so many images.
     """
     data, labels = _Batches(images.images), images.labels.numpy()
-    if drawings > int(images.labels.bincount().max()):
-        raise ValueError(f"No class has {drawings} images; give fewer --drawings.")
-    order = _Order(labels, batch_size, shuffle, seed, done, drawings, rank, world)
+    if images_per_class > int(images.labels.bincount().max()):
+        raise ValueError(f"No class has {images_per_class} images; give fewer --images_per_class.")
+    order = _Order(labels, batch_size, shuffle, seed, done, images_per_class, rank, world)
     # A generator of its own: by default making an iterator draws from the one that training uses.
     return DataLoader(data, sampler=order, batch_size=None, generator=torch.Generator())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from inference.data import ImageSet, Splits
-from inference.data.augmentation import turned_by_chance
+from inference.data.augmentation import rotate_at_random
 from pyro_rnp import RNP
 from pyro_rnp.files import write
 
@@ -233,7 +233,7 @@ def sample_numbers(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         images = splits.test.images[: 2 * min(num, len(splits.test) // 2)]
-        test, other = (turned_by_chance(images) if turned else images).chunk(2)
+        test, other = (rotate_at_random(images) if turned else images).chunk(2)
         found = fidelity(judge.model, test, rnp.sample(len(test)).canvas.to(test))
     floor = {f"{name}_floor": v for name, v in fidelity(judge.model, test, other).items()}
     of = {"images": len(test)}

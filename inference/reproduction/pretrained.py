@@ -107,12 +107,12 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
     took = f"{hours} h {minutes} min" if hours else f"{metrics['seconds'] / 60:.1f} minutes"
     root = "" if data in ("digits", "strokes") else " --data-root DIR"
     rows = [name for name in metrics if name.startswith("test_") and not name.endswith("_error")]
+    rotated = ", each turned by quarters too" * config.rotated_classes
     lines = [
         f"# {Path(name).name}",
         f"{kind}, |z| = {model.program_size}, {metrics['parameters']:,} parameters, as "
         f'`pyro_rnp.load("{name}")`.',
-        f"- Data: {SOURCES.get(data, data)}{', each turned by quarters too' * config.turned}"
-        f"{', moved a little' * bool(config.jitter)}.",
+        f"- Data: {SOURCES.get(data, data)}{rotated}{', moved a little' * bool(config.jitter)}.",
         f"- Made by: `scripts/train.py {command}{root}`, seed {config.seed}"
         + (", from another run's weights." if config.start else "."),
         f"- Training: {metrics['images_seen']:,} images in {took} on "

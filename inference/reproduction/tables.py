@@ -152,7 +152,7 @@ def _named(kept: Path, name: str) -> str:
     config = training_of(kept / name)
     what = {
         "flat VAE": config.model.program != "recursive",
-        "of turned images too": config.turned,
+        "of turned images too": config.rotated_classes,
         "of moved images": config.jitter > 0,
     }
     said = ", ".join(name for name, so in what.items() if so)

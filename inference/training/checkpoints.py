@@ -146,7 +146,9 @@ def check_unended(run: Run, config: TrainConfig, checkpoint: Path, train: ImageS
             or if it has gone through more epochs than are asked for.
     """
     state, found = read(checkpoint), run.metrics or {}
-    batches = loader(train, state["images_per_batch"], shuffle=True, drawings=config.drawings)
+    batches = loader(
+        train, state["images_per_batch"], shuffle=True, images_per_class=config.images_per_class
+    )
     done = state["batches_seen"] / len(batches)
     ended = found.get("images_seen") == state["images_seen"]
     if config.duration is not None:

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 
 from inference.config import TrainConfig
 from inference.data import ImageSet, Splits, load_data
-from inference.data.augmentation import jittered, turned
+from inference.data.augmentation import jitter, rotate_classes
 from inference.data.sampler import loader
 from inference.evaluation.metrics import baselines, evaluate
 from inference.isolation import isolated
@@ -118,7 +118,7 @@ class Training(lightning.LightningModule):
             shuffle=True,
             seed=self.config.seed,
             done=self.batches_seen,
-            drawings=self.config.drawings,
+            images_per_class=self.config.images_per_class,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
         )
@@ -128,7 +128,7 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         if self.config.jitter:
-            batch = jittered(batch, self.config.jitter)
+            batch = jitter(batch, self.config.jitter)
         found = self._loss(batch)
         self.loss = found.detach()
         self.log("loss", self.loss, prog_bar=True)
@@ -140,7 +140,9 @@ class Training(lightning.LightningModule):
         """The objective of an image, in nats."""
         # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
         with pyro.validation_enabled(False):
-            found = loss(self.objective, self.rnp, batch, self.kl_weight, self.config.drawings)
+            found = loss(
+                self.objective, self.rnp, batch, self.kl_weight, self.config.images_per_class
+            )
         return found / len(batch)
 
     def _trial(self, batch: Tensor) -> float:
@@ -286,7 +288,7 @@ class Training(lightning.LightningModule):
         """Whether the weights no longer give finite losses, once training has ended."""
         if self.skips.in_a_row in (0, MAX_SKIPS):
             return self.skips.in_a_row > 0
-        images, each = self.splits.train.images, self.config.drawings
+        images, each = self.splits.train.images, self.config.images_per_class
         some = images[: min(len(images), self.config.batch_size) // each * each]
         with torch.random.fork_rng(), torch.no_grad():
             return not bool(self._loss(some.to(self.rnp.device)).isfinite())
@@ -369,8 +371,8 @@ def train(config: TrainConfig) -> Path | None:
         checkpoint, sentence = newest(run)
     splits = load_data(config.data, config.data_root, config.binarize, config.classes)
     upright = splits.train
-    if config.turned:
-        splits = replace(splits, train=turned(splits.train))
+    if config.rotated_classes:
+        splits = replace(splits, train=rotate_classes(splits.train))
     if checkpoint is not None:
         check_unended(run, config, checkpoint, splits.train)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
@@ -384,8 +386,8 @@ def train(config: TrainConfig) -> Path | None:
         elif config.start is not None:
             started = run.started
         rnp.check(splits.train.images)
-        some = splits.train.images[: config.drawings]
-        check(OBJECTIVES.make(config.objective), rnp, some, config.drawings)
+        some = splits.train.images[: config.images_per_class]
+        check(OBJECTIVES.make(config.objective), rnp, some, config.images_per_class)
         rnp.model.requires_grad_(config.learn == "all")
         module = Training(rnp, config, splits, Timer(config.duration), run, stop, started)
         module.sentence = sentence

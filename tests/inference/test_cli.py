@@ -174,6 +174,31 @@ def test_a_file_has_the_short_names_that_flags_have(tmp_path):
             train_config(["--config", str(file)])
 
 
+@pytest.mark.parametrize(
+    ("former", "present", "value"),
+    [("drawings", "images_per_class", 4), ("turned", "rotated_classes", True)],
+)
+def test_former_names_of_fields_work_with_one_note(tmp_path, capsys, former, present, value):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({former: value}))
+    for args in (
+        [f"--{former}={value}".lower()], [f"--{former}", f"{value}".lower()],
+        ["--config", str(file)], ["--config", str(file), f"--{former}={value}".lower()],
+    ):  # fmt: skip
+        assert getattr(train_config(args), present) == value
+        assert capsys.readouterr().err == (
+            f"note: {former} is called {present} now; use that name.\n"
+        )
+    file.write_text(yaml.safe_dump({former: value, present: value}))
+    with pytest.raises(ValueError, match=f"gives {present} twice"):
+        train_config(["--config", str(file)])
+    with pytest.raises(SystemExit):
+        train_config(["--help"])
+    said = capsys.readouterr().out
+    assert f"--{present}" in said
+    assert f"--{former}" not in said
+
+
 @pytest.mark.parametrize("flag", ["--data-root", "--data_root"])
 def test_the_data_folder(flag):
     assert train_config([flag, "here"]).data_root == "here"
@@ -281,7 +306,7 @@ def test_help_explains_every_field(capsys):
 def test_the_recipes_can_be_read(file):
     config = train_config(["--config", str(file)])
     if file.stem == "one-shot":
-        assert (config.data, config.preset, config.drawings) == ("omniglot", "fast", 2)
+        assert (config.data, config.preset, config.images_per_class) == ("omniglot", "fast", 2)
         return
     assert config.data == file.stem.partition("-")[0]
     if file.stem.endswith("-paper"):

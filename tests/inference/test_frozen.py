@@ -179,6 +179,6 @@ def test_a_query_waits_for_the_thread_that_uses_pyro(images):
 
 def test_a_model_of_classes_leaves_the_store_alone_too(images):
     rnp = RNP(tiny(prior="types"))
-    loss(OBJECTIVE, rnp, images, drawings=2).backward()
+    loss(OBJECTIVE, rnp, images, images_per_class=2).backward()
     assert not pyro.get_param_store()
     assert isinstance(SameClass(rnp, 2).prior, type(rnp.model.prior))

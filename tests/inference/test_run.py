@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from inference.cli import train_config
 from inference.config import MAY_CHANGE, TrainConfig
 from inference.reproduction.recipes import portable
 from inference.run import NOT_KEPT, Run
@@ -71,8 +72,8 @@ OTHERS = {
     "data": "mnist", "classes": [1], "preset": "fast", "learning_rate": 0.5, "warmup": 3,
     "schedule": "constant",
     "clip": 2.0, "elbo": "Trace_ELBO", "kl_weight": 0.5, "kl_warmup": 0.5, "depth_growth": 0.5,
-    "drawings": 2, "jitter": 0.1, "turned": True, "binarize": True, "seed": 1, "start": "there",
-    "learn": "guide",
+    "images_per_class": 2, "jitter": 0.1, "rotated_classes": True, "binarize": True, "seed": 1,
+    "start": "there", "learn": "guide",
 }  # fmt: skip
 FREE = {
     "epochs": 4, "checkpoint_minutes": 2.0, "data_root": "there", "batch_size": 32,
@@ -130,6 +131,17 @@ def test_a_folder_says_how_its_model_was_trained(tmp_path):
     save(RNP(config.model), tmp_path)
     with pytest.raises(ValueError, match="does not say how"):
         _ = Run(tmp_path).config
+
+
+def test_former_names_of_fields_in_a_run_s_configuration_are_read(tmp_path, capsys):
+    former = {"data": "omniglot", "drawings": 4, "turned": True, "elbo": "Trace_ELBO"}
+    save(RNP(tiny()), tmp_path / "run", {"training": former})
+    run = Run(tmp_path / "run")
+    assert (run.config.images_per_class, run.config.rotated_classes) == (4, True)
+    assert (run.training["images_per_class"], "drawings" in run.training) == (4, False)
+    assert Run.resume(replace(run.config, resume=str(run.path), epochs=3)).path == run.path
+    assert train_config(["--resume", str(run.path)]).images_per_class == 4
+    assert capsys.readouterr().err == "", "nobody can change what an older run says"
 
 
 def test_nobody_guesses_on_what_a_model_was_trained(tmp_path):
@@ -214,11 +226,11 @@ import json, sys
 import inference
 slow = ("lightning", "pyro", "torch", "sklearn", "matplotlib")
 assert not set(slow) & set(sys.modules), "import inference"
-assert {"Run", "evaluate", "load_data", "query", "train"} <= set(dir(inference))
+assert {"Run", "evaluate", "intervene", "load_data", "query", "train"} <= set(dir(inference))
 import inference.cli
 assert "lightning" not in sys.modules, "inference.cli"
-from inference import Run, evaluate, load_data, query, train
-print(json.dumps([f.__module__ for f in (Run, evaluate, load_data, query, train)]))
+from inference import Run, evaluate, intervene, load_data, query, train
+print(json.dumps([f.__module__ for f in (Run, evaluate, intervene, load_data, query, train)]))
 """
 
 

@@ -74,7 +74,7 @@ def test_its_weights_are_those_of_the_evidence_of_all_images_of_a_class(toy):
     error = (k * weights.softmax(0) - 1).square().mean().div(k).sqrt()
     assert error < 0.05
     assert (found - wanted).abs() < 4 * error
-    bound = -loss(Trace_ELBO(), toy, repeated, drawings=each) / k
+    bound = -loss(Trace_ELBO(), toy, repeated, images_per_class=each) / k
     assert bound < wanted + 4 * weights.std() / math.sqrt(k)
     assert (bound - weights.mean()).abs() < 6 * weights.std() / math.sqrt(k)
 
@@ -88,7 +88,7 @@ def test_the_kl_weight_weighs_types_and_programs_alike(toy, weight):
     together = dist.MultivariateNormal(torch.zeros(3 * Z), programs(toy.model.prior, 3))
     kl = toy.guide.posterior(images).log_prob(z).sum() - together.log_prob(z.view(2, -1)).sum()
     torch.manual_seed(4)
-    found = loss(OBJECTIVES.make("Trace_ELBO"), toy, images, weight, drawings=3)
+    found = loss(OBJECTIVES.make("Trace_ELBO"), toy, images, weight, images_per_class=3)
     torch.testing.assert_close(found, weight * kl - pixels)
 
 
@@ -131,11 +131,11 @@ def test_the_class_term_of_the_means_is_a_factor_of_training_alone(toy):
     term = class_term(rnp.model.prior, rnp.guide.posterior(images).mean, 2)
     torch.testing.assert_close(traced()["class_term"]["fn"].log_factor, -7 * term.view(2, 2).sum(1))
     torch.manual_seed(0)
-    with_it = loss(Trace_ELBO(), rnp, images, drawings=2)
+    with_it = loss(Trace_ELBO(), rnp, images, images_per_class=2)
     rnp.model.prior.contrast = 0.0
     torch.manual_seed(0)
     torch.testing.assert_close(
-        with_it + 7 * term.sum(), loss(Trace_ELBO(), rnp, images, drawings=2)
+        with_it + 7 * term.sum(), loss(Trace_ELBO(), rnp, images, images_per_class=2)
     )
     rnp.model.prior.contrast = 7.0
     rnp.eval()
@@ -174,19 +174,19 @@ def test_what_does_not_go_together_is_refused(images):
     plain, classes = RNP(tiny()), RNP(tiny(prior="types"))
     images = images.double()
     with pytest.raises(ValueError, match="prior normal does not know"):
-        check(Trace_ELBO(), plain, images, drawings=2)
-    with pytest.raises(ValueError, match="give --drawings 2 or more"):
+        check(Trace_ELBO(), plain, images, images_per_class=2)
+    with pytest.raises(ValueError, match="give --images_per_class 2 or more"):
         check(Trace_ELBO(), classes, images)
     for name in set(OBJECTIVES.pieces) - {"Trace_ELBO"}:
-        with pytest.raises(ValueError, match="--drawings needs --elbo Trace_ELBO"):
-            check(OBJECTIVES.make(name), classes, images, drawings=2)
-    check(Trace_ELBO(), classes, images, drawings=2)
+        with pytest.raises(ValueError, match="--images_per_class needs --elbo Trace_ELBO"):
+            check(OBJECTIVES.make(name), classes, images, images_per_class=2)
+    check(Trace_ELBO(), classes, images, images_per_class=2)
 
 
 def test_with_classes_the_objective_is_one_that_can_be_unless_another_is_asked_for():
     model = tiny(prior="types")
-    assert TrainConfig(drawings=2, model=model).objective == "Trace_ELBO"
-    assert TrainConfig(drawings=2, elbo="RenyiELBO", model=model).objective == "RenyiELBO"
+    assert TrainConfig(images_per_class=2, model=model).objective == "Trace_ELBO"
+    assert TrainConfig(images_per_class=2, elbo="RenyiELBO", model=model).objective == "RenyiELBO"
     assert TrainConfig(model=model).objective == "TraceMeanField_ELBO"
 
 

@@ -458,7 +458,7 @@ def test_dictionary(monkeypatch, capsys, run_folder, tmp_path):
 def test_oneshot(monkeypatch, capsys, run_folder, tmp_path):
     assert "--prior types" in refused(monkeypatch, capsys, "oneshot.py", run_folder)
     folder = tmp_path / "types"
-    classes = ("--prior=types", "--drawings=2", "--elbo=Trace_ELBO")
+    classes = ("--prior=types", "--images_per_class=2", "--elbo=Trace_ELBO")
     call(monkeypatch, "train.py", *classes, "--epochs=1", "--batch_size=600", *SMALL,
          "--out", folder)  # fmt: skip
     start = torch.zeros(4)

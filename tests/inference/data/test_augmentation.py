@@ -5,13 +5,13 @@ import torch
 
 from inference.config import TrainConfig
 from inference.data import ImageSet
-from inference.data.augmentation import jittered, turned, turned_by_chance
+from inference.data.augmentation import jitter, rotate_at_random, rotate_classes
 
 
 def test_turned_images_are_of_other_classes():
     images = torch.rand(3, 1, 4, 4)
     segments = torch.arange(16).view(1, 1, 4, 4).expand(3, 2, 4, 4)
-    found = turned(ImageSet(images, torch.tensor([0, 2, 0]), segments))
+    found = rotate_classes(ImageSet(images, torch.tensor([0, 2, 0]), segments))
     assert found.labels.tolist() == [0, 2, 0, 3, 5, 3, 6, 8, 6, 9, 11, 9]
     assert torch.equal(found.images[:3], images)
     assert torch.equal(found.images[9:, 0, 0, 0], images[:, 0, 3, 0]), (
@@ -24,7 +24,7 @@ def test_turned_images_are_of_other_classes():
 def test_jitter_moves_each_image_in_its_own_way():
     spot = torch.zeros(400, 1, 28, 28)
     spot[..., 12:16, 12:16] = 1
-    moved = jittered(spot, 0.1)
+    moved = jitter(spot, 0.1)
     assert moved.min() >= 0
     assert moved.max() <= 1
     place = (2 * torch.arange(28.0) + 1) / 28 - 1
@@ -33,7 +33,7 @@ def test_jitter_moves_each_image_in_its_own_way():
     assert abs(x.std() / 0.1 - 1) < 5 * (1 / 800) ** 0.5
     size = (moved.sum((1, 2, 3)) / 16).log()  # of two scales
     assert abs(size.std() / 0.1 / 2**0.5 - 1) < 5 * (1 / 800) ** 0.5
-    torch.testing.assert_close(jittered(spot, 0.0), spot)
+    torch.testing.assert_close(jitter(spot, 0.0), spot)
 
 
 @pytest.mark.parametrize("wrong", [{"jitter": -0.1}, {"jitter": 0.1, "binarize": True}])
@@ -45,7 +45,7 @@ def test_what_cannot_be_is_refused(wrong):
 def test_each_image_is_turned_as_chance_has_it():
     torch.manual_seed(0)
     images = torch.rand(1, 1, 5, 5).expand(400, -1, -1, -1)
-    found = turned_by_chance(images)
+    found = rotate_at_random(images)
     ways = torch.stack([images[0].rot90(quarter, (-2, -1)) for quarter in range(4)])
     same = (found.unsqueeze(1) == ways).flatten(2).all(2)
     assert same.sum(1).eq(1).all(), "each in one way"

@@ -52,7 +52,7 @@ def test_making_an_iterator_draws_nothing_from_the_generator_of_training():
 def test_drawings_of_a_class_lie_side_by_side_in_other_groups_every_epoch():
     labels = torch.tensor([3, 0, 3, 7, 3, 0, 3, 0, 3, 7, 0])  # five, four and two of a class
     data = ImageSet(torch.arange(11.0).view(11, 1, 1, 1), labels)
-    batches = loader(data, 4, shuffle=True, drawings=2)
+    batches = loader(data, 4, shuffle=True, images_per_class=2)
     epochs = [epoch(batches, i) for i in range(4)]
     for found in epochs:
         pairs = [tuple(map(int, b[i : i + 2])) for b in found for i in (0, 2)]
@@ -60,8 +60,10 @@ def test_drawings_of_a_class_lie_side_by_side_in_other_groups_every_epoch():
         assert len({i for pair in pairs for i in pair}) == 8, "no image twice"
         assert all(labels[a] == labels[b] for a, b in pairs)
     assert len({frozenset(frozenset(b[:2]) for b in found) for found in epochs}) > 1
-    assert epoch(loader(data, 4, shuffle=True, drawings=2), 1) == epochs[1]
-    shares = [epoch(loader(data, 2, shuffle=True, drawings=2, rank=r, world=2)) for r in (0, 1)]
+    assert epoch(loader(data, 4, shuffle=True, images_per_class=2), 1) == epochs[1]
+    shares = [
+        epoch(loader(data, 2, shuffle=True, images_per_class=2, rank=r, world=2)) for r in (0, 1)
+    ]
     assert [a + b for a, b in zip(*shares, strict=True)] == epochs[0]
     with pytest.raises(ValueError, match="No class has 6 images"):
-        loader(data, 6, shuffle=True, drawings=6)
+        loader(data, 6, shuffle=True, images_per_class=6)

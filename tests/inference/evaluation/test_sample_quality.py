@@ -7,7 +7,7 @@ import torch
 
 import inference.evaluation.sample_quality
 from inference.data import ImageSet, Splits, load_data
-from inference.data.augmentation import turned_by_chance
+from inference.data.augmentation import rotate_at_random
 from inference.evaluation.sample_quality import (
     coverage,
     features,
@@ -67,7 +67,7 @@ def test_samples_of_turned_images_are_held_against_turned_ones(monkeypatch, rnp,
     splits = load_data("digits")
 
     def sample(self, count):
-        return SimpleNamespace(canvas=turned_by_chance(splits.train.images[:count]))
+        return SimpleNamespace(canvas=rotate_at_random(splits.train.images[:count]))
 
     monkeypatch.setattr(RNP, "sample", sample)
     found = {

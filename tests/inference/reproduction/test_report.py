@@ -70,7 +70,7 @@ def runs(tmp_path):
     made(out / "mnist-some", 5.0, [3.0], like("mnist"), data="mnist", epochs=1, classes=[1, 2])
     made(out / "mnist-flow", 5.0, [3.0], like("mnist", guide="flow"), data="mnist", epochs=1)
     made(out / "mnist-seed-1", 7.0, [31.0], like("mnist"), data="mnist", epochs=2, seed=1)
-    how = {"data": "omniglot", "minutes": 1.0, "turned": True, "jitter": 0.1}
+    how = {"data": "omniglot", "minutes": 1.0, "rotated_classes": True, "jitter": 0.1}
     made(out / "omniglot", 13.5, [45.0, 40.0], like("omniglot"), **how)
     for name in ("mnist-binary", "mnist-binary-seed-1"):
         made(out / name, 7.5, [9.0], data="mnist", epochs=1, binarize=True)
