@@ -22,7 +22,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mnist": {},
     "fashion": {},
     "omniglot": {"program_size": 96},
-    # Meant to learn most per minute on two CPU cores; README, "Presets", says what supports it.
+    # Meant to learn most per minute on two CPU cores; docs/explanation/model.md, "Presets", says
+    # what supports it.
     "fast": {
         "patch_size": 12,
         "pixel_layers": "shared",
