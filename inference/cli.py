@@ -52,24 +52,17 @@ def run(main: Callable[[], Any]) -> None:
     try:
         _main(main)
         return
-    except ArgumentError as error:
-        print("error:", _line(error), "Try --help.", file=sys.stderr)
-    except (ValueError, OSError, OverflowError) as error:
-        print("error:", _line(error), file=sys.stderr)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        print(
-            "error: Memory is not enough for this; take fewer samples or images, or a smaller "
-            "model.",
-            file=sys.stderr,
-        )
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal_number)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        said = sentence(error)
+        if said is None:
+            raise
+        print("error:", said, file=sys.stderr)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         # Threads of a group that has lost a process may abort an orderly end.
         sys.stdout.flush()
@@ -89,6 +82,17 @@ def _main(main: Callable[[], Any]) -> None:
                 f"{own}, which PYRO_RNP_PIECES names, does not run: {type(error).__name__}: {error}"
             ) from error
     main()
+
+
+def sentence(error: Exception) -> str | None:
+    """One sentence that tells a user about an error, or None where the code is at fault."""
+    if isinstance(error, ArgumentError):
+        return f"{_line(error)} Try --help."
+    if isinstance(error, ValueError | OSError | OverflowError):
+        return _line(error)
+    if out_of_memory(error):
+        return "Memory is not enough for this; take fewer samples or images, or a smaller model."
+    return None
 
 
 def _line(error: Exception) -> str:

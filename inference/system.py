@@ -168,3 +168,33 @@ def listening(tell: Callable[[int], object] | None = None) -> Iterator[StopSigna
         yield stop
     finally:
         stop.forget()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the work within at once.
+
+    Training within, which notes signals to save a checkpoint first, does so as ever. A second
+    signal ends that too.
+
+    Raises:
+        Interrupted: if one came.
+    """
+    came = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    main = threading.current_thread() is threading.main_thread()  # elsewhere there are no signals
+    before = {s: signal.signal(s, stop) for s in signals} if main else {}
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not came:
+            raise
+        raise Interrupted("Stopped.", came[0]) from error
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

@@ -13,7 +13,7 @@ from inference.data import load_data
 from inference.evaluation.metrics import evaluate
 from inference.objectives import OBJECTIVES, check
 from inference.outputs import markdown, write_json
-from inference.reproduction.trainings import trained
+from inference.reproduction.recipes import trained
 from pyro_rnp import RNP, load
 
 COLUMNS = {
@@ -68,7 +68,7 @@ def row(line: str, args) -> dict:
     folder = Path(args.out) / (re.sub(r"[^\w.=,:+-]+", "_", line.strip("- ")) or "as-it-is")
     flags = shlex.split(f"{args.flags} {line}")
     config = train_config(flags)
-    metrics = trained(folder, flags, Path(__file__).with_name("train.py"))
+    metrics = trained(folder, flags)
     if args.particles and "test_elbo" in metrics:
         scores = folder / f"iw_bound-{args.particles}-{args.num}.json"
         if not scores.exists():

@@ -1,12 +1,11 @@
 """Make the paper's figures and tables again: train, draw, measure, and write one page of it."""
 
-import sys
 from pathlib import Path
 
 from inference.cli import add_data_root, parser, run
 from inference.plotting import curves_figure
 from inference.reproduction.artifacts import keep, prune
-from inference.reproduction.experiments import Reproduction, asked
+from inference.reproduction.experiments import Reproduction, read_experiments
 from inference.reproduction.published import AUTHORS
 from inference.reproduction.report import CURVES, report
 from inference.reproduction.tables import learned
@@ -36,17 +35,12 @@ def main() -> None:
     arguments.add_argument("--page", type=str, default="REPRODUCTION.md", help="page to write")
     arguments.add_argument("--only_page", type=bool, default=False, help="make nothing else")
     args = arguments.parse_args()
-    wanted = asked(Path(args.runs))
+    experiments = read_experiments(Path(args.runs))
     page, pictures = Path(args.page), "docs/reproduction"
     kept = page.parent / pictures
-    making = Reproduction(HERE, args.data_root, kept)
-    failed = []
-    for name, flags in {} if args.only_page else wanted.items():
-        try:
-            making.make(Path(args.out) / name, flags)
-        except (ValueError, OSError) as error:  # the others do not hang on it
-            print(f"{name}: {error}", file=sys.stderr)
-            failed.append(name)
+    making = Reproduction(args.data_root, kept)
+    failed = [] if args.only_page else making.make_all(experiments, Path(args.out))
+    kept.mkdir(parents=True, exist_ok=True)
     keep(Path(args.out), kept)
     curves_figure(learned(kept), [*AUTHORS], "squared error of an image", kept / CURVES)
     remarks = HERE.parent / "docs" / "differences.md"

@@ -19,14 +19,14 @@ import torch
 from PIL import Image
 
 from inference.outputs import write_json
-from inference.reproduction.recipes import describe
+from inference.reproduction.recipes import RUN, describe
 from inference.run import fingerprint, training_of
 from inference.system import hardware
 from pyro_rnp.files import write
 
 SETS = {"mnist": "MNIST", "omniglot": "Omniglot", "fashion": "Fashion-MNIST"}
 """Names of runs, those with `-flat` behind are of the flat VAE, and what they learned from."""
-RUN, FIGURES = "metrics.json", "figures.json"
+FIGURES = "figures.json"
 SCORE, TRANSFER = "score.json", "transfer.json"
 SCORES, TRANSFERS = "score-", "transfer-"
 """How names of scores of a run begin, and of comparisons of transfer."""

@@ -1,4 +1,4 @@
-"""What the paper's figures and tables take: runs, pictures and measurements, by other scripts."""
+"""The runs, figures, scores and comparisons behind the page of results, made where missing."""
 
 from __future__ import annotations
 
@@ -7,37 +7,48 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
-from inference.cli import train_config
+from inference.cli import add_data_root, parser, sentence, train_config
+from inference.data import DataName
+from inference.evaluation.score import score_run
 from inference.outputs import write_json
 from inference.reproduction.artifacts import FIGURES, PART, SCORE, SCORES, TRANSFERS, Clock
-from inference.reproduction.recipes import RECIPE, in_configs
-from inference.reproduction.trainings import finish, trained
-from inference.reproduction.transfer import minutes
+from inference.reproduction.figures import make_figures
+from inference.reproduction.recipes import RECIPE, RUN, in_configs, trained
+from inference.reproduction.transfer import compare_transfer, minutes
 from inference.run import fingerprint, training_of
+from inference.system import Interrupted, interruptible
 
 AS = "as:"
+"""How the value of `--minutes` begins that names another run."""
 SCORE_FLAGS = ("particles", "num", "guide", "seed")
-"""What `scripts/evaluate.py` can be asked of a run, which is named before the flags."""
-ACROSS = ("mnist", "omniglot", "fashion")
-"""Data sets that models of these are tried on with nothing tuned, but a model's own."""
+"""Flags of `scripts/evaluate.py` that a score may have."""
+ACROSS: tuple[DataName, ...] = ("mnist", "omniglot", "fashion")
+"""Data sets of figure 6; a model is tried on those of them that it did not learn from."""
 MADE = "made.json"
+"""The note beside a comparison of transfer that says how it was made."""
 
 
-def asked(file: Path) -> dict[str, list[str]]:
-    """Names and flags, a line each; recipes lie beside the file.
+def read_experiments(file: Path) -> dict[str, list[str]]:
+    """Read the names and flags of experiments, one a line.
+
+    Args:
+        file: text file; a line is `NAME: FLAGS`, `#` begins a comment, and recipes (.yaml) lie
+            beside the file.
+
+    Returns:
+        The flags by name, with paths of recipes that hold from the working directory.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        jsonargparse.ArgumentError, ValueError: if a line is none, or is not what
-            `scripts/train.py` takes.
+        jsonargparse.ArgumentError, ValueError: if a line has no name or its flags are wrong.
     """
 
     def beside(recipe: re.Match[str]) -> str:
@@ -59,7 +70,7 @@ def asked(file: Path) -> dict[str, list[str]]:
 
 
 def _check(name: str, words: Sequence[str], runs: Sequence[str]) -> None:
-    """Raise unless a line can be made; `runs` are those above it."""
+    """Raise an error where an experiment cannot be made; `runs` are those above it."""
     for before in (word.partition(AS)[2] for word in words if word.startswith(AS)):
         if before not in runs:
             raise ValueError(f"{name} takes the minutes of {before}, which must stand above.")
@@ -68,29 +79,42 @@ def _check(name: str, words: Sequence[str], runs: Sequence[str]) -> None:
             raise ValueError(f"{name} must name a run that stands above.")
         for flag in words[1:]:
             if not re.fullmatch(f"--({'|'.join(SCORE_FLAGS)})=.+", flag):
-                what = ", ".join(f"--{known}=VALUE" for known in SCORE_FLAGS)
-                raise ValueError(f"{name} takes {what}; got {flag}.")
+                known = ", ".join(f"--{known}=VALUE" for known in SCORE_FLAGS)
+                raise ValueError(f"{name} takes {known}; got {flag}.")
+        _arguments(score_run, words[1:])
     elif name.startswith(TRANSFERS):
-        for run in _leading(words):
+        names = _leading(words)
+        for run in names:
             if run not in runs:
                 raise ValueError(f"{name} tunes {run}, which must stand above.")
         for before, nested in pairwise(words):
             if before in ("--flags", "--tune_flags"):
                 train_config(shlex.split(nested))
+        _arguments(compare_transfer, words[len(names) :])
     else:
-        train_config(timed(words, ()))
+        train_config(with_minutes(words, ()))
+
+
+def _arguments(function: Callable[..., Any], words: Sequence[str]) -> dict[str, Any]:
+    """The arguments of a function, but `run`, from words of its command line."""
+    arguments = parser("")
+    arguments.add_function_arguments(function, skip={"run", "data_root"})
+    add_data_root(arguments)
+    return vars(arguments.parse_args([*words]))
 
 
 def _leading(words: Sequence[str]) -> list[str]:
-    """Names of runs in front of the flags."""
+    """The names of runs in front of the flags."""
     return [*takewhile(lambda word: not word.startswith("-"), words)]
 
 
-def timed(flags: Sequence[str], places: Sequence[Path]) -> list[str]:
-    """Flags with the minutes that another run took for `as:NAME`; with 1 where there is no place.
+def with_minutes(flags: Sequence[str], places: Sequence[Path]) -> list[str]:
+    """Flags in which `as:NAME` is replaced by the minutes that the run NAME took.
 
     Args:
-        places: folders of runs, or of what is kept of them; the first that has NAME says.
+        flags: those of `scripts/train.py`.
+        places: folders of runs, or of their artifacts; the first that has NAME counts. With no
+            place at all the minutes are 1.
 
     Raises:
         FileNotFoundError: if that run has not ended.
@@ -100,7 +124,7 @@ def timed(flags: Sequence[str], places: Sequence[Path]) -> list[str]:
         name = word.partition(AS)[2]
         if not word.startswith(AS) or not places:
             return "1.0" if word.startswith(AS) else word
-        ended = [place / name for place in places if (place / name / "metrics.json").exists()]
+        ended = [place / name for place in places if (place / name / RUN).exists()]
         if not ended:
             raise FileNotFoundError(f"{name} has not ended, so how long it took is not known.")
         if ended[0] != places[0] / name:
@@ -112,49 +136,89 @@ def timed(flags: Sequence[str], places: Sequence[Path]) -> list[str]:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Makes what is not there yet."""
+    """Makes the experiments that are missing."""
 
-    scripts: Path
-    """The folder of the commands."""
     data_root: str | None = None
-    kept: Path | None = None
-    """What is kept beside the page: how long runs took that are not there, and classifiers."""
+    """Folder of the data sets; None is ./data."""
+    artifacts: Path | None = None
+    """Folder of artifacts: it says how long runs took that are not there, and holds classifiers."""
 
-    def make(self, folder: Path, flags: Sequence[str]) -> None:
-        """A run with its figures, a score of one, or a comparison of transfer.
+    def make_all(self, experiments: Mapping[str, Sequence[str]], out: Path) -> list[str]:
+        """Make experiments, in order; an error in one is printed and does not stop the others.
 
-        Figures and scores of other weights than the run's are made anew.
+        Args:
+            experiments: flags by name, as of `read_experiments`.
+            out: folder of the runs.
+
+        Returns:
+            The names of experiments that could not be made.
 
         Raises:
-            ValueError: if a command ends otherwise than well.
-            FileNotFoundError: if a run that it takes the time or the weights of has not ended.
+            Interrupted: if SIGINT or SIGTERM came; the next call goes on from there.
         """
-        root = [] if self.data_root is None else ["--data-root", self.data_root]
+        failed = []
+        with interruptible():
+            for name, flags in experiments.items():
+                try:
+                    self.make(out / name, flags)
+                except Interrupted:
+                    raise
+                except Exception as error:
+                    if (said := sentence(error)) is None:
+                        traceback.print_exc()
+                    print(f"{name}: {said or repr(error)}", file=sys.stderr)
+                    failed.append(name)
+        return failed
+
+    def make(self, folder: Path, flags: Sequence[str]) -> None:
+        """Make a run with its figures, a score of a run, or a comparison of transfer.
+
+        A result that is there is kept, unless it was made by other flags or of other weights.
+
+        Args:
+            folder: where it goes; the folder's name says which of the three it is.
+            flags: its flags, as of `read_experiments`.
+
+        Raises:
+            ValueError: if the flags are wrong, or a run that is there was made by others.
+            FileNotFoundError: if a run that it needs has not ended.
+            Interrupted: if SIGINT or SIGTERM came while training; a checkpoint is saved.
+        """
         if folder.name.startswith(TRANSFERS):
-            names = _leading(flags)
-            learned = [self._ended(folder.with_name(name)) for name in names]
-            how: dict[str, Any] = {"asked": [in_configs(flag) for flag in flags]}
-            if learned:
-                how["weights"] = {run.name: fingerprint(run) for run in learned}
-            if not _made(folder / MADE, how):
-                tune = [f"--learned={json.dumps([str(run) for run in learned])}"] * bool(learned)
-                self._run("transfer.py", *tune, *flags[len(names) :], *root, "--out", folder)
-                write_json(folder / MADE, {"made": how})
-            return
-        if folder.name.startswith(SCORES):
-            name, *questions = flags
-            run = self._ended(folder.with_name(name))
-            how = {"of": name, "asked": questions, "weights": fingerprint(run)}
-            if not _made(folder / SCORE, how):
-                clock = Clock()
-                said = self._run("evaluate.py", run, *root, *questions, f"--keep={folder}")
-                made = clock.made(run, **how)
-                write_json(folder / SCORE, {**json.loads(said), "made": made})
-            return
-        places = [folder.parent, *([] if self.kept is None else [self.kept])]
-        trained(folder, [*timed(flags, places), *root], self.scripts / "train.py")
-        how = {"weights": fingerprint(folder)}
+            self._transfer(folder, flags)
+        elif folder.name.startswith(SCORES):
+            self._score(folder, flags)
+        else:
+            self._run(folder, flags)
+
+    def _transfer(self, folder: Path, flags: Sequence[str]) -> None:
+        names = _leading(flags)
+        learned = [_ended(folder.with_name(name)) for name in names]
+        how: dict[str, Any] = {"asked": [in_configs(flag) for flag in flags]}
+        if learned:
+            how["weights"] = {run.name: fingerprint(run) for run in learned}
+        if not _made(folder / MADE, how):
+            given = _arguments(compare_transfer, flags[len(names) :]) | self._root()
+            tune = {"learned": [str(run) for run in learned]} if learned else {}
+            compare_transfer(**{**given, **tune, "out": str(folder)})
+            write_json(folder / MADE, {"made": how})
+
+    def _score(self, folder: Path, flags: Sequence[str]) -> None:
+        name, *asked = flags
+        run = _ended(folder.with_name(name))
+        how = {"of": name, "asked": asked, "weights": fingerprint(run)}
+        if not _made(folder / SCORE, how):
+            clock = Clock()
+            given = _arguments(score_run, asked) | self._root()
+            scores = score_run(**{**given, "run": str(run), "keep": str(folder)})
+            write_json(folder / SCORE, {**scores, "made": clock.made(run, **how)})
+
+    def _run(self, folder: Path, flags: Sequence[str]) -> None:
+        places = [folder.parent, *([] if self.artifacts is None else [self.artifacts])]
+        root = [] if self.data_root is None else ["--data-root", self.data_root]
+        trained(folder, [*with_minutes(flags, places), *root])
         figures = folder.with_name(f"{folder.name}-figures")
+        how = {"weights": fingerprint(folder)}
         if training_of(folder).binarize or _made(figures / FIGURES, how):
             return
         half = figures.with_name(f"{figures.name}{PART}")  # whole or not at all
@@ -162,28 +226,28 @@ class Reproduction:
             shutil.rmtree(old, ignore_errors=True)
         data = training_of(folder).data
         own = data.partition("-")[0]
-        others = [name for name in ACROSS if name != own] if own in ACROSS else []
+        others = tuple(name for name in ACROSS if name != own) if own in ACROSS else ()
         # One for all runs of a data set: they are compared in the same features.
-        classifier = (self.kept or folder.parent) / f"classifier-{data}.safetensors"
+        classifier = (self.artifacts or folder.parent) / f"classifier-{data}.safetensors"
         classifier.parent.mkdir(parents=True, exist_ok=True)
-        how_to = [f"--across={json.dumps(others)}", f"--classifier={classifier}"]
-        self._run("figures.py", folder, *root, *how_to, "--out", half)
+        make_figures(
+            run=str(folder),
+            across=others,
+            classifier=str(classifier),
+            out=str(half),
+            **self._root(),
+        )
         half.rename(figures)
 
-    @staticmethod
-    def _ended(run: Path) -> Path:
-        """A run, once it has ended."""
-        if not (run / "metrics.json").exists():
-            raise FileNotFoundError(f"{run.name} has not ended, so it cannot be scored or tuned.")
-        return run
+    def _root(self) -> dict[str, Any]:
+        return {} if self.data_root is None else {"data_root": self.data_root}
 
-    def _run(self, name: str, *arguments: object) -> str:
-        """What another script prints; its mistakes are this one's."""
-        command = [sys.executable, str(self.scripts / name), *map(str, arguments)]
-        ran = finish(command, stdout=subprocess.PIPE)
-        if ran.returncode:
-            raise ValueError(f"{name} ended with {ran.returncode}; what it said is above.")
-        return ran.stdout or ""
+
+def _ended(run: Path) -> Path:
+    """The folder of a run that has ended."""
+    if not (run / RUN).exists():
+        raise FileNotFoundError(f"{run.name} has not ended, so it cannot be scored or tuned.")
+    return run
 
 
 def _made(file: Path, how: dict[str, Any]) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from inference.data import ImageSet, Splits
+from inference.data import DataName, ImageSet, Splits, load_data
 from inference.evaluation.latent_space import (
     between,
     clusters,
@@ -21,8 +21,12 @@ from inference.evaluation.latent_space import (
 )
 from inference.evaluation.metrics import evaluate
 from inference.evaluation.reconstruction import expected, parse_numbers
-from inference.evaluation.sample_quality import sample_numbers
+from inference.evaluation.sample_quality import read_classifier, sample_numbers
+from inference.isolation import isolated
+from inference.outputs import new_folder, unused, write_json
 from inference.plotting import grid_figure, parse_figure, space_figure
+from inference.reproduction.artifacts import FIGURES, Clock
+from inference.run import Run
 from pyro_rnp import RNP
 
 SHOWN = 12
@@ -30,8 +34,8 @@ SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What figures are of, and where they go."""
+class FigureInputs:
+    """A model, its data, and how many of them the figures take."""
 
     rnp: RNP
     splits: Splits
@@ -42,43 +46,43 @@ class Asked:
     clusters: int = 10
     """Of each level."""
     seed: int = 0
-    turned: bool = False
-    """Whether the model learned from images turned by quarters too."""
+    rotated_classes: bool = False
+    """Whether the model learned from images rotated by quarter turns too."""
     across: dict[str, ImageSet] = field(default_factory=dict)
     """Test images of other data sets."""
     classifier: Path | None = None
     """The file that keeps the classifier of figure 5, see `sample_numbers`."""
 
 
-def parses(asked: Asked) -> dict[str, Any]:
+def figure_3(given: FigureInputs) -> dict[str, Any]:
     """Figure 3: parts and sub-parts of test images, drawn at each level.
 
     Numbers: those of `parse_numbers`, and `images`, how many they are of.
     """
-    every = asked.splits.test.images
+    every = given.splits.test.images
     some = every[:SHOWN]
-    tree = asked.rnp.parse(some)
+    tree = given.rnp.parse(some)
     above = [(f"level {k} alone", expected(tree, k)) for k in range(tree.level - 1, 0, -1)]
-    parse_figure(tree, asked.out / "figure-3.png", some, more=above)
-    numbers = parse_numbers(asked.rnp, every, seed=asked.seed, train=asked.splits.train)
+    parse_figure(tree, given.out / "figure-3.png", some, more=above)
+    numbers = parse_numbers(given.rnp, every, seed=given.seed, train=given.splits.train)
     return {"images": len(every), **numbers}
 
 
-def space(asked: Asked) -> dict[str, Any]:
+def figure_4(given: FigureInputs) -> dict[str, Any]:
     """Figure 4: the space of programs, samples of its clusters, and paths between them.
 
     Numbers: those of `space_numbers`; `images`, how many test images they are of, and
     `images_learned_from`, up to five times as many training images, for `class_probe`; and for
     each level `largest_over_mean_change_zK`, the mean of the paths' unevenness, see `between`.
     """
-    rnp, out, seed = asked.rnp, asked.out, asked.seed
-    test, learned = asked.splits.test[: asked.num], asked.splits.train[: 5 * asked.num]
+    rnp, out, seed = given.rnp, given.out, given.seed
+    test, learned = given.splits.test[: given.num], given.splits.train[: 5 * given.num]
     found = collect_programs(rnp, test)
     numbers: dict[str, Any] = {"images": len(test), "images_learned_from": len(learned)}
     numbers |= space_numbers(found, collect_programs(rnp, learned), seed)
     top = int(found.levels.max())
     levels = found.levels.unique().flip(0).tolist()
-    groups = {k: clusters(found, asked.clusters, k, seed) for k in levels}
+    groups = {k: clusters(found, given.clusters, k, seed) for k in levels}
     shown = [
         (g.nearest, str(i + 1), found.canvases[g.nearest])
         for own in groups.values() for i, g in enumerate(own)
@@ -99,16 +103,16 @@ def space(asked: Asked) -> dict[str, Any]:
     return numbers
 
 
-def samples(asked: Asked) -> dict[str, Any]:
+def figure_5(given: FigureInputs) -> dict[str, Any]:
     """Figure 5: samples of the prior, with their parts; see `sample_numbers`."""
     with torch.random.fork_rng():
-        torch.manual_seed(asked.seed)
-        parse_figure(asked.rnp.sample(SHOWN), asked.out / "figure-5.png")
-    how = (asked.num, asked.seed, asked.turned, asked.classifier)
-    return dict(sample_numbers(asked.rnp, asked.splits, *how))
+        torch.manual_seed(given.seed)
+        parse_figure(given.rnp.sample(SHOWN), given.out / "figure-5.png")
+    how = (given.num, given.seed, given.rotated_classes, given.classifier)
+    return dict(sample_numbers(given.rnp, given.splits, *how))
 
 
-def elsewhere(asked: Asked) -> dict[str, Any]:
+def figure_6(given: FigureInputs) -> dict[str, Any]:
     """Figure 6, nothing tuned: test images of other data sets, their squared error by name.
 
     Beside it, with `_error`, its standard error, with `_blank` the squared error of no ink at all,
@@ -116,16 +120,79 @@ def elsewhere(asked: Asked) -> dict[str, Any]:
     `_images` how many images it is of.
     """
     numbers: dict[str, Any] = {}
-    for name, data in asked.across.items():
+    for name, data in given.across.items():
         some = data.images[:SHOWN]
-        parse_figure(asked.rnp.parse(some), asked.out / f"figure-6-{name}.png", some)
-        scores = evaluate(asked.rnp, data, seed=asked.seed, train=asked.splits.train)
+        parse_figure(given.rnp.parse(some), given.out / f"figure-6-{name}.png", some)
+        scores = evaluate(given.rnp, data, seed=given.seed, train=given.splits.train)
         numbers |= {name: scores["sse"], f"{name}_error": scores.get("sse_error")}
         numbers |= {f"{name}_{k}": scores[f"sse_{k}"] for k in ("blank", "mean_image")}
         numbers[f"{name}_images"] = len(data)
     return numbers
 
 
-FIGURES: dict[str, Callable[[Asked], dict[str, Any]]] = {
-    "3": parses, "4": space, "5": samples, "6": elsewhere,
+DRAW: dict[str, Callable[[FigureInputs], dict[str, Any]]] = {
+    "3": figure_3, "4": figure_4, "5": figure_5, "6": figure_6,
 }  # fmt: skip
+"""What draws each figure of the paper and gives its numbers."""
+
+
+@isolated()
+@torch.no_grad()
+def make_figures(
+    run: str,
+    data: DataName | None = None,
+    only: Literal["3", "4", "5", "6"] | None = None,
+    num: int = 2000,
+    clusters: int = 10,
+    across: tuple[DataName, ...] = (),
+    classifier: str | None = None,
+    seed: int = 0,
+    out: str = "figures",
+    data_root: str | None = None,
+) -> dict[str, Any]:
+    """Make the paper's figures of a trained model, with numbers beside them.
+
+    Args:
+        run: run folder of a trained model, or the name of a shipped one.
+        data: data set; by default the run's.
+        only: make this figure alone.
+        num: test images for the numbers of figures 4 and 5, at most (of figure 5 half of all);
+            those of figures 3 and 6 are of all.
+        clusters: clusters of each level in figure 4.
+        across: data sets of figure 6, as [omniglot].
+        classifier: file that keeps the classifier of figure 5; learned and put there if there is
+            none.
+        seed: seed of all that is drawn.
+        out: folder to make.
+        data_root: folder of the data sets; by default the run's.
+
+    Returns:
+        The numbers of each figure by its number, see `DRAW`, and `made`, how they came about. The
+        folder holds them as figures.json, beside the pictures.
+
+    Raises:
+        FileExistsError: if `out` exists already.
+        FileNotFoundError: if the run or the data are not there.
+        ValueError: if `num` or `clusters` is not positive, the classifier's file cannot be used,
+            or the model and the images do not fit.
+    """
+    if min(num, clusters) < 1:
+        raise ValueError(f"num and clusters must be 1 or more; got {num} and {clusters}.")
+    unused(out)
+    trained = Run(run)
+    name = data or trained.data_name
+    rnp, splits, training = trained.load(), trained.data(name, data_root), trained.training
+    others: dict[str, ImageSet] = {
+        n: load_data(n, data_root, training.get("binarize", False)).test for n in across
+    }
+    file = None if classifier is None else Path(classifier)
+    if file is not None:
+        read_classifier(file, splits.train, seed)  # a wrong file is refused before any work
+    folder, numbers, clock = new_folder(out), {}, Clock()
+    how = (num, clusters, seed, training.get("rotated_classes", False))
+    given = FigureInputs(rnp, splits, folder, *how, others, file)
+    for figure in DRAW if only is None else [only]:
+        numbers[figure] = DRAW[figure](given)
+        made = clock.made(run, data=name, split="test", seed=seed)
+        write_json(folder / FIGURES, {**numbers, "made": made})
+    return {**numbers, "made": made}

@@ -10,7 +10,7 @@ from typing import Any
 
 from inference.config import TrainConfig
 from inference.outputs import with_error
-from inference.reproduction.recipes import describe, flags
+from inference.reproduction.recipes import describe, to_flags
 from inference.run import training_of
 from pyro_rnp import load
 from pyro_rnp.checkpoint import SHIPPED, WEIGHTS
@@ -96,7 +96,7 @@ def ship(run: str | Path, name: str, to: Path | None = None) -> Path:
 
 def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
     """A model's card, as Markdown."""
-    model, data, command = config.model, config.data, " ".join(flags(config))
+    model, data, command = config.model, config.data, " ".join(to_flags(config))
     if config.start is not None:
         command += " --start RUN"
     parts = " by ".join(map(str, model.steps))

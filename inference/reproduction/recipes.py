@@ -1,33 +1,40 @@
-"""Commands of runs: the flags that ask for a configuration, and notes that hold on any machine."""
+"""Recipes of runs: the flags that ask for a configuration, and training by them."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, fields
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from inference.cli import train_config
 from inference.config import RATES, TrainConfig
 from inference.outputs import write_json
-from inference.run import CURVE, curve, training_of
+from inference.run import CURVE, STARTED, curve, fingerprint, held, training_of
+from inference.training.checkpoints import CHECKPOINT, PREVIOUS
 from pyro_rnp import RNPConfig
 from pyro_rnp.checkpoint import CONFIG, load_config
 
 PLACES = ("data_root", "out", "resume", "start")
-"""Fields that say where things are on one machine."""
+"""Fields that are paths on one machine."""
+
+RUN = "metrics.json"
+"""The file with which a run has ended."""
 
 RECIPE = r"[\w-]+\.yaml"
 """The name of a recipe in a command."""
 
 
-def flags(config: TrainConfig) -> list[str]:
-    """The flags of `scripts/train.py` that ask for a configuration, but where things are.
+def to_flags(config: TrainConfig) -> list[str]:
+    """The flags of `scripts/train.py` that ask for a configuration, without paths.
 
-    What the preset or the defaults say is left out.
+    Fields at the preset's or the default value are left out.
 
-    >>> flags(TrainConfig(data="mnist", epochs=3, model=RNPConfig.preset("fast", program_size=16)))
-    ['--data=mnist', '--epochs=3', '--program_size=16']
+    >>> to_flags(TrainConfig(data="mnist", epochs=3, learn="guide", start="there"))
+    ['--data=mnist', '--epochs=3', '--learn=guide']
     """
     plain = TrainConfig(
         preset=config.preset,
@@ -47,14 +54,23 @@ def flags(config: TrainConfig) -> list[str]:
 
 
 def in_configs(text: str) -> str:
-    """A command in which recipes lie where they do in the project."""
+    """A command with the paths of its recipes as they are in the project.
+
+    >>> in_configs("--config ../../there/mnist.yaml --epochs 3")
+    '--config scripts/configs/mnist.yaml --epochs 3'
+    """
     return re.sub(rf"[^\s'\"=]*?({RECIPE})", r"scripts/configs/\1", text)
 
 
 def portable(run: str | Path) -> dict[str, Any]:
-    """The notes of a run folder without what belongs to one machine.
+    """The notes of a run folder without the paths of one machine.
 
-    A run that began with another's weights says `RUN` in place of where these were.
+    Args:
+        run: run folder.
+
+    Returns:
+        `training`, the training configuration by field; where the run began with another run's
+        weights, `start` is `RUN` in place of that run's path.
     """
     config = training_of(run)
     training = {k: v for k, v in asdict(config).items() if k not in (*PLACES, "model")}
@@ -62,16 +78,80 @@ def portable(run: str | Path) -> dict[str, Any]:
 
 
 def describe(run: Path, to: Path, **more: Any) -> None:
-    """Write what a run is and what came out, `config.json`, `metrics.json` and `curve.json`.
+    """Write `config.json`, `metrics.json` and `curve.json` of a run to another folder.
 
     Args:
-        more: beside its metrics.
+        run: folder of a run that has ended.
+        to: the other folder, made if it is not there.
+        more: values to write beside the run's metrics.
     """
     made = {
         CONFIG: {"model": load_config(run)[0].to_dict(), **portable(run)},
-        "metrics.json": {**json.loads((run / "metrics.json").read_text()), **more},
+        RUN: {**json.loads((run / RUN).read_text()), **more},
         CURVE: curve(run),
     }
     to.mkdir(parents=True, exist_ok=True)
     for name, value in made.items():
         write_json(to / name, value)
+
+
+def trained(folder: Path, flags: Sequence[str]) -> dict[str, Any]:
+    """Train by flags in a run folder, or resume the run there, and return its metrics.
+
+    A run that has ended is not trained again; a folder without a checkpoint is begun anew.
+
+    Args:
+        folder: the run folder.
+        flags: those of `scripts/train.py`.
+
+    Returns:
+        The contents of `metrics.json`.
+
+    Raises:
+        ValueError: if the run there was made with other flags, began with other weights or is
+            being trained by another process, or if training does not end.
+        Interrupted: if SIGINT or SIGTERM came; a checkpoint is saved.
+    """
+    config = train_config(flags)
+    if folder.exists() and to_flags(training_of(folder)) != to_flags(config):
+        raise ValueError(
+            f"{folder} holds a run that was made with other flags "
+            f"({' '.join(to_flags(training_of(folder)))}); name another --out or delete it."
+        )
+    notes = load_config(folder)[1] if folder.exists() else {}
+    if notes and config.start is not None and notes.get(STARTED) != fingerprint(config.start):
+        raise ValueError(
+            f"{folder} does not say that it began with the weights that {config.start} has now; "
+            "delete it to begin anew."
+        )
+    metrics = folder / RUN
+    if not metrics.exists():
+        print(f"{' '.join(flags)}: {folder}", flush=True)
+        if any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS)):
+            config = train_config(["--resume", str(folder)])
+        else:
+            if folder.exists():  # it was killed before its first checkpoint
+                with held(folder):
+                    shutil.rmtree(folder)
+            config = replace(config, out=str(folder))
+        _train_here(config)
+        if not metrics.exists():
+            raise ValueError(f"The run {folder} did not end.")
+    return json.loads(metrics.read_text())
+
+
+def _train_here(config: TrainConfig) -> None:
+    """Train in this process.
+
+    Raises:
+        ValueError: if the configuration asks for several processes, which Lightning would start
+            with the command line of this one.
+    """
+    from inference.training import train  # takes seconds to import
+
+    if config.num_nodes > 1 or not re.fullmatch(r"1|\d+,|\[\d+\]", config.devices):
+        raise ValueError(
+            f"Here a run is trained in one process: take --devices 1, not {config.devices}, and "
+            "--num_nodes 1, or train it by scripts/train.py."
+        )
+    train(config)

@@ -15,7 +15,7 @@ from inference.config import TrainConfig
 from inference.outputs import markdown, with_error
 from inference.reproduction.artifacts import SETS, ended, figures, scores, transfers
 from inference.reproduction.published import AUTHORS, AUTHORS_OMNIGLOT, LIKE_FOR_LIKE, PUBLISHED
-from inference.reproduction.recipes import flags, in_configs
+from inference.reproduction.recipes import in_configs, to_flags
 from inference.run import curve, training_of
 from pyro_rnp.config import RNPConfig
 
@@ -40,7 +40,9 @@ def trainings(kept: Path) -> str:
         seen = f"{found['images_seen']:,}"
         rate = f"{found['images_per_second']:.0f}"
         rows.append([name, _epochs(kept / name), seen, *ends, size, minutes, rate, on, steps])
-        commands.append(f"- {name}: `scripts/train.py {' '.join(flags(config))} --data-root DIR`")
+        commands.append(
+            f"- {name}: `scripts/train.py {' '.join(to_flags(config))} --data-root DIR`"
+        )
     return _table(head, rows) + "\n\n" + "\n".join(commands)
 
 
@@ -124,7 +126,7 @@ def _over_seeds(kept: Path, data: str) -> str:
     """Means of runs that differ in their seeds alone, where there are some."""
     groups: dict[tuple[str, ...], dict[str, float]] = {}
     for name, found in _like_for_like(kept, data):
-        same = tuple(flags(replace(training_of(kept / name), seed=0)))
+        same = tuple(to_flags(replace(training_of(kept / name), seed=0)))
         groups.setdefault(same, {})[name] = found["test_sse"]
     said = [
         f"Mean of {', '.join(own)}: {mean(own.values()):.2f}, standard deviation of a run "

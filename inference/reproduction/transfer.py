@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,14 @@ from torch import Tensor
 
 from inference.cli import train_config
 from inference.config import TrainConfig
-from inference.data import ImageSet, load_data
+from inference.data import DataName, ImageSet, load_data
 from inference.evaluation.metrics import evaluate
+from inference.outputs import write_json
 from inference.plotting import grid_figure, parse_figure
-from inference.reproduction.trainings import trained
-from inference.run import training_of
+from inference.reproduction.artifacts import TRANSFER
+from inference.reproduction.recipes import RUN, trained
+from inference.run import fingerprint, training_of
+from inference.system import hardware
 from pyro_rnp import RNP, load
 from pyro_rnp.checkpoint import find
 
@@ -71,6 +75,79 @@ def cases(
     return found
 
 
+def compare_transfer(
+    data: DataName = "digits",
+    unseen: list[int] | None = None,
+    new: DataName | None = None,
+    all: DataName | None = None,
+    learned: list[str] | None = None,
+    across: tuple[DataName, ...] = (),
+    flags: str = "",
+    tune_flags: str = "",
+    out: str = "runs/transfer",
+    data_root: str | None = None,
+) -> list[dict[str, Any]]:
+    """Train without some images, tune the encoder on them, and compare with training on all.
+
+    Args:
+        data: what to learn from.
+        unseen: classes, each of which is left out in turn.
+        new: a data set of unseen images instead.
+        all: a data set of both, to train on everything.
+        learned: runs that learned from --data alone, at most one of each --program, to tune on
+            --new and compare; nothing else is trained then.
+        across: data sets to score too, nothing tuned.
+        flags: flags of training.
+        tune_flags: flags of tuning.
+        out: folder for the runs; a run that is there is not trained again.
+        data_root: folder of the data sets; by default ./data.
+
+    Returns:
+        For each case `data` and what `transfer` returns. The folder `out` holds the same as
+        transfer.json, with the flags, the machine and the time.
+
+    Raises:
+        FileNotFoundError: if data or a run are not there.
+        ValueError: if the flags contradict each other.
+        Interrupted: if SIGINT or SIGTERM came while training; a checkpoint is saved.
+    """
+    if all is not None and new is None:
+        raise ValueError("--all goes with --new; with --unseen, all is --data.")
+    if learned is not None and (new is None or all or flags):
+        raise ValueError("--learned goes with --new, and without --all and --flags.")
+    runs = by_program(learned or [], data)
+    where = [] if data_root is None else ["--data-root", data_root]
+    plain = [*where, *shlex.split(flags)]
+    base, tune = [*plain, f"--data={data}"], [*where, *shlex.split(tune_flags)]
+    configs = [training_of(run) for run in runs.values()] or [train_config(base)]
+    binarize = configs[0].binarize
+    left_out = cases(data, unseen, new, data_root, binarize)
+    everything = None
+    if unseen or all is not None:
+        everything = as_many(base, left_out[0].left, [*plain, f"--data={all or data}"])
+    others: dict[str, ImageSet] = {
+        name: load_data(name, data_root, binarize).test for name in across
+    }
+    folder = Path(out)
+    found = [
+        {"data": data, **transfer(case, folder, base, tune, everything, others, runs)}
+        for case in left_out
+    ]
+    given: dict[str, Any] = {
+        "data": data, "unseen": unseen, "new": new, "all": all, "across": across, "flags": flags,
+        "tune_flags": tune_flags, "learned": [run.name for run in runs.values()],
+    }  # fmt: skip
+    words = {k: v if isinstance(v, str) else json.dumps(v) for k, v in given.items() if v}
+    made = {
+        "hardware": hardware(torch.device("cpu")),
+        "seconds": seconds(folder),
+        "weights": {run.name: fingerprint(run) for run in runs.values()},
+    }
+    text = shlex.join(f"--{name}={word}" for name, word in words.items())
+    write_json(folder / TRANSFER, {"flags": text, "cases": found, "made": made})
+    return found
+
+
 def transfer(
     case: Case,
     out: Path,
@@ -78,7 +155,6 @@ def transfer(
     tune: Sequence[str],
     everything: Sequence[str] | None,
     across: dict[str, ImageSet],
-    script: Path,
     learned: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Train without some images, tune the guide on them, train on everything; then a flat VAE.
@@ -92,7 +168,6 @@ def transfer(
         base: flags of training; `tune` those of tuning; `everything` those of training on
             everything, or None.
         across: other test images to score, nothing tuned.
-        script: `scripts/train.py`.
         learned: runs by program that were trained without these images; where there are some,
             these are tuned, and nothing else is trained.
 
@@ -129,9 +204,9 @@ def transfer(
                 if program != programs[0]:
                     beside = folder.with_name(folder.name.replace(program, programs[0], 1))
                     flags = [*flags, "--epochs=null", f"--minutes={minutes(beside)}"]
-                trained(folder, flags, script)
+                trained(folder, flags)
             rnp, name = load(folder), f"{program}-{kind}"
-            seen = json.loads((folder / "metrics.json").read_text())["images_seen"]
+            seen = json.loads((folder / RUN).read_text())["images_seen"]
             rows.append({"model": name, "images_seen": seen, **_scores(rnp, scored)})
             with torch.no_grad():
                 tree = rnp.parse(some)
@@ -158,7 +233,7 @@ def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
     for run in runs:
         config = training_of(find(run))
         program = config.model.program
-        if not (find(run) / "metrics.json").exists():
+        if not (find(run) / RUN).exists():
             raise FileNotFoundError(f"{run} has not ended; go on with it by --resume {run}.")
         if config.data != data or config.classes is not None or config.start is not None:
             raise ValueError(f"--learned takes runs that learned from {data} alone; {run} did not.")
@@ -174,12 +249,12 @@ def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
 
 def seconds(out: Path) -> float:
     """How long all runs of a folder took."""
-    return sum((json.loads(f.read_text())["seconds"] for f in out.glob("*/metrics.json")), 0.0)
+    return sum((json.loads(f.read_text())["seconds"] for f in out.glob(f"*/{RUN}")), 0.0)
 
 
 def minutes(folder: Path) -> float:
     """How long a run took, to the hundredth."""
-    took = json.loads((folder / "metrics.json").read_text())["seconds"]
+    took = json.loads((folder / RUN).read_text())["seconds"]
     return max(0.01, round(took / 60, 2))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from inference.cli import train_config
 from inference.config import TrainConfig
-from inference.reproduction.recipes import flags
+from inference.reproduction.recipes import to_flags
 from pyro_rnp import RNPConfig
 
 CONFIGS = {
@@ -38,9 +38,9 @@ CONFIGS = {
 def test_the_flags_of_a_configuration_ask_for_it(name):
     config = CONFIGS[name]
     elsewhere = replace(config, data_root="/there", out="here")
-    assert flags(elsewhere) == flags(config)
-    assert train_config(flags(config)) == config
+    assert to_flags(elsewhere) == to_flags(config)
+    assert train_config(to_flags(config)) == config
 
 
 def test_what_is_as_ever_needs_no_flags():
-    assert flags(TrainConfig()) == []
+    assert to_flags(TrainConfig()) == []

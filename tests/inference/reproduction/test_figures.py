@@ -10,7 +10,7 @@ import inference.reproduction.figures
 from inference.data import ImageSet, Splits
 from inference.evaluation.latent_space import clusters, collect_programs
 from inference.evaluation.sample_quality import Classifier, Judge
-from inference.reproduction.figures import Asked, elsewhere, parses, samples, space
+from inference.reproduction.figures import FigureInputs, figure_3, figure_4, figure_5, figure_6
 
 
 def some(count):
@@ -25,7 +25,7 @@ def test_how_evenly_paths_change_is_their_mean(monkeypatch, rnp, tmp_path):
 
     monkeypatch.setattr(inference.reproduction.figures, "between", between)
     data = some(40)
-    numbers = space(Asked(rnp, Splits(data, data, data), tmp_path, num=40, clusters=3))
+    numbers = figure_4(FigureInputs(rnp, Splits(data, data, data), tmp_path, num=40, clusters=3))
     assert numbers["largest_over_mean_change_z2"] == 3
     assert numbers["largest_over_mean_change_z1"] == 2.5
 
@@ -40,7 +40,7 @@ def test_pictures_of_the_plane_are_numbered_as_the_rows_of_their_clusters(
 
     monkeypatch.setattr(inference.reproduction.figures, "space_figure", space_figure)
     data = some(40)
-    space(Asked(rnp, Splits(data, data, data), tmp_path, num=40, clusters=2))
+    figure_4(FigureInputs(rnp, Splits(data, data, data), tmp_path, num=40, clusters=2))
     programs = collect_programs(rnp, data)
     wanted = [g.nearest for k in (2, 1) for g in clusters(programs, 2, k)]
     assert [number for number, _, _ in drawn["shown"]] == wanted
@@ -70,21 +70,21 @@ def test_each_figure_says_how_many_images_its_numbers_are_of(monkeypatch, rnp, t
     for name in ("parse_figure", "space_figure", "grid_figure"):
         monkeypatch.setattr(inference.reproduction.figures, name, lambda *_, **__: None)
     splits, other = Splits(some(200), some(24), some(50)), some(60)
-    asked = Asked(rnp, splits, tmp_path, clusters=1, across={"x": other})
+    asked = FigureInputs(rnp, splits, tmp_path, clusters=1, across={"x": other})
     for num, fourth, learned, fifth in ((16, 16, 80, 16), (2000, 50, 200, 25)):
         now = replace(asked, num=num)
-        assert parses(now)["images"] == seen["3"] == 50, "all"
-        of = space(now)
+        assert figure_3(now)["images"] == seen["3"] == 50, "all"
+        of = figure_4(now)
         assert (of["images"], of["images_learned_from"]) == (fourth, learned)
-        assert samples(now)["images"] == fifth
+        assert figure_5(now)["images"] == fifth
         assert seen["5"] == (fifth, fifth)
-    assert elsewhere(asked)["x_images"] == 60
+    assert figure_6(asked)["x_images"] == 60
 
 
 def test_what_takes_no_model_is_beside_each_other_data_set(rnp, tmp_path):
     data, train = some(12), some(7)
     train = ImageSet(train.images / 2, train.labels)
-    numbers = elsewhere(Asked(rnp, Splits(train, data, data), tmp_path, across={"x": data}))
+    numbers = figure_6(FigureInputs(rnp, Splits(train, data, data), tmp_path, across={"x": data}))
     mean = (data.images - train.images.mean(0)).square().sum().item() / 12
     assert numbers["x_mean_image"] == pytest.approx(mean, rel=1e-5)
     ink = sum(float(image.pow(2).sum()) for image in data.images)

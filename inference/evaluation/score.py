@@ -1,0 +1,84 @@
+"""All scores of one trained model on one data set, as `scripts/evaluate.py` prints them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from inference.data import DataName
+from inference.evaluation.completion import completion
+from inference.evaluation.metrics import evaluate, kept_bounds
+from inference.evaluation.segmentation import posterior_segmentation
+from inference.isolation import isolated
+from inference.posterior import Method, Side, half_mask
+from inference.run import Run
+from inference.system import keep_large_blocks
+
+Split = Literal["train", "validation", "test"]
+
+
+@isolated()
+def score_run(
+    run: str,
+    data: DataName | None = None,
+    split: Split = "test",
+    seed: int = 0,
+    guide: str | None = None,
+    particles: int = 0,
+    keep: str | None = None,
+    num: int | None = None,
+    hide: Side | None = None,
+    methods: tuple[Method, ...] = ("guide", "importance", "svi"),
+    segment: Method | None = None,
+    data_root: str | None = None,
+) -> dict[str, Any]:
+    """Score a trained model: means over the images of one split.
+
+    Args:
+        run: run folder of a trained model, or the name of a shipped one.
+        data: data set; by default the run's.
+        split: which images.
+        seed: seed of the posterior samples.
+        guide: a guide in place of the run's that has its parameters, as refined:steps=50 for one
+            that is diagonal: gradient steps on each image's own bound.
+        particles: samples an image of the importance-weighted bound (5000 in most papers); 0: none.
+        keep: folder for the bounds so far, from which the same command goes on if interrupted.
+        num: images to score, the first of the split; all if none.
+        hide: hide this half and add the squared error of its pixels (completion), as methods fill
+            it in, and of the nearest training image; svi takes half a second an image, so choose
+            num.
+        methods: how to fill in what is hidden, of guide, importance, svi and nuts.
+        segment: add how well the parts that most probably made each pixel agree with the true
+            ones (segmentation), by this method of query; for the data set strokes.
+        data_root: folder of the data sets; by default the run's.
+
+    Returns:
+        `data`, `split` and `num`, which images were scored; the scores of `evaluate`, their names
+        with the split in front, as `test_sse`; `completion` and `segmentation` where asked for.
+
+    Raises:
+        FileNotFoundError: if the run or the data are not there.
+        ValueError: if `particles` is negative, `num` is not positive, or the model and the images
+            do not fit.
+    """
+    if particles < 0 or (num is not None and num < 1):
+        raise ValueError(
+            f"particles must be 0 or more and num 1 or more; got {particles} and {num}."
+        )
+    trained = Run(run)
+    name = data or trained.data_name
+    splits, rnp = trained.data(name, data_root), trained.load(guide)
+    images = getattr(splits, split)[:num]
+    found: dict[str, Any] = {}  # first the scores that may be refused
+    if hide is not None:
+        seen, train = half_mask(hide, rnp.config.image_size), splits.train.images
+        found["completion"] = completion(rnp, images.images, seen, train, methods, seed=seed)
+    if segment is not None:
+        found["segmentation"] = posterior_segmentation(rnp, images, segment, seed=seed)
+    file = None
+    if keep is not None:
+        file = kept_bounds(keep, run, [data, split, num, particles, seed, guide])
+    if particles:
+        keep_large_blocks()
+    scores = evaluate(rnp, images, seed=seed, particles=particles, keep=file, train=splits.train)
+    of = {"data": name, "split": split, "num": len(images)}
+    return of | {f"{split}_{name}": value for name, value in scores.items()} | found

@@ -1,0 +1,81 @@
+"""Scores of a trained model, as its script prints them."""
+
+import json
+
+import pytest
+
+import inference.evaluation.benchmark
+import inference.reproduction.experiments
+import inference.reproduction.transfer
+from inference.data import load_data
+from inference.evaluation.metrics import evaluate
+from pyro_rnp import RNP, load, save
+from tests.conftest import tiny
+from tests.scripts.helpers import call, refused
+
+
+def test_evaluate(monkeypatch, capsys, run_folder, tmp_path):
+    call(monkeypatch, "evaluate.py", run_folder)
+    scores = json.loads(capsys.readouterr().out)
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    of = {"data": "digits", "split": "test", "num": 360}
+    assert {name: scores.pop(name) for name in of} == of
+    assert scores == pytest.approx({k: v for k, v in metrics.items() if k.startswith("test_")})
+    call(monkeypatch, "evaluate.py", run_folder, "--split", "validation")
+    validation = json.loads(capsys.readouterr().out)
+    assert "validation_elbo" in validation
+    assert (validation["split"], validation["num"]) == ("validation", 180)
+    kept = tmp_path / "kept"
+    few_of = (run_folder, "--particles=3", "--num=5", "--keep", kept)
+    call(monkeypatch, "evaluate.py", *few_of)
+    few = json.loads(capsys.readouterr().out)
+    (file,) = kept.iterdir()
+    file.write_text(json.dumps([1.0, 2.0, 3.0, 4.0, 5.0]))
+    call(monkeypatch, "evaluate.py", *few_of)
+    assert json.loads(capsys.readouterr().out)["test_iw_bound"] == 3.0, "it went on from there"
+    assert few["test_iw_bound_error"] > 0
+    assert few["test_elbo"] != scores["test_elbo"]
+    for steps in (0, 5):
+        call(monkeypatch, "evaluate.py", run_folder, "--num=50", f"--guide=refined:steps={steps}")
+    plain, refined = (json.loads(f"{{{text}") for text in capsys.readouterr().out.split("{")[1:])
+    assert plain["test_elbo"] == pytest.approx(
+        evaluate(load(run_folder), load_data("digits").test[:50])["elbo"]
+    )
+    assert refined["test_elbo"] > plain["test_elbo"]
+    wrong = refused(monkeypatch, capsys, "evaluate.py", run_folder, "--guide=full")
+    assert "another architecture" in wrong
+
+
+def test_a_model_that_does_not_say_its_data_is_scored_on_what_is_named_alone(
+    monkeypatch, capsys, tmp_path
+):
+    own = tmp_path / "own"
+    save(RNP(tiny(image_size=28, patch_size=6)), own)
+    for name in ("evaluate.py", "figures.py"):
+        args = (own, *(("--out", tmp_path / "x") if name == "figures.py" else ()))
+        said = refused(monkeypatch, capsys, name, *args)
+        assert "does not say what its model was trained on; give --data" in said
+    assert not (tmp_path / "x").exists()
+    call(monkeypatch, "evaluate.py", own, "--data=strokes", "--num=4")
+    scores = json.loads(capsys.readouterr().out)
+    assert (scores["data"], scores["split"], scores["num"]) == ("strokes", "test", 4)
+
+
+def test_evaluate_completes_a_half(monkeypatch, capsys, run_folder):
+    call(monkeypatch, "evaluate.py", run_folder, "--num=2", "--hide=left")
+    found = json.loads(capsys.readouterr().out)["completion"]
+    images = load_data("digits").test[:2].images
+    blank = images[..., :14].square().sum().item() / 2
+    assert found["blank"]["sse"] == pytest.approx(blank)
+    assert found.keys() == {"blank", "mean_image", "nearest", "guide", "importance", "svi"}
+    how = ("--data=strokes", "--num=2", "--segment=guide", "--hide=left", "--methods=[guide]")
+    call(monkeypatch, "evaluate.py", run_folder, *how)
+    found = json.loads(capsys.readouterr().out)
+    assert found["completion"].keys() == {"blank", "mean_image", "nearest", "guide"}
+    assert found["segmentation"].keys() >= {"ari_parts", "ari_subparts_floor", "ari_parts_error"}
+    monkeypatch.delattr(
+        inference.evaluation.metrics, "_scores"
+    )  # what is refused is not scored first
+    assert "not known" in refused(
+        monkeypatch, capsys, "evaluate.py", run_folder, "--num=2", "--segment=guide"
+    )

@@ -1,0 +1,45 @@
+"""Parses of image files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyro_rnp import load
+from pyro_rnp.affine import FIELDS
+from tests.scripts.helpers import call
+
+
+def test_parse(monkeypatch, run_folder, digits, tmp_path):
+    call(monkeypatch, "parse.py", run_folder, *digits, "--out", tmp_path / "out")
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == ["0-a.json", "0-a.png", "1-a.json", "1-a.png"]
+    found = json.loads((tmp_path / "out" / "1-a.json").read_text())
+    assert found["file"] == str(digits[1])
+    assert set(found["units"]) == set(FIELDS)
+    part = found["tree"]["parts"][1]["parts"][0]
+    assert (part["part"], list(part["action"])) == ("1/0", list(FIELDS))
+    config = load(run_folder).config
+    assert config.min_scale <= part["action"]["scale_x"] <= config.max_scale
+
+
+def test_paper_is_swapped_unless_that_is_forbidden(
+    monkeypatch, capsys, run_folder, digits, tmp_path
+):
+    with Image.open(digits[0]) as opened:
+        paper = 255 - np.array(opened)
+    Image.fromarray(paper).save(tmp_path / "paper.png")
+    trees = []
+    for i, (file, *flags) in enumerate(
+        [(digits[0],), (tmp_path / "paper.png",), (tmp_path / "paper.png", "--invert=false")]
+    ):
+        out = tmp_path / f"out{i}"
+        call(monkeypatch, "parse.py", run_folder, file, *flags, "--out", out)
+        trees.append(json.loads((out / f"{Path(file).stem}.json").read_text())["tree"]["program"])
+        said = capsys.readouterr().err
+        swapped = [line for line in said.splitlines() if "were swapped" in line]
+        assert ["paper.png" in line for line in swapped] == [True] * (i == 1)
+    assert trees[1] == pytest.approx(trees[0], abs=1e-4)
+    assert trees[2] != pytest.approx(trees[0], abs=1e-4)

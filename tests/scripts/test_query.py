@@ -1,0 +1,76 @@
+"""Queries by the script."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from pyro_rnp.affine import FIELDS
+from tests.scripts.helpers import call, refused
+
+
+def test_query(monkeypatch, capsys, run_folder, tmp_path):
+    fast = ("--num_samples=6", "--steps=2")
+    out = tmp_path / "half"
+    call(monkeypatch, "query.py", run_folder, "--data=digits", "--num=3", "--hide=right", *fast,
+         "--out", out)  # fmt: skip
+    assert str(out / "query.png") in capsys.readouterr().out
+    with Image.open(out / "query.png") as picture:
+        assert min(picture.size) > 300
+    found = json.loads((out / "query.json").read_text())
+    assert len(found["images"]) == 3
+    assert len(found["images"][0]["sites"]["a/0"]["mean"]) == len(FIELDS)
+    with np.load(out / "samples.npz") as kept:
+        assert kept["a/0"].shape == (6, 3, 6)
+        mean = (kept["a/0"] * kept["weights"][..., None]).sum(0)
+        np.testing.assert_allclose(
+            mean[0], found["images"][0]["sites"]["a/0"]["mean"], rtol=1e-4, atol=1e-5
+        )
+        np.testing.assert_allclose(kept["parts_1"].sum(1), 1, rtol=1e-4)
+        assert kept["parts_2"].shape[0] == 3
+    given = tmp_path / "given.json"
+    action = found["images"][0]["sites"]["a/0"]["mean"]
+    given.write_text(json.dumps({"a/0": action}))
+    call(monkeypatch, "query.py", run_folder, "--given", given, "--answers=2", *fast,
+         "--out", tmp_path / "part")  # fmt: skip
+    assert "within a tolerance" in capsys.readouterr().out
+
+
+def test_query_says_what_is_wrong(monkeypatch, capsys, run_folder, tmp_path):
+    def wrong(*args):
+        return refused(monkeypatch, capsys, "query.py", run_folder, *args, "--out", tmp_path / "x")
+
+    assert "A mask needs images" in wrong("--hide=left")
+    assert "not both" in wrong("--images=a.png", "--data=digits")
+    assert "not both" in wrong("--mask=a.png", "--hide=left", "--data=digits")
+    assert "no.json" in wrong("--given", tmp_path / "no.json")
+    for text, sentence in (
+        ('{"a/9": [0]}', "no site 'a/9'"),
+        ("[1]", "must hold sites"),
+        ('{"a/0": "x"}', "a/0 must be a list of numbers"),
+        ("{", "is not JSON"),
+    ):
+        (tmp_path / "given.json").write_text(text)
+        assert sentence in wrong("--given", tmp_path / "given.json")
+    assert "exists already" in refused(
+        monkeypatch, capsys, "query.py", run_folder, "--out", tmp_path
+    )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_mask_is_read_as_it_is(monkeypatch, capsys, run_folder, digits, tmp_path):
+    seen = np.full((56, 56), 255, np.uint8)
+    seen[16:40, 16:40] = 0
+    Image.fromarray(seen).save(tmp_path / "mask.png")
+
+    def stop(rnp, images, *, mask, **_):
+        assert mask.float().mean() == 1 - 12**2 / 28**2, "white where it is seen, at the border"
+        raise ValueError("That will do.")
+
+    monkeypatch.setattr("inference.posterior.query", stop)
+    said = refused(
+        monkeypatch, capsys, "query.py", run_folder, "--images", digits[0], "--mask",
+        tmp_path / "mask.png", "--resize=true", "--out", tmp_path / "x",
+    )  # fmt: skip
+    assert "That will do" in said
+    assert "swapped" not in said
