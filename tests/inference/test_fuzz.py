@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import inference.evaluation.benchmark
 import inference.reproduction.experiments
 import inference.training.fit
-from inference.reproduction.experiments import Reproduction, asked
+from inference.reproduction.experiments import Reproduction, read_experiments
 from pyro_rnp import RNP, save
 from tests.conftest import tiny
 
@@ -89,7 +89,8 @@ def places(tmp_path_factory):
 def test_no_command_line_ends_in_a_traceback(script, places, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp("here"))
     monkeypatch.setattr(Reproduction, "make", lambda *_: None)  # which takes days
-    monkeypatch.setattr(inference.reproduction.experiments, "asked", functools.cache(asked))
+    read = functools.cache(read_experiments)
+    monkeypatch.setattr(inference.reproduction.experiments, "read_experiments", read)
     values = st.one_of(
         st.sampled_from(ODD), st.sampled_from(places), st.text(max_size=8), st.integers().map(str)
     )

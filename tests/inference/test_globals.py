@@ -27,7 +27,7 @@ from inference.evaluation.reconstruction import parse_numbers
 from inference.evaluation.sample_quality import sample_numbers
 from inference.evaluation.segmentation import segment
 from inference.posterior import half_mask, intervene, move, query
-from inference.reproduction.figures import Asked, samples
+from inference.reproduction.figures import FigureInputs, figure_5
 from inference.training import train
 from inference.training.diagnostics import Watch, problems
 from pyro_rnp import RNP, load, save
@@ -70,7 +70,7 @@ def calls(rnp, images, folder):
     parts = collect(rnp, images, depth=1)
     plots = folder / "plots"
     plots.mkdir()
-    asked = Asked(rnp, splits, plots, num=20, clusters=2)
+    given = FigureInputs(rnp, splits, plots, num=20, clusters=2)
     left = half_mask("left", 8)
     out, model = str(folder / "trained"), tiny(image_size=28, patch_size=6)
     run = TrainConfig(epochs=1, batch_size=16, out=out, model=model)
@@ -97,7 +97,7 @@ def calls(rnp, images, folder):
         "drawn": lambda: answer.resample(3),
         "the watch": lambda: (problems(rnp, images), Watch().look(rnp, images, 1)),
         "a picture": lambda: figures.answer_figure(answer, plots / "a.png", images[:2]),
-        "a figure of the paper": lambda: samples(asked),
+        "a figure of the paper": lambda: figure_5(given),
         "train": lambda: train(run),
     }
     for method in ("guide", "importance", "svi", "nuts"):
