@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pyro_rnp.affine import bounded
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.generated_layers import GeneratedLayers, Layer, SharedLayers
-from pyro_rnp.rendering import BLANK, Bilinear
+from pyro_rnp.placements import BLANK, Bilinear, Placement
 
 
 class State(NamedTuple):
@@ -48,7 +48,7 @@ class Networks(NamedTuple):
         return self._mlp("act", _row(h_policy)).squeeze(1)
 
     def D(self, h_state: Tensor) -> Tensor:
-        """D_θ(h_state), a 3-layer MLP to the ink of a patch (P, ink), see `pyro_rnp.rendering`."""
+        """D_θ(h_state), a 3-layer MLP to the appearance of a patch (P, appearance)."""
         return self._mlp("decode", _row(h_state)).squeeze(1)
 
     def step(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,14 +82,15 @@ class Hypernetwork(nn.Module):
     `vectors`; those that are matrices are the sets of `generated`.
 
     Args:
-        placement: what says how many numbers the ink of a patch has; bilinear by default.
+        placement: gives the length of an appearance and a blank one; bilinear by default.
     """
 
-    def __init__(self, config: RNPConfig, placement: Bilinear | None = None) -> None:
+    def __init__(self, config: RNPConfig, placement: Placement | None = None) -> None:
         super().__init__()
         placement = Bilinear(config) if placement is None else placement
         c, r, u = config, config.rank or config.hypernet_units, config.network_units
-        z, pixels, ink = c.program_size, c.channels * c.patch_size**2, placement.ink
+        z, pixels = c.program_size, c.channels * c.patch_size**2
+        appearance = placement.appearance_size
         widths = [z] + [c.hypernet_units] * (c.hypernet_layers - 1) + [r]
         trunk = [nn.Linear(i, o) for i, o in pairwise(widths)]
         for layer in trunk:
@@ -108,7 +109,7 @@ class Hypernetwork(nn.Module):
             (GeneratedLayers, u, small),
             (GeneratedLayers, z, recurrent),
             (pixel_layers, u, {"encode.pixels": (pixels, u)}),
-            (pixel_layers, u, {"decode.2": (u, ink)}),
+            (pixel_layers, u, {"decode.2": (u, appearance)}),
         ]
         self.names = [list(shapes) for _, _, shapes in sets]
         self.layers = nn.ModuleList(
@@ -116,7 +117,7 @@ class Hypernetwork(nn.Module):
         )
         self.biases = {name: out for name, (_, out) in {**small, **recurrent}.items()}
         if c.pixel_layers == "generated":
-            self.biases["decode.2"] = ink
+            self.biases["decode.2"] = appearance
         else:
             self.pixel_bias = nn.Parameter(placement.blank())
         self.sizes = {**self.biases, "h_state": z, "h_policy": z, "patch": pixels, "action": 6}

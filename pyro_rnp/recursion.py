@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from pyro_rnp.affine import bounded, glimpse
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.hypernet import Hypernetwork, State
-from pyro_rnp.parse_tree import ParseTree, Path
+from pyro_rnp.parse_tree import ParseTree, Path, sheets
 from pyro_rnp.registry import PROGRAMS
-from pyro_rnp.rendering import Painter
+from pyro_rnp.rendering import Renderer
 
 
 class Sites:
@@ -52,10 +52,10 @@ class Recursion(nn.Module):
     def __init__(self, config: RNPConfig) -> None:
         super().__init__()
         self.config = config
-        self.painter = Painter(config)
+        self.renderer = Renderer(config)
         shared = config.hypernet == "shared"
         self.hypernets = nn.ModuleList(
-            Hypernetwork(config, self.painter.placement)
+            Hypernetwork(config, self.renderer.placement)
             for _ in range(1 if shared else config.depth)
         )
         """One for all levels, or one for each, the top level's first."""
@@ -101,7 +101,7 @@ class Recursion(nn.Module):
         target: Tensor | None,
     ) -> ParseTree:
         """Run M sibling programs of N images side by side, (M * N, |z|), into a tree of as many."""
-        config, painter = self.config, self.painter
+        config, renderer = self.config, self.renderer
         depth, size = config.depth - level, config.canvas_size(level)
         leaves = depth + 1 == self.levels
         hypernet = self.hypernets[depth % len(self.hypernets)]
@@ -114,23 +114,23 @@ class Recursion(nn.Module):
             h_state, h_policy, raw = theta.step(state)
             left = glimpsed = None
             if target is not None:
-                left = target - painter.paint(parts, size) if parts else target
+                left = target - self._canvas(parts, size) if parts else target
                 glimpsed = glimpse(left, bounded(raw, config), config.patch_size)
             action = sites.action(here, raw, glimpsed)
             if left is not None:
                 glimpsed = glimpse(left, action, config.patch_size)
                 targets.append(glimpsed)
             h_state = sites.program(here, h_state, glimpsed)
-            ink = theta.D(h_state)
-            decoding = painter.placement.patch(ink)
+            appearance = theta.D(h_state)
+            decoding = renderer.placement.patch(appearance)
             if leaves:
-                kept = ink if painter.placement.continuous else None
-                part = ParseTree(h_state, decoding, action, decoding, (), kept, painter)
+                kept = appearance if renderer.placement.continuous else None
+                part = ParseTree(h_state, decoding, action, appearance=kept, renderer=renderer)
             elif config.feedback == "canvas":
                 below = self._run(h_state, level - 1, here, sites, glimpsed)
-                part = replace(below, action=action, decoding=decoding)
+                part = replace(below, action=action, own_decoding=decoding)
             else:
-                part = ParseTree(h_state, decoding, action, decoding, painter=painter)
+                part = ParseTree(h_state, decoding, action, renderer=renderer)
             parts.append(part)
             state = State(h_state, h_policy, part.canvas, action)
         if not leaves and config.feedback == "decoding":
@@ -142,8 +142,11 @@ class Recursion(nn.Module):
                 torch.cat(targets) if targets else None,
             )
             parts = [
-                replace(tree, action=part.action, decoding=part.decoding)
+                replace(tree, action=part.action, own_decoding=part.decoding)
                 for tree, part in zip(below.split(len(programs)), parts, strict=True)
             ]
-        canvas = painter.paint(parts, size)
-        return ParseTree(programs, canvas, children=tuple(parts), painter=painter)
+        canvas = self._canvas(parts, size)
+        return ParseTree(programs, canvas, children=tuple(parts), renderer=renderer)
+
+    def _canvas(self, parts: list[ParseTree], size: int) -> Tensor:
+        return self.renderer.render(sheets(parts, self.renderer.composed), size)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.likelihoods import canvas_of
 from pyro_rnp.parse_tree import ParseTree
+from pyro_rnp.placements import BLANK
 from pyro_rnp.recursion import Recursion, Sites
 from pyro_rnp.registry import PROGRAMS, within
-from pyro_rnp.rendering import BLANK
 
 
 @PROGRAMS.add("flat")

@@ -6,6 +6,7 @@ level, part by part. It draws the same canvas as the `Recursion` whose parameter
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,17 +21,27 @@ from pyro_rnp.recursion import Recursion, Sites
 class LiteralRecursion(nn.Module):
     """Runs programs (N, |z|) into trees as `Recursion` does, with none of its short cuts.
 
+    Source: the paper, Algorithm 1.
+
+    Args:
+        recursion: gives the configuration and the parameters, which are copied.
+
     Raises:
-        ValueError: unless the feedback is the canvas and the pixel layers are generated, as in
-            the paper.
+        ValueError: unless feedback, pixel layers, placement and composition are the paper's.
     """
 
     def __init__(self, recursion: Recursion) -> None:
         super().__init__()
         hypernet: Any = recursion.hypernets[0]
         self.config, self.trunk = recursion.config, hypernet.trunk
-        if (self.config.feedback, self.config.pixel_layers) != ("canvas", "generated"):
-            raise ValueError("The literal port has the paper's feedback and pixel layers only.")
+        self.renderer = recursion.renderer
+        c = self.config
+        chosen = (c.feedback, c.pixel_layers, c.placement, c.composition, c.composed)
+        if chosen != ("canvas", "generated", "bilinear", "sum", False):
+            raise ValueError(
+                "The literal port has the paper's feedback and pixel layers, placement and "
+                "composition only."
+            )
         heads = hypernet.heads()
         self.weights = _linears({name: theta for name, (theta, _) in heads.items()})
         self.biases = _linears({name: bias for name, (_, bias) in heads.items()})
@@ -75,8 +86,8 @@ class LiteralRecursion(nn.Module):
             below = self._run(h_state, level - 1) if level > 1 else ParseTree(h_state, decoding)
             canvas = canvas + place(below.canvas, a, size)
             patch = below.canvas.flatten(1)
-            parts.append(ParseTree(h_state, below.canvas, a, decoding, below.children))
-        return ParseTree(z, canvas, children=tuple(parts))
+            parts.append(replace(below, action=a, own_decoding=decoding if level > 1 else None))
+        return ParseTree(z, canvas, children=tuple(parts), renderer=self.renderer)
 
 
 def _linears(heads: dict[str, Tensor | None]) -> nn.ModuleDict:

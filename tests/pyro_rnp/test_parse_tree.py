@@ -1,6 +1,7 @@
 """ParseTree: names, paths, views and JSON."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -47,6 +48,7 @@ def test_a_tree_as_json(rnp, images):
     tree = rnp.parse(images)
     node = json.loads(json.dumps(tree.to_dict(2)))
     assert node["part"] == "image"
+    assert node["intensity"] == pytest.approx(tree.canvas[2].sum().item())
     assert "action" not in node
     sub = node["parts"][1]["parts"][0]
     assert sub["part"] == "1/0"
@@ -75,6 +77,19 @@ def test_a_leaf_is_kept_once(images, feedback):
     leaves, parts, top = 4 * c.patch_size**2, 2 * 2 * c.patch_size**2, c.image_size**2
     numbers = leaves + parts + top + 7 * c.program_size + 6 * 6
     assert tree.nbytes == 4 * len(images) * numbers
+
+
+def test_without_a_renderer_nothing_says_how_parts_share_a_canvas(rnp, images):
+    tree = rnp.parse(images)
+    bare = ParseTree(tree.program, tree.canvas, children=tree.children)
+    with pytest.raises(ValueError, match=r"has parts but no renderer.*renderer=Renderer\(config\)"):
+        bare.contributions(1)
+    inside = replace(tree, children=tuple(replace(part, renderer=None) for part in tree))
+    with pytest.raises(ValueError, match="has parts but no renderer"):
+        inside.contributions(2)
+    for depth in (0, 3):
+        with pytest.raises(ValueError, match=rf"depth must lie in \[1, 2\], got {depth}"):
+            tree.contributions(depth)
 
 
 def test_a_tree_is_shown_in_one_line(rnp, images):

@@ -7,8 +7,9 @@ import torch
 
 from pyro_rnp import RNP
 from pyro_rnp.affine import compose, inverse_matrix, place, points, warp
+from pyro_rnp.compositions import NoisyOr, Over
+from pyro_rnp.placements import Continuous
 from pyro_rnp.recursion import Recursion
-from pyro_rnp.rendering import Continuous, NoisyOr, Over
 from tests.conftest import tiny
 
 
@@ -70,9 +71,9 @@ def test_composed_leaves_go_straight_to_the_image(placement):
     for part in found:
         for leaf in part:
             back = compose(inverse_matrix(leaf.action), inverse_matrix(part.action))
-            placement_ = found.painter.placement
+            placement_ = found.renderer.placement
             if placement == "continuous":
-                canvas = canvas + placement_.leaf(leaf.ink, back, 8)
+                canvas = canvas + placement_.leaf(leaf.appearance, back, 8)
             else:
                 canvas = canvas + warp(leaf.canvas, back, 8, placement)
     torch.testing.assert_close(found.canvas, canvas)
@@ -87,11 +88,11 @@ def test_composed_leaves_go_straight_to_the_image(placement):
 
 def test_a_continuous_patch_is_a_sum_of_cosines():
     placement = Continuous(tiny(patch_size=4, channels=2)).double()
-    ink = torch.randn(3, placement.ink, dtype=torch.float64)
+    appearance = torch.randn(3, placement.appearance_size, dtype=torch.float64)
     centres = [(2 * i + 1) / 4 - 1 for i in range(4)]
-    patch = placement.patch(ink)
+    patch = placement.patch(appearance)
     for n, c, row, column in ((0, 0, 0, 0), (1, 1, 2, 3), (2, 0, 3, 1)):
-        coefficients = ink[n].view(2, 4, 4)[c]
+        coefficients = appearance[n].view(2, 4, 4)[c]
         logit = sum(
             coefficients[i, j]
             * math.cos(math.pi * j * (centres[row] + 1) / 2)
@@ -106,12 +107,12 @@ def test_a_continuous_patch_is_a_sum_of_cosines():
 
 def test_a_continuous_leaf_lands_without_interpolation():
     placement = Continuous(tiny(patch_size=12)).double()
-    ink = torch.randn(1, placement.ink, dtype=torch.float64)
+    appearance = torch.randn(1, placement.appearance_size, dtype=torch.float64)
     action = torch.tensor([[0.8, 0.7, 0.4, 0.2, 0.1, -0.1]], dtype=torch.float64)
-    fine = placement.leaf(ink, inverse_matrix(action), 101)
+    fine = placement.leaf(appearance, inverse_matrix(action), 101)
     same = torch.eye(2, 3, dtype=torch.float64).unsqueeze(0)
     sizes = (12, 48, 192)  # read through ever finer pixels
-    coarse = [place(placement.leaf(ink, same, size), action, 101) for size in sizes]
+    coarse = [place(placement.leaf(appearance, same, size), action, 101) for size in sizes]
     far = points(inverse_matrix(action), 101).abs().amax(-1).unsqueeze(1)
     inside = far < 0.7  # of its edge, where it fades
     errors = [(c - fine)[inside].abs().max().item() for c in coarse]
@@ -127,6 +128,6 @@ def test_parts_start_near_blank(placement):
 def test_a_cover_is_where_a_patch_of_ones_lands():
     rnp = RNP(tiny())
     action = torch.tensor([[0.5, 0.4, 0.3, 0.2, 0.1, -0.2]])
-    cover = rnp.model.recursion.painter.placement.cover(inverse_matrix(action), 40)
+    cover = rnp.model.recursion.renderer.placement.cover(inverse_matrix(action), 40)
     ones = place(torch.ones(1, 1, 5, 5), action, 40)
     torch.testing.assert_close(cover, ones, rtol=0, atol=1e-5)

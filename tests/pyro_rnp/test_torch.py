@@ -211,7 +211,7 @@ def test_the_recursion_behind_a_compiler_is_set_through_it():
     recursion.levels, recursion.recompute_levels = 2, 1
     inside = recursion._orig_mod
     assert (inside.levels, inside.recompute_levels) == (2, 1)
-    assert recursion.painter is inside.painter
+    assert recursion.renderer is inside.renderer
     with torch.no_grad():
         assert recursion.run_level(torch.randn(4, 3), 2).canvas.shape == (4, 1, 4, 4)
 

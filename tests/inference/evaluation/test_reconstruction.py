@@ -1,6 +1,7 @@
 """Numbers of parses, against trees made by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from inference.data import ImageSet
 from inference.evaluation.reconstruction import expected, parse_numbers
 from pyro_rnp import RNP, ParseTree
+from pyro_rnp.rendering import Renderer
 from tests.conftest import tiny
 
 
@@ -25,8 +27,8 @@ class Drawn(torch.nn.Module):
     def forward(self, z, sites=None, target=None):
         patch, z = torch.ones(2, 1, 4, 4), torch.zeros(2, 3)
         parts = tuple(ParseTree(z, patch, at(x), patch) for x in self.places)
-        canvas = parts and ParseTree(z, torch.zeros(2, 1, 8, 8), children=parts).contributions(1)
-        return ParseTree(z, canvas.sum(1), None, None, parts)
+        blank = ParseTree(z, torch.zeros(2, 1, 8, 8), children=parts, renderer=Renderer(tiny()))
+        return replace(blank, canvas=blank.contributions(1).sum(1))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from inference.evaluation.segmentation import (
 )
 from inference.posterior import query
 from pyro_rnp import RNP, ParseTree
+from pyro_rnp.rendering import Renderer
 from tests.conftest import tiny
 
 
@@ -24,7 +25,8 @@ def halves():
         return torch.tensor([[0.5, 1.0, 0, 0, x, 0]]).expand(n, 6)
 
     parts = tuple(ParseTree(z, patch, at(x), patch) for x in (-0.5, 0.5))
-    return ParseTree(z, torch.ones(n, 1, 8, 8), None, None, parts)
+    canvas = torch.ones(n, 1, 8, 8)
+    return ParseTree(z, canvas, children=parts, renderer=Renderer(tiny()))
 
 
 def test_segments_are_the_strongest_parts():

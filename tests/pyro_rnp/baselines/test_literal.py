@@ -38,5 +38,7 @@ def test_values_and_gradients_are_the_same(steps):
 
 
 def test_only_the_paper_s_choices():
-    with pytest.raises(ValueError, match="paper's feedback and pixel layers"):
-        LiteralRecursion(Recursion(tiny(feedback="decoding")))
+    others = ({"feedback": "decoding"}, {"composition": "over"}, {"placement": "bicubic"})
+    for other in (*others, {"composed": True}):
+        with pytest.raises(ValueError, match="paper's feedback and pixel layers"):
+            LiteralRecursion(Recursion(tiny(**other)))
