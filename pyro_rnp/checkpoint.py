@@ -19,7 +19,7 @@ from pyro_rnp.files import write
 from pyro_rnp.model import RNP
 from pyro_rnp.params import plain
 
-CONFIG, WEIGHTS, PREVIOUS = "config.json", "model.safetensors", "previous.safetensors"
+CONFIG, WEIGHTS, PREVIOUS_WEIGHTS = "config.json", "model.safetensors", "previous.safetensors"
 SHIPPED = Path(__file__).with_name("weights")
 """Trained models that come with the project, a folder each."""
 
@@ -44,7 +44,7 @@ def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> N
     data = safetensors.save(tensors, {"sha256": _digest(tensors)})
     there = folder / WEIGHTS
     if not there.exists() or there.read_bytes() != data:
-        write(there, data, keep=folder / PREVIOUS if _whole(there) else None)
+        write(there, data, keep=folder / PREVIOUS_WEIGHTS if _whole(there) else None)
     save_config(rnp.config, folder, notes)
 
 
@@ -169,7 +169,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         problem = str(error)
     if problem is None:
         return tensors
-    older = path.with_name(PREVIOUS)
+    older = path.with_name(PREVIOUS_WEIGHTS)
     hint = "."
     if older != path and _whole(older):
         hint = f"; the older {older} works: copy it to {path.name} to go back to it."

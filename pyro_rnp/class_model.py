@@ -1,8 +1,8 @@
-"""Images of which one knows that they are of one class: a model above an RNP.
+"""A model above an RNP, for images of which one knows that they belong to one class.
 
-With the prior `types`, for C classes: type_c ~ p(type), and for each image i of class c the
-program z_i ~ p(z | type_c), which the RNP runs. Where the prior asks for contrast, what training
-maximises has one more term, `class_term`.
+With the prior `types`, for C classes: type_c ~ p(type), and for each image i of class c its program
+z_i ~ p(z | type_c), which the RNP runs. Where the prior has a contrast, training adds an auxiliary
+term, `class_term`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from pyro.infer.reparam.reparam import Reparam
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_rnp import RNP, ParseTree
 from pyro_rnp.checks import Images
+from pyro_rnp.model import RNP
+from pyro_rnp.parse_tree import ParseTree
 from pyro_rnp.priors import Types
 from pyro_rnp.sites import centre
 
 
-class _Drawn(Reparam):
-    """A site that is drawn from another distribution."""
+class _DrawnFrom(Reparam):
+    """A site that is drawn from another distribution than the model names."""
 
     def __init__(self, fn: Distribution) -> None:
         self.fn = fn
@@ -36,10 +37,14 @@ class _Drawn(Reparam):
 
 @dataclass(frozen=True)
 class SameClass:
-    """Model and guide of images, the `each` of a class one after the other.
+    """Model and guide of images that come class by class.
 
     Beside the RNP's sites there is `type`, (C, |z|), under the plate `classes`. Its guide is its
-    exact posterior given the programs, so that it adds nothing to the bound's looseness or noise.
+    exact posterior given the programs, so it adds neither looseness nor noise to the bound.
+
+    Args:
+        rnp: a model with the prior `types`.
+        each: images of each class, which follow each other in a batch; the batch holds C * each.
     """
 
     rnp: RNP
@@ -47,23 +52,41 @@ class SameClass:
 
     @property
     def prior(self) -> Types:
-        return types(self.rnp)
+        """The RNP's prior.
+
+        Raises:
+            ValueError: if it is not `types`.
+        """
+        return type_prior(self.rnp)
 
     def model(self, images: Images) -> ParseTree:
-        """The classes' types, then the RNP's model of each image."""
+        """Sample the classes' types, then run the RNP's model on the images.
+
+        Args:
+            images: (C * each, ch, H, W) in [0, 1], class by class.
+
+        Returns:
+            The tree of all images.
+        """
         classes = pyro.plate("classes", len(images) // self.each, dim=-1)
         with classes:
             type = pyro.sample("type", self.prior.types())  # type: ignore[arg-type]
         tokens = self.prior.of_type(type.repeat_interleave(self.each, 0))
-        with poutine.reparam(config={"z": _Drawn(tokens)}):
+        with poutine.reparam(config={"z": _DrawnFrom(tokens)}):
             return self.rnp.model(images)
 
     def guide(self, images: Images) -> Tensor:
-        """The RNP's guide of each image, then the types.
+        """Run the RNP's guide on the images, then sample the types.
 
-        In training there is the `class_term` of the posteriors' means, as a factor whose logarithm
-        the bound takes off, hence its sign. (Of samples it would have to outweigh their noise from
-        the first step on, and what learns first is to make all programs alike.)
+        In training mode a factor adds `class_term` of the centres of q(z | x); the bound subtracts
+        a guide's factors, hence its sign. With samples in place of centres the term would first
+        have to outweigh their noise, and training makes all programs alike before it does.
+
+        Args:
+            images: as for `model`.
+
+        Returns:
+            The value of `z`, (C * each, |z|).
         """
         top: Any = poutine.trace(self.rnp.guide).get_trace(images).nodes["z"]
         z = top["value"]
@@ -77,13 +100,23 @@ class SameClass:
 
 
 def class_term(prior: Types, z: Float[Tensor, "n z"], each: int) -> Float[Tensor, "n"]:
-    """Log-probability, for each program, that one of its class is what it is like.
+    """The log-probability that a program, told from the others by p(z' | z), is of its own class.
 
-    Of all other programs of the batch one is taken, each as probable, and the program drawn from
-    p(z' | z) as an image of the same class; how probable is it that the one that was taken is of
-    its class? Programs follow each other by class, `each` of one. This is how one-shot
-    classification uses the prior, and no part of the generative model: a discriminative term that
-    needs the classes' names, as neighbourhood components analysis has it (Goldberger et al., 2005).
+    One of the other programs of the batch is chosen, each with the same probability, and the
+    program is drawn as an image of the chosen one's class; the term is the log of the posterior
+    probability that the chosen program is of the same class. One-shot classification uses the prior
+    in the same way. The term is discriminative and not part of the generative model.
+
+    Source: neighbourhood components analysis (Goldberger et al., NeurIPS 2004), with p(z' | z) as
+    the similarity.
+
+    Args:
+        prior: gives p(z' | z).
+        z: programs, (N, |z|), class by class.
+        each: programs of each class.
+
+    Returns:
+        Log-probabilities in nats, (N,), each at most 0.
     """
     like = prior.log_like(z, z)
     label = torch.arange(len(z), device=z.device) // each
@@ -93,11 +126,14 @@ def class_term(prior: Types, z: Float[Tensor, "n z"], each: int) -> Float[Tensor
     return others.logsumexp(1) - like.logsumexp(1)
 
 
-def types(rnp: RNP) -> Types:
-    """A model's prior, if it knows what images of a class share.
+def type_prior(rnp: RNP) -> Types:
+    """The prior of a model that has learned which variation images of one class share.
+
+    Args:
+        rnp: a model with the prior `types`.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: if it has another prior.
     """
     if not isinstance(rnp.model.prior, Types):
         raise ValueError(

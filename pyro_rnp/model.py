@@ -24,7 +24,7 @@ from pyro_rnp.guides import Guide
 from pyro_rnp.params import NAME, Registered
 from pyro_rnp.parse_tree import ParseTree
 from pyro_rnp.registry import LIKELIHOODS, PRIORS, PROGRAMS
-from pyro_rnp.sites import RandomSites, Run, Scales, drawn, is_random
+from pyro_rnp.sites import Handover, RandomSites, Scales, drawn, is_random
 
 
 class Model(Registered):
@@ -44,26 +44,28 @@ class Model(Registered):
         self.scales = Scales(config)
         self.recursion = PROGRAMS.make(config.program, config)
         self.likelihood = LIKELIHOODS.make(config.likelihood, config)
-        self.sharing = False
-        self.shared: Run | None = None
-        """The guide's run of the recursion, while `one_run` lasts."""
-        self._sound: tuple[nn.Module, ...] = ()
-        """The pieces that were found to keep their contract."""
+        self.handover: Handover | None = None
+        """Passes the guide's run on to the model, while `one_run` lasts."""
         self._warned = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in ("prior", "likelihood"):
+            self._checked = False  # a new piece has to keep its contract too
 
     @contextmanager
     def one_run(self) -> Iterator[None]:
-        """Let the model take over the guide's run of the recursion, where there is one.
+        """Let the model use the guide's run of the recursion, instead of running it again.
 
-        Where levels below the top are random, the guide runs the recursion to propose their sites,
-        and a model that is replayed with just these values would run it again, to the same end.
-        Not for parameters that change in between.
+        Where levels below the top are random, the guide runs the recursion to propose their sites;
+        a model that is replayed with exactly these values would compute the same tree. A model
+        under an intervention or other values runs by itself. Parameters must not change in between.
         """
-        self.sharing = True
+        self.handover = Handover()
         try:
             yield
         finally:
-            self.sharing, self.shared = False, None
+            self.handover = None
 
     def forward(self, images: Images | None = None, num_images: Any = None) -> ParseTree:
         """Run the program.
@@ -91,8 +93,9 @@ class Model(Registered):
             z = pyro.sample("z", prior)
             batch = torch.broadcast_shapes(z.shape[:-1], plates())  # (N,), or (particles, N)
             sites = RandomSites(self.config, self.scales, batch, pyro.sample, self._named)
-            run, self.shared = self.shared, None
-            if run is not None and run.z is z and z.shape[:-1] == batch and sites.again(run):
+            run = None if self.handover is None else self.handover.take()
+            whole = z.shape[:-1] == batch
+            if run is not None and whole and run.used("z", z) and sites.repeats(run):
                 tree = run.tree
             else:
                 tree = self.recursion(z.expand(*batch, -1).flatten(0, -2), sites)
@@ -127,7 +130,7 @@ class Model(Registered):
         Raises:
             ValueError: in one sentence, if one does not.
         """
-        if self._sound == (pieces := (self.prior, self.likelihood)):
+        if self._checked:
             return
         c = self.config
         shape = (c.channels, c.image_size, c.image_size)
@@ -138,7 +141,7 @@ class Model(Registered):
             with OwnSites():
                 likelihood = self.likelihood(like.new_zeros(1, *shape))
             check_event("likelihood", likelihood, shape, (1,))
-        self._sound = pieces
+        self._checked = True
 
     def run(self, z: Tensor) -> ParseTree:
         """Run programs z^K, (N, |z|), with what is random below drawn; without Pyro."""

@@ -87,7 +87,7 @@ class Registered(nn.Module):
         elif isinstance(held, nn.Parameter) and parameter.requires_grad:
             own = held  # an optimiser may know it
         owner, _, leaf = path.rpartition(".")
-        self.get_submodule(owner)._parameters[leaf] = own
+        nn.Module.register_parameter(self.get_submodule(owner), leaf, own)
         _owners[held] = _owners[own] = weakref.ref(self)
         if own is not held and own.requires_grad:
             del store[name]
@@ -102,7 +102,7 @@ class Registered(nn.Module):
             ValueError: in one sentence, if another model's or guide's has the same name.
         """
         for module in [m for m in self.modules() if isinstance(m, PyroModule)]:
-            for leaf in module._parameters:
+            for leaf, _ in module.named_parameters(recurse=False):
                 name = module._pyro_get_fullname(leaf.removesuffix("_unconstrained"))
                 found = held.get(name)
                 other = None if found is None else _owners.get(found)

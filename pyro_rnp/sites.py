@@ -19,16 +19,27 @@ from pyro_rnp.precision import full_precision
 from pyro_rnp.recursion import Sites
 
 Kind = Literal["z", "a"]
+"""The kind of a site: "z" for a program, "a" for an action."""
 Draw = Callable[[str, Any], Tensor]
-"""A random site's name and distribution (batch shape as z^K's) to its value."""
+"""Gives a random site's value from its name and its distribution, of z^K's batch shape."""
 Fixed = Callable[[str, Tensor], Tensor]
-"""A deterministic site's name and value to the value that is used, which may broadcast."""
+"""Gives the value that a deterministic site uses from its name and its value; may broadcast."""
 Propose = Callable[[Kind, Path, Tensor, Tensor, "Tensor | None"], "tuple[Tensor, Tensor]"]
-"""Kind, a sibling's path, prediction, the model's scale and glimpse to a mean and a scale."""
+"""Gives a mean and a standard deviation from the arguments of `guides.LowerGuide.forward`."""
 
 
 def sites(config: RNPConfig) -> dict[str, tuple[Kind, int]]:
-    """The sites of programs and actions, with kind and depth; parts before sub-parts."""
+    """The sites of programs and actions of a model, parts before sub-parts.
+
+    >>> sites(RNPConfig(steps=(2,)))
+    {'z': ('z', 0), 'a/0': ('a', 1), 'z/0': ('z', 1), 'a/1': ('a', 1), 'z/1': ('z', 1)}
+
+    Args:
+        config: gives the number of levels and steps.
+
+    Returns:
+        Kind and depth of each site by name; depth 0 is the top.
+    """
     found: dict[str, tuple[Kind, int]] = {"z": ("z", 0)}
     for depth in range(1, config.depth + 1):
         for path in product(*(range(n) for n in config.steps[:depth])):
@@ -38,7 +49,11 @@ def sites(config: RNPConfig) -> dict[str, tuple[Kind, int]]:
 
 
 def is_random(config: RNPConfig, name: str) -> bool:
-    """Whether a site is drawn; else what runs above it determines it.
+    """Whether the model draws a site, instead of determining its value from the sites above.
+
+    Args:
+        config: says which sites are random, `stochastic`.
+        name: of a program or an action, such as `a/0/2`.
 
     Raises:
         ValueError: if there is no such site.
@@ -55,7 +70,12 @@ def is_random(config: RNPConfig, name: str) -> bool:
 
 
 class Scales(nn.Module):
-    """Standard deviations of random programs and actions around their predictions, by level."""
+    """Standard deviations of random programs and actions around their predictions, by level.
+
+    Args:
+        config: gives `program_scale`, `action_scale` and, by `learn_scales`, whether the logarithms
+            are parameters.
+    """
 
     def __init__(self, config: RNPConfig) -> None:
         super().__init__()
@@ -71,12 +91,28 @@ class Scales(nn.Module):
                         self.register_buffer(name, value, persistent=False)
 
     def forward(self, kind: Kind, depth: int) -> Tensor:
-        """The scale, a number, of what is `depth` levels below the top."""
+        """The standard deviation of a random kind of site, a tensor of one number, shape ().
+
+        Args:
+            kind: "z" for programs; "a" for actions, before they are bounded.
+            depth: levels below the top, from 1.
+        """
         return getattr(self, f"{kind}{depth}").exp()
 
 
 def distribution(kind: Kind, loc: Tensor, scale: Tensor, config: RNPConfig) -> Distribution:
-    """Normal(loc, scale) of a program; for an action, of its numbers before they are bounded."""
+    """The distribution of a program or an action around a prediction.
+
+    Args:
+        kind: "z" or "a".
+        loc: mean, (..., d); of an action, before it is bounded.
+        scale: standard deviation, (..., d), likewise.
+        config: gives the bounds of actions.
+
+    Returns:
+        A normal distribution of programs, or a normal that is bounded to actions in their units;
+        batch shape (...), event shape (d,).
+    """
     loc, scale = full_precision(loc), full_precision(scale)
     if kind == "a":
         normal = dist.Normal(distinct(loc), scale)
@@ -85,15 +121,24 @@ def distribution(kind: Kind, loc: Tensor, scale: Tensor, config: RNPConfig) -> D
 
 
 def drawn(distribution: Any, shape: tuple[int, ...] = ()) -> Tensor:
-    """Samples of a distribution of Pyro's, with a gradient where it has such."""
+    """Samples of a distribution of Pyro's, with a gradient where the distribution has `rsample`.
+
+    Args:
+        distribution: of `pyro.distributions`.
+        shape: the sample shape.
+    """
     return distribution(torch.Size(shape))
 
 
 def centre(distribution: Any) -> Tensor:
-    """A distribution's mean; where it is a transformed one, what becomes of the mean below.
+    """The centre of a distribution, at which images are parsed.
 
-    Where a distribution has no `mean`, this is the mean of 64 samples, which are the same at each
-    call.
+    Args:
+        distribution: of `pyro.distributions`.
+
+    Returns:
+        Its mean; of a transformed distribution the image of its base's centre; without a `mean` the
+        mean of 64 samples, the same at each call.
     """
     if isinstance(distribution, dist.Independent):
         return centre(distribution.base_dist)
@@ -116,25 +161,62 @@ class Site(NamedTuple):
     kind: Kind
     path: Path
     predicted: Tensor
-    """What the networks say; of an action that is random, before it is bounded."""
+    """The networks' prediction; of a random action, before it is bounded."""
     value: Tensor
 
+    @property
+    def name(self) -> str:
+        """The name of the Pyro site."""
+        return site_name(self.kind, self.path)
 
-class Run(NamedTuple):
-    """What a run of the recursion from a program z^K met, in order, and the tree it gave."""
 
-    z: Tensor
-    sites: list[Site]
-    tree: ParseTree
+class GuideRun:
+    """A run of the recursion by the guide, with the values that it was made of.
+
+    Args:
+        z: programs z^K, (..., N, |z|).
+        sites: all sites below the top, in order.
+        tree: the tree that the run gave.
+    """
+
+    def __init__(self, z: Tensor, sites: Sequence[Site], tree: ParseTree) -> None:
+        self.sites, self.tree = sites, tree
+        self.values = {"z": z, **{site.name: site.value for site in sites}}
+
+    def used(self, name: str, value: Tensor) -> bool:
+        """Whether the run used this tensor for a site.
+
+        A tensor with equal numbers does not count: it may be detached or computed otherwise, and
+        gradients have to flow to it; and to read numbers would wait for a device.
+        """
+        return self.values[name] is value
+
+
+class Handover:
+    """Passes at most one run of the guide on to the model, which takes it once."""
+
+    def __init__(self) -> None:
+        self._run: GuideRun | None = None
+
+    def give(self, run: GuideRun) -> None:
+        """Offer a run; it replaces one that was not taken."""
+        self._run = run
+
+    def take(self) -> GuideRun | None:
+        """The run that was given, if there is one; it is gone afterwards."""
+        run, self._run = self._run, None
+        return run
 
 
 class RandomSites(Sites):
-    """Draws what is random below the top, around what the networks predict or a guide proposes.
+    """Draws random sites below the top, around the networks' predictions or a guide's proposals.
 
     Args:
-        batch: the batch shape of z^K; what a run sees as its images is this, flattened.
+        config: says which sites are random.
+        scales: the model's standard deviations.
+        batch: the batch shape of z^K; the run sees it flattened, as its images.
         draw: see `Draw`.
-        fixed: see `Fixed`; by default the value is used as it is.
+        fixed: see `Fixed`; by default a deterministic site's value is used as it is.
         propose: see `Propose`; by default the prediction and the model's scale.
     """
 
@@ -153,6 +235,7 @@ class RandomSites(Sites):
         self.met: list[Site] = []
         """All sites so far, in order."""
         self._settled: dict[str, Tensor] = {}
+        """Values by name of sites that `repeats` has drawn, for a run that goes on from there."""
 
     def action(self, paths: list[Path], raw: Tensor, glimpsed: Tensor | None) -> Tensor:
         return self._sites("a", paths, raw, glimpsed)
@@ -160,38 +243,42 @@ class RandomSites(Sites):
     def program(self, paths: list[Path], h_state: Tensor, glimpsed: Tensor | None) -> Tensor:
         return self._sites("z", paths, h_state, glimpsed)
 
-    def again(self, run: Run) -> bool:
-        """Meet the sites of another run; whether each has its value there, and so the tree holds.
+    def repeats(self, run: GuideRun) -> bool:
+        """Draw the sites of a run from the model; whether all have the run's values.
 
-        Where one differs, those after it are not met; running the recursion then goes on from it.
+        If so, the run's tree is this run's tree. At the first site with another value, as under an
+        intervention, it stops; running the recursion then goes on from there.
+
+        Args:
+            run: of the same z^K.
         """
-        for kind, path, predicted, value in run.sites:
+        for kind, path, predicted, _ in run.sites:
             random = self.config.random(kind, len(path))
             scale = self.scales(kind, len(path)).expand_as(predicted) if random else None
-            used = self._value(kind, path, predicted, scale)
-            self._settled[site_name(kind, path)] = used
-            if used is not value:
+            name = site_name(kind, path)
+            self._settled[name] = value = self._value(kind, path, predicted, scale)
+            if not run.used(name, value):
                 return False
         return True
 
     def _sites(
         self, kind: Kind, paths: list[Path], predicted: Tensor, glimpsed: Tensor | None
     ) -> Tensor:
-        """Siblings' sites, from what is predicted of them to their values."""
+        """Siblings' values, (M * N, d), from their predictions, (M * N, d)."""
         depth = len(paths[0])
-        scales: Sequence[Tensor | None]
-        if self.config.random(kind, depth):
-            loc, scale = predicted, self.scales(kind, depth)
-            if self.propose is not None:
-                loc, scale = self.propose(kind, paths[0], predicted, scale, glimpsed)
-            scales = self._apart(scale.expand_as(loc), paths)
+        scales: Sequence[Tensor | None] = [None] * len(paths)
+        if not self.config.random(kind, depth):
+            predicted = bounded(predicted, self.config) if kind == "a" else predicted
+            predictions = means = self._apart(predicted, paths)
+        elif self.propose is None:
+            predictions = means = self._apart(predicted, paths)
+            scales = self._apart(self.scales(kind, depth).expand_as(predicted), paths)
         else:
-            loc = predicted = bounded(predicted, self.config) if kind == "a" else predicted
-            scales = [None] * len(paths)
-        saids = means = self._apart(predicted, paths)
-        if loc is not predicted:
-            means = self._apart(loc, paths)
-        for path, said, mean, deviation in zip(paths, saids, means, scales, strict=True):
+            scale = self.scales(kind, depth)
+            loc, scale = self.propose(kind, paths[0], predicted, scale, glimpsed)
+            scales = self._apart(scale.expand_as(loc), paths)
+            predictions, means = self._apart(predicted, paths), self._apart(loc, paths)
+        for path, said, mean, deviation in zip(paths, predictions, means, scales, strict=True):
             value = self._value(kind, path, mean, deviation)
             self.met.append(Site(kind, path, said, value))
         values = [site.value.expand(*self.batch, -1) for site in self.met[-len(paths) :]]
@@ -201,7 +288,7 @@ class RandomSites(Sites):
         return values.unflatten(0, (len(paths), *self.batch)).unbind()
 
     def _value(self, kind: Kind, path: Path, loc: Tensor, scale: Tensor | None) -> Tensor:
-        """A site's value, which an intervention may leave to be broadcast."""
+        """A site's value, which broadcasts with its batch where an intervention sets it."""
         name = site_name(kind, path)
         if name in self._settled:
             return self._settled.pop(name)

@@ -12,7 +12,7 @@ from inference.evaluation.one_shot import exemplars, log_given, read_runs
 from inference.outputs import new_file
 from inference.plotting import exemplar_figure
 from pyro_rnp import load
-from pyro_rnp.class_model import types
+from pyro_rnp.class_model import type_prior
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     arguments.add_argument("--out", type=str, default="exemplars.png", help="picture to make")
     args = arguments.parse_args()
     rnp = load(args.run)
-    types(rnp)
+    type_prior(rnp)
     images = chosen_images(args, rnp.config)
     if args.runs is None and images is None:
         raise ValueError("There is nothing to tell apart; give --runs, --images or --data.")

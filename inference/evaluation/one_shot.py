@@ -22,7 +22,7 @@ from inference.data.omniglot import shrink
 from inference.isolation import frozen
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.checks import Images
-from pyro_rnp.class_model import types
+from pyro_rnp.class_model import type_prior
 from pyro_rnp.sites import centre, drawn
 
 
@@ -48,7 +48,7 @@ def log_given(
         ValueError: if the prior does not know what images of a class share, or the images are
             not what the model reads.
     """
-    prior = types(rnp)
+    prior = type_prior(rnp)
     tests, examples = rnp.check(tests), rnp.check(examples)
     with frozen(rnp, seed):
         z, known = (  # (S, T, |z|) and (S, E, |z|)
@@ -67,7 +67,7 @@ def exemplars(rnp: RNP, example: Images, num: int, seed: int = 0) -> ParseTree:
     Raises:
         ValueError: as `log_given`.
     """
-    prior = types(rnp)
+    prior = type_prior(rnp)
     example = rnp.check(example)
     with frozen(rnp, seed):
         known = drawn(rnp.guide.posterior(example), (num,))[:, 0]

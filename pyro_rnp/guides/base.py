@@ -19,7 +19,7 @@ from pyro_rnp.contract import OwnSites, check_event, how_many, plates
 from pyro_rnp.params import Registered
 from pyro_rnp.parse_tree import ParseTree
 from pyro_rnp.registry import GUIDES, LOWER_GUIDES
-from pyro_rnp.sites import Draw, RandomSites, Run, centre, drawn
+from pyro_rnp.sites import Draw, GuideRun, RandomSites, centre, drawn
 
 
 class TopGuide(nn.Module, ABC):
@@ -135,7 +135,9 @@ class Guide(Registered):
             batch = torch.broadcast_shapes(z.shape[:-1], plates())
             if self.lower is not None:
                 whole = z if z.shape[:-1] == batch else z.expand(*batch, -1)
-                self.below(whole, images, pyro.sample)
+                run = self._run(whole, images, pyro.sample)
+                if (handover := self.model[0].handover) is not None:
+                    handover.give(run)
         return z
 
     def below(self, z: Tensor, images: Tensor, draw: Draw) -> ParseTree:
@@ -149,6 +151,9 @@ class Guide(Registered):
         Returns:
             The tree, with leading dimensions flattened into one.
         """
+        return self._run(z, images, draw).tree
+
+    def _run(self, z: Tensor, images: Tensor, draw: Draw) -> GuideRun:
         (model,), batch = self.model, z.shape[:-1]
         lower, propose, target = self.lower, None, None
         if lower is not None:
@@ -157,9 +162,7 @@ class Guide(Registered):
             target = repeated if lower.glimpses else None
         sites = RandomSites(self.config, model.scales, batch, draw, propose=propose)
         tree = model.recursion(z.flatten(0, -2), sites, target)
-        if model.sharing and draw is pyro.sample:
-            model.shared = Run(z, sites.met, tree)
-        return tree
+        return GuideRun(z, sites.met, tree)
 
     def parse(self, images: Tensor, sample: bool) -> ParseTree:
         """Run the programs that the guide infers, without Pyro.

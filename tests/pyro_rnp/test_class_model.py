@@ -13,7 +13,7 @@ from pyro.optim import Adam
 from inference.config import TrainConfig
 from inference.objectives import OBJECTIVES, check, loss
 from pyro_rnp import RNP
-from pyro_rnp.class_model import SameClass, class_term, types
+from pyro_rnp.class_model import SameClass, class_term, type_prior
 from tests.conftest import tiny
 from tests.linear import PIXELS, SIGMA, Z, with_types
 
@@ -104,7 +104,7 @@ def test_it_learns_in_which_numbers_a_class_is_alike(toy):
     svi = SVI(same.model, same.guide, Adam({"lr": 0.1}), Trace_ELBO())
     for _ in range(60):
         svi.step(images)
-    prior = types(toy)
+    prior = type_prior(toy)
     shared = prior.axes.T @ prior.share.diag() @ prior.axes
     assert shared[0, 0] > 0.6
     assert shared[1:, 1:].diagonal().max() < 0.4

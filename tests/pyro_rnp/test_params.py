@@ -69,7 +69,7 @@ def test_names_are_the_same_for_every_model_and_can_be_chosen(images):
 
 SECOND_PROCESS = """
 import sys, pyro, torch
-from tests.test_params import *
+from tests.pyro_rnp.test_params import *
 folder = sys.argv[1]
 images = torch.load(f"{folder}/images.pt")
 rnp = RNP(tiny())

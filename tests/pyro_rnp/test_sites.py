@@ -247,7 +247,7 @@ def test_model_and_guide_share_a_run_and_nothing_else_changes(
         assert (mine is None) == (theirs is None)
         if mine is not None:
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
-    assert rnp.model.shared is None, "nothing is kept beyond the objective"
+    assert rnp.model.handover is None, "nothing is kept beyond the objective"
 
 
 @pytest.mark.parametrize("feedback", ["canvas", "decoding"])
@@ -270,3 +270,19 @@ def test_an_intervention_on_the_model_ends_the_sharing(name, feedback, images):
     for site in (*BELOW, "canvas"):
         torch.testing.assert_close(found.nodes[site]["value"], wanted.nodes[site]["value"])
     torch.testing.assert_close(found.log_prob_sum(), wanted.log_prob_sum())
+
+
+def test_equal_numbers_that_carry_no_gradient_do_not_pass_for_the_guide_s(images):
+    rnp = stirred("bottom_up")
+    ran, guide = runs(rnp), poutine.trace(rnp.guide).get_trace(images)
+    same = {name: guide.nodes[name]["value"].detach() for name in ("z", "a/1")}
+    for values, wanted in ((same, 1), ({}, 0)):
+        with rnp.model.one_run():
+            poutine.trace(poutine.replay(rnp.guide, trace=guide)).get_trace(images)
+            ran.clear()
+            model = pyro.condition(poutine.replay(rnp.model, trace=guide), values)
+            poutine.trace(model).get_trace(images)
+            assert len(ran) == wanted
+            ran.clear()
+            poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
+            assert len(ran) == 1, "a run is handed over once"
