@@ -1,4 +1,4 @@
-"""Run by tests/test_several.py: trains without noise, as one process or two that share a batch."""
+"""Run by test_several.py: trains without noise, as one process or two that share a batch."""
 
 import os
 import signal
@@ -11,7 +11,9 @@ import inference.training.fit
 from inference.cli import run
 from inference.config import TrainConfig
 from inference.data import ImageSet, Splits, load_data
-from inference.training.fit import Training, train
+from inference.training import train
+from inference.training.callbacks import Progress
+from inference.training.module import Training
 from pyro_rnp import RNPConfig
 
 MODEL = RNPConfig(
@@ -38,16 +40,16 @@ def main(folder: str, processes: int, dies_at: int) -> None:
     torch.distributions.Normal.rsample = lambda self, shape=(): self.loc.expand(
         self._extended_shape(shape)
     )
-    count = Training.on_train_batch_end
+    count = Progress.on_train_batch_end
 
-    def noted(module: Training, *args: object) -> None:
+    def noted(callback: Progress, trainer: object, module: Training, *args: object) -> None:
         with Path(f"{folder}-{module.global_rank}").open("a") as file:
             file.write(f"{module.loss.item()!r}\n")
         if module.batches_seen == dies_at and module.global_rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        count(module, *args)
+        count(callback, trainer, module, *args)
 
-    Training.on_train_batch_end = noted
+    Progress.on_train_batch_end = noted
     train(
         TrainConfig(
             out=folder,

@@ -1,4 +1,4 @@
-"""Training: Lightning's Trainer runs the loop, Pyro's ELBO module is the loss."""
+"""Training: Lightning runs the loop, Pyro's ELBO module is the loss."""
 
 from inference.training.diagnostics import verdict
 from inference.training.fit import TrainingFailed, train

@@ -1,10 +1,10 @@
-"""Checkpoints to resume from: atomic, with a checksum, and the last good one beside them."""
+"""Checkpoints to resume from: whole or not there, each with a checksum beside it."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import struct
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ from inference.config import TrainConfig
 from inference.data import ImageSet
 from inference.data.sampler import loader
 from inference.run import CHECKPOINT, PREVIOUS, Run
+from inference.system import out_of_memory
 from pyro_rnp import RNP
 from pyro_rnp.files import write
-
-_MARK = b"sha256:"
 
 
 class Damaged(ValueError):
@@ -26,10 +25,16 @@ class Damaged(ValueError):
 
 
 class Checkpoints(CheckpointIO):
-    """How Lightning writes and reads checkpoints.
+    """Writes and reads checkpoints for Lightning.
 
-    A checkpoint is what `torch.save` writes, with its SHA-256 as the comment of the zip archive.
-    The one that was there before stays as `PREVIOUS`, unless it was found to be damaged.
+    A checkpoint is the file that `torch.save` writes. Its SHA-256 stands beside it, in
+    `last.ckpt.sha256`, as `sha256sum` writes it and `sha256sum -c` reads it. The checkpoint before
+    it stays, as `previous.ckpt`. A crash at any moment leaves at least one of the two whole, with
+    its own checksum beside it.
+
+    Attributes:
+        keep: whether the checkpoint that is there becomes the previous one at the next save. It
+            must not where it was found to be damaged. True again after each save.
     """
 
     def __init__(self) -> None:
@@ -38,50 +43,89 @@ class Checkpoints(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint, whole or not at all."""
-        path = Path(path)
-        buffer = io.BytesIO()
+        """Write a checkpoint and its checksum.
+
+        Raises:
+            OSError: if there is no space or no right to write.
+        """
+        path, buffer = Path(path), io.BytesIO()
         torch.save(checkpoint, buffer)
-        write(path, _sealed(buffer.getvalue()), path.with_name(PREVIOUS) if self.keep else None)
+        new, previous = path.with_name(f"{path.name}.new"), path.with_name(PREVIOUS)
+        try:
+            write(new, buffer.getvalue())
+            if self.keep and path.exists():  # the present checkpoint is whole until it is renamed,
+                _write_checksum(previous, _checksum_beside(path))
+                os.replace(path, previous)  # and from here on as the previous one
+            _write_checksum(path, hashlib.sha256(buffer.getvalue()).hexdigest())
+            os.replace(new, path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
         self.keep = True
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """See `read`."""
+        """Read a checkpoint; see `read`."""
         return read(Path(path), map_location)
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint."""
+        """Remove a checkpoint and its checksum."""
         Path(path).unlink(missing_ok=True)
+        _beside(Path(path)).unlink(missing_ok=True)
 
 
-def _sealed(archive: bytes) -> bytes:
-    """A zip archive that ends without a comment, with its checksum as the comment."""
-    size = len(_MARK) + 64
-    body = archive[:-2] + struct.pack("<H", size)
-    return body + _MARK + hashlib.sha256(body).hexdigest().encode()
+def _beside(path: Path) -> Path:
+    """The file of a checkpoint's checksum."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _checksum_beside(path: Path) -> str | None:
+    """The checksum beside a checkpoint; None if there is none, as in runs of earlier versions."""
+    file = _beside(path)
+    return file.read_text(errors="replace").partition(" ")[0] if file.exists() else None
+
+
+def _write_checksum(path: Path, checksum: str | None) -> None:
+    """Write the checksum that a checkpoint is about to have; with None remove the one there."""
+    if checksum is None:
+        _beside(path).unlink(missing_ok=True)
+    else:
+        write(_beside(path), f"{checksum}  {path.name}\n".encode())
 
 
 def read(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """A checkpoint; nothing but tensors and plain types is unpickled.
+    """Read a checkpoint; nothing but tensors and plain types is unpickled.
+
+    Args:
+        path: the checkpoint. Where no checksum stands beside it, it is read as it is.
+        map_location: the device for its tensors, as `torch.load` takes it.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        Damaged: if it is not what was written.
+        Damaged: if the file is not the one that its checksum is of, or, without a checksum, if
+            torch cannot read it.
     """
-    data = path.read_bytes()
-    body, mark, digest = data[: -len(_MARK) - 64], data[-len(_MARK) - 64 : -64], data[-64:]
-    if mark != _MARK or hashlib.sha256(body).hexdigest().encode() != digest:
+    data, checksum = path.read_bytes(), _checksum_beside(path)
+    if checksum not in (None, hashlib.sha256(data).hexdigest()):
         raise Damaged(f"{path} is damaged: its checksum is not that of what was written")
-    return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
+    try:
+        return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
+    except Exception as error:  # files that were cut short fail in many ways
+        if checksum is not None or out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Damaged(f"{path} is damaged: {reason.partition('. ')[0].rstrip('.')}") from error
 
 
-def newest(run: Run) -> tuple[Path, str]:
-    """The newest checkpoint of a run folder that is whole, and what to say if it is not the last.
+def newest_checkpoint(run: Run) -> tuple[Path, str]:
+    """Find the newest checkpoint of a run that is whole.
+
+    Returns:
+        Its path, and a sentence about the last one if that is not whole.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there is no checkpoint.
         Damaged: if none is whole.
     """
     last, previous = run.checkpoint, run.previous_checkpoint
@@ -101,16 +145,16 @@ def newest(run: Run) -> tuple[Path, str]:
     return previous, f"{problem}; going on from the older {previous}, step {step}, which works."
 
 
-def at_the_end_of_batch(batches: int, epoch: int, loop: dict[str, Any]) -> None:
-    """Set the counts of Lightning's loop to where it saves at the end of a batch.
+def set_loop_counts(batches: int, epoch: int, loop: dict[str, Any]) -> None:
+    """Set the counts of Lightning's fit loop to those at the end of a batch.
 
-    Where else it was saved (after validation, after the last epoch) they differ, and not every
-    such place is one to go on from.
+    Lightning saves other counts after validation and after the last epoch, and does not go on
+    rightly from all of them.
 
     Args:
-        batches: how many have been seen.
-        epoch: batches in an epoch.
-        loop: what a checkpoint holds of the fit loop, changed in place.
+        batches: the number of batches that have been seen.
+        epoch: the number of batches in an epoch.
+        loop: a checkpoint's state of the fit loop, which is changed in place.
     """
     epochs, here = divmod(batches - 1, epoch)
 
@@ -131,14 +175,14 @@ def at_the_end_of_batch(batches: int, epoch: int, loop: dict[str, Any]) -> None:
 
 
 def check_unended(run: Run, config: TrainConfig, checkpoint: Path, train: ImageSet) -> None:
-    """Raise if nothing is left to do of a run that is to go on.
+    """Raise if a run that is to be resumed has nothing left to do.
 
     A run has ended when its metrics are those of its last checkpoint.
 
     Args:
         run: the run.
         config: how it is to go on.
-        checkpoint: one of its checkpoints.
+        checkpoint: its newest checkpoint.
         train: the images that it learns from.
 
     Raises:
@@ -146,9 +190,8 @@ def check_unended(run: Run, config: TrainConfig, checkpoint: Path, train: ImageS
             or if it has gone through more epochs than are asked for.
     """
     state, found = read(checkpoint), run.metrics or {}
-    batches = loader(
-        train, state["images_per_batch"], shuffle=True, images_per_class=config.images_per_class
-    )
+    each = config.images_per_class
+    batches = loader(train, state["images_per_batch"], shuffle=True, images_per_class=each)
     done = state["batches_seen"] / len(batches)
     ended = found.get("images_seen") == state["images_seen"]
     if config.duration is not None:
@@ -164,10 +207,14 @@ def check_unended(run: Run, config: TrainConfig, checkpoint: Path, train: ImageS
 
 
 def restore(rnp: RNP, run: Run, began: int) -> None:
-    """Go back to the last checkpoint whose weights gave a finite loss and gradient.
+    """Put back the weights of the last checkpoint that gave a finite loss and gradient.
+
+    A last checkpoint whose weights did not is removed where there is a previous one.
 
     Args:
-        began: the first step whose weights did not.
+        rnp: the model.
+        run: the run.
+        began: the first step whose weights gave no finite loss and gradient.
     """
     for path in (run.checkpoint, run.previous_checkpoint):
         try:
@@ -177,7 +224,7 @@ def restore(rnp: RNP, run: Run, began: int) -> None:
         if checkpoint["batches_seen"] < began:
             break
         if path == run.checkpoint and run.previous_checkpoint.exists():
-            path.unlink()  # its weights are those that failed
+            Checkpoints().remove_checkpoint(path)
     prefix = "rnp."
     weights = {
         key.removeprefix(prefix): value

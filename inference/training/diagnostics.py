@@ -1,4 +1,4 @@
-"""A watch on learning: what goes wrong while the loss still looks well."""
+"""Diagnostics of learning: problems that the loss does not show, and a verdict at the end."""
 
 from __future__ import annotations
 
@@ -20,26 +20,37 @@ MORE_STEPS = (
 )
 """What to try when canvases do not differ between images."""
 PATIENCE = 5
-"""Looks in a row at which something must be wrong before it is said."""
+"""Looks in a row at which a problem must be there before it is told."""
 MIN_KL = 0.1
-"""Nats; below, a program says nothing of its image."""
+"""KL in nats below which programs do not depend on the image."""
 MIN_SHARE = 0.01
-"""Share of the ink below which a part is not used, and of the canvas below which two are alike."""
+"""Share of the intensity below which a part is not used, and of the canvas below which two parts
+are alike."""
 
 
-class Watch:
-    """Looks at a few images now and then; speaks once of what has lasted `PATIENCE` looks.
+class Diagnostics:
+    """Looks at a model in training now and then, and speaks once of what has lasted.
 
     It sees a KL that collapses to zero, canvases that do not differ between images, a canvas that
-    goes blank, parts that are never used, and parts that are all alike.
+    goes blank, parts that are never used, and parts that are all alike; see `problems`. A problem
+    that lasts for `PATIENCE` looks in a row is told once, and again only after it was gone.
     """
 
     def __init__(self) -> None:
         self.since: dict[str, list[int]] = {}
-        """What is wrong: the step at which it began, and for how many looks it has lasted."""
+        """By kind of problem: the step at which it began, and for how many looks it has lasted."""
 
     def look(self, rnp: RNP, images: Tensor, step: int) -> list[str]:
-        """Look at the images (N, C, H, W); what is to be said now, a sentence each."""
+        """Look at the model's parses of some images.
+
+        Args:
+            rnp: the model.
+            images: (N, C, H, W) in [0, 1]; some tens suffice.
+            step: the number of the training step.
+
+        Returns:
+            The sentences to say now, one for each problem that has just lasted long enough.
+        """
         wrong = problems(rnp, images)
         for kind in [kind for kind in self.since if kind not in wrong]:
             del self.since[kind]
@@ -52,19 +63,28 @@ class Watch:
         return said
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Give what a checkpoint keeps."""
         return {name: list(values) for name, values in self.since.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from the state in a checkpoint."""
         self.since = {name: list(values) for name, values in state.items()}
 
 
 @torch.no_grad()
 def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
-    """What is wrong with what a model makes of images, by kind, as the end of a sentence.
+    """Find what is wrong with a model's parses while its loss may still look well.
 
-    What is not finite is not judged here. The random state stays as it was.
+    Values that are not finite are not judged. The random state stays as it was.
+
+    Args:
+        rnp: the model.
+        images: (N, C, H, W) in [0, 1].
+
+    Returns:
+        A sentence without its beginning ("the canvas is blank, ...") by kind of problem: `kl`,
+        `blank`, `ignored` (canvases do not differ between images), `part 0` (not used), ...,
+        `alike`. Empty if nothing is wrong.
     """
     posterior, prior = rnp.guide.posterior(images), rnp.model.prior()
     with torch.random.fork_rng([rnp.device] if rnp.device.type == "cuda" else []):
@@ -105,14 +125,15 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
-    """Two or three sentences on how good a model is.
+    """Tell in two or three sentences how good a trained model is.
 
     Args:
-        metrics: what `metrics.json` of a run holds.
+        metrics: as `metrics.json` of a run holds them.
 
     Returns:
-        What it explains beside the mean training image and a blank canvas, whether it beats these,
-        whether its canvases differ between images, and what to try if not.
+        The share of the test images' squared intensity that the model explains beside the mean
+        training image and a blank canvas, whether it beats these, whether its canvases differ
+        between images, and if not, what to try.
     """
     model, mean_image, blank = (
         float(metrics[f"test_{name}"]) for name in ("sse", "sse_mean_image", "sse_blank")

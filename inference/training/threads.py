@@ -1,4 +1,4 @@
-"""How many threads training takes: fewer where something else keeps the cores busy."""
+"""The number of threads of training: fewer where other processes keep the cores busy."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ TRIALS = 3
 
 
 class Threads:
-    """Watches the time of training steps and takes fewer threads where these are much faster.
+    """Measures the time of training steps and takes fewer threads where these are much faster.
 
     The threads of one operation wait for each other. Beside another busy process one of them is
     often not running, so that each of thousands of small operations in a step waits for the
     scheduler; one thread then takes its share of a core. The number never rises again.
 
     Args:
-        most: how many threads there are at first.
-        use: changes their number, as `torch.set_num_threads` does.
+        most: the number of threads at first.
+        use: sets the number of threads, as `torch.set_num_threads` does.
+
+    Attributes:
+        number: the present number of threads.
     """
 
     def __init__(self, most: int, use: Callable[[int], object]) -> None:
@@ -40,12 +43,15 @@ class Threads:
     def step(self, seconds: float, trial: Callable[[], float]) -> str:
         """Note the time of a step; where it is due, try fewer threads, and keep them if it pays.
 
+        Fewer threads are tried after `FIRST` steps, and whenever steps have become `SLOWER` times
+        slower. They are kept where a step is at least `MARGIN` times faster with them.
+
         Args:
-            seconds: the time of the step.
-            trial: does the work of a step that changes nothing, and returns its time in seconds.
+            seconds: the time that the step took.
+            trial: does the work of a step without changing anything, and returns its seconds.
 
         Returns:
-            What to say of a change, empty if there is none.
+            A sentence about the change; empty if there is none.
         """
         self.steps += 1
         self.recent.append(seconds)
@@ -68,14 +74,14 @@ class Threads:
         )
 
     def take(self, number: int) -> None:
-        """Go on with so many threads, but no more than there are now."""
+        """Set the number of threads, to no more than there are now."""
         self.number = min(number, self.number)
         self.use(self.number)
         self.recent.clear()
         self.usual = float("inf")
 
     def _tried(self, trial: Callable[[], float]) -> dict[int, float]:
-        """The time of a trial by number of threads: half of those there are, a quarter, ..., 1."""
+        """The seconds of a trial by number of threads: half of the present number, down to 1."""
         numbers = [self.number >> halvings for halvings in range(1, self.number.bit_length())]
         times = {}
         try:

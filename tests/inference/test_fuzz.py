@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import inference.evaluation.benchmark
 import inference.reproduction.experiments
-import inference.training.fit
+import inference.training
 from inference.reproduction.experiments import Reproduction, read_experiments
 from pyro_rnp import RNP, save
 from tests.conftest import tiny
@@ -51,7 +51,7 @@ def run_script(script, args):
         contextlib.redirect_stderr(err),
     ):
         patch.setattr(sys, "argv", [script.name, *args])
-        patch.setattr(inference.training.fit, "train", lambda config: None)
+        patch.setattr(inference.training, "train", lambda config: None)
         patch.setattr(inference.evaluation.benchmark, "compare", lambda *_, **__: [])
         patch.setattr(inference.evaluation.benchmark, "scaling", lambda *_, **__: [])
         patch.setattr(subprocess, "run", lambda *_, **__: None)

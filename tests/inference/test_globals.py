@@ -29,7 +29,7 @@ from inference.evaluation.segmentation import segment
 from inference.posterior import half_mask, intervene, move, query
 from inference.reproduction.figures import FigureInputs, figure_5
 from inference.training import train
-from inference.training.diagnostics import Watch, problems
+from inference.training.diagnostics import Diagnostics, problems
 from pyro_rnp import RNP, load, save
 from pyro_rnp.class_model import SameClass
 from tests.conftest import tiny
@@ -95,7 +95,7 @@ def calls(rnp, images, folder):
         "exemplars": lambda: exemplars(twins, images[:1], 2),
         "to_dict": lambda: answer.to_dict(0),
         "drawn": lambda: answer.resample(3),
-        "the watch": lambda: (problems(rnp, images), Watch().look(rnp, images, 1)),
+        "diagnostics": lambda: (problems(rnp, images), Diagnostics().look(rnp, images, 1)),
         "a picture": lambda: figures.answer_figure(answer, plots / "a.png", images[:2]),
         "a figure of the paper": lambda: figure_5(given),
         "train": lambda: train(run),

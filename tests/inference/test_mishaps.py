@@ -10,8 +10,8 @@ import pytest
 
 from inference import cli
 from inference.system import limit_memory
+from inference.training.callbacks import KeepCheckpoints
 from inference.training.checkpoints import read
-from inference.training.fit import Training
 from tests.inference.training.test_checkpoints import losses, run, same, whole  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -35,16 +35,16 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_space(
     tmp_path,
     monkeypatch,
 ):
-    filler, keep = small_disk / "filler", Training.keep
+    filler, keep = small_disk / "filler", KeepCheckpoints.on_train_batch_end
 
-    def fill(module):
+    def fill(callback, trainer, module, *args):
         if module.batches_seen == 3:
             with filler.open("wb", buffering=0) as file, suppress(OSError):
                 while True:  # until there is no space
                     file.write(bytes(4096))
-        keep(module)
+        keep(callback, trainer, module, *args)
 
-    monkeypatch.setattr(Training, "keep", fill)
+    monkeypatch.setattr(KeepCheckpoints, "on_train_batch_end", fill)
     folder = small_disk / "run"
     with pytest.raises(OSError, match=r"disk is full.* go on with --resume"):
         run(folder, tmp_path / "trail", checkpoint_minutes=1e-9)

@@ -10,12 +10,15 @@ import torch
 from inference.training.checkpoints import read
 from pyro_rnp import load
 
-SCRIPT = Path(__file__).parents[1] / "several.py"
+ROOT = Path(__file__).parents[2]
 
 
 def several(folder, processes, dies_at=-1):
-    command = [sys.executable, str(SCRIPT), str(folder), str(processes), str(dies_at)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    # As a module: the folder of a script would come first, in which `inference` are its tests.
+    command = [sys.executable, "-m", "tests.several", str(folder), str(processes), str(dies_at)]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def losses(path):

@@ -1,10 +1,14 @@
 """Runs that are stopped, killed or damaged lose nothing, bit for bit."""
 
+import hashlib
+import io
 import multiprocessing
 import os
 import random
 import shutil
 import signal
+import struct
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,9 +21,10 @@ from inference.config import TrainConfig
 from inference.data import Splits, load_data
 from inference.run import Run
 from inference.system import Interrupted
-from inference.training.checkpoints import Checkpoints, Damaged, newest, read
-from inference.training.fit import Training, train
-from inference.training.schedules import Skips
+from inference.training import train
+from inference.training.callbacks import Progress
+from inference.training.checkpoints import Checkpoints, Damaged, newest_checkpoint, read
+from inference.training.module import SkippedSteps
 from pyro_rnp import load
 from pyro_rnp.checkpoint import load_config
 from tests.conftest import tiny
@@ -33,27 +38,27 @@ def run(folder, trail, stop_at=None, **changes):
     """Train, or go on with, a tiny run; each step's loss is a line of the file `trail`."""
     data = load_data("digits")
     made = Splits(data.train[:64], data.validation[:8], data.test[:8])
-    count = Skips.count
+    count = SkippedSteps.count
 
-    def noted(skips, bad, step):
-        count(skips, bad, step)
+    def noted(skipped, bad, step):
+        count(skipped, bad, step)
         if step + 1 == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    end = Training.on_train_batch_end
+    end = Progress.on_train_batch_end
 
-    def ended(module, *args):
+    def ended(callback, trainer, module, *args):
         with open(trail, "a") as file:
             file.write(f"{module.batches_seen} {module.loss.item().hex()}\n")
-        end(module, *args)
+        end(callback, trainer, module, *args)
 
     model = tiny(image_size=28, patch_size=6)
-    where = {"resume": str(folder)} if Path(folder, "last.ckpt").exists() else {"out": str(folder)}
+    where = {"resume": str(folder)} if Run(folder).has_checkpoint else {"out": str(folder)}
     values = {"epochs": 2, "batch_size": 16, "warmup": 3, "learning_rate": 1e-2, "model": model}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference.training.fit, "load_data", lambda *_: made)
-        patch.setattr(Skips, "count", noted)
-        patch.setattr(Training, "on_train_batch_end", ended)
+        patch.setattr(SkippedSteps, "count", noted)
+        patch.setattr(Progress, "on_train_batch_end", ended)
         train(TrainConfig(**{**values, **where, **changes}))
 
 
@@ -115,7 +120,7 @@ def test_a_run_that_is_killed_at_random_goes_on_as_if_it_had_not(tmp_path):
     moments = random.Random(0)
 
     def start(folder, trail):
-        if folder.exists() and not (folder / "last.ckpt").exists():
+        if folder.exists() and not Run(folder).has_checkpoint:
             shutil.rmtree(folder)  # killed before the first step
         process = context.Process(target=_child, args=(folder, trail))
         process.start()
@@ -163,8 +168,15 @@ def test_a_checkpoint_is_an_ordinary_file_of_tensors(tmp_path):
     assert read(tmp_path / "last.ckpt")["x"].tolist() == [0, 1, 2, 3, 4]
     assert read(tmp_path / "previous.ckpt")["global_step"] == 3
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 5
-    assert newest(Run(tmp_path)) == (tmp_path / "last.ckpt", "")
-    assert {p.name for p in tmp_path.iterdir()} == {"last.ckpt", "previous.ckpt"}
+    assert newest_checkpoint(Run(tmp_path)) == (tmp_path / "last.ckpt", "")
+    names = {"last.ckpt", "previous.ckpt"}
+    assert {p.name for p in tmp_path.iterdir()} == names | {f"{name}.sha256" for name in names}
+    for name in names:
+        digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        assert (tmp_path / f"{name}.sha256").read_text() == f"{digest}  {name}\n"
+    if shutil.which("sha256sum"):
+        sums = sorted(tmp_path.glob("*.sha256"))
+        subprocess.run(["sha256sum", "-c", *sums], cwd=tmp_path, check=True, capture_output=True)
 
 
 def test_what_needs_unpickling_is_refused(tmp_path):
@@ -182,13 +194,94 @@ def test_a_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path, harm):
     last.write_bytes({"cut": data[:-100], "bit": data, "empty": b"", "gone": b""}[harm])
     if harm == "gone":
         last.unlink()
-    path, sentence = newest(Run(tmp_path))
+    path, sentence = newest_checkpoint(Run(tmp_path))
     assert path == tmp_path / "previous.ckpt"
     assert str(last) in sentence
     assert f"the older {path}, step 3, which works" in sentence
     path.write_bytes(b"")
     with pytest.raises(Damaged, match="no older checkpoint works"):
-        newest(Run(tmp_path))
+        newest_checkpoint(Run(tmp_path))
+
+
+@pytest.mark.parametrize("checksum", [b"", b"\xff\x00", b"0123  last.ckpt\n"])
+def test_a_checkpoint_with_another_checksum_is_damaged(tmp_path, checksum):
+    checkpoints(tmp_path, [3, 5])
+    (tmp_path / "last.ckpt.sha256").write_bytes(checksum)
+    with pytest.raises(Damaged, match="its checksum is not that of what was written"):
+        read(tmp_path / "last.ckpt")
+    assert newest_checkpoint(Run(tmp_path))[0] == tmp_path / "previous.ckpt"
+
+
+def former(content):
+    """A checkpoint as earlier versions wrote it: its checksum is the comment of the archive."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    body = buffer.getvalue()[:-2] + struct.pack("<H", 71)
+    return body + b"sha256:" + hashlib.sha256(body).hexdigest().encode()
+
+
+def test_a_checkpoint_without_a_checksum_is_read_as_it_is(tmp_path):
+    last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    last.write_bytes(former({"global_step": 5}))
+    previous.write_bytes(former({"global_step": 3}))
+    assert newest_checkpoint(Run(tmp_path)) == (last, "")
+    for harm in (last.read_bytes()[:-200], b"", b"PK", b"text"):
+        last.write_bytes(harm)
+        with pytest.raises(Damaged, match=r"last\.ckpt is damaged: \w[^\n]*$"):
+            read(last)
+        path, sentence = newest_checkpoint(Run(tmp_path))
+        assert path == previous
+        assert "\n" not in sentence
+    last.write_bytes(former({"global_step": 5}))
+    checkpoints(tmp_path, [7])
+    assert read(previous)["global_step"] == 5
+    assert not (tmp_path / "previous.ckpt.sha256").exists(), "nobody has seen its checksum"
+    checkpoints(tmp_path, [9])
+    assert [read(path)["global_step"] for path in (last, previous)] == [9, 7]
+    assert (tmp_path / "previous.ckpt.sha256").exists()
+
+
+@pytest.mark.parametrize("former_ones", [False, True])
+def test_at_every_moment_one_of_two_checkpoints_is_whole(tmp_path, monkeypatch, former_ones):
+    """A crash before each change to the folder, of which there are five in a save."""
+
+    class Crash(BaseException):
+        pass
+
+    for crash_at in range(6):
+        folder = tmp_path / str(crash_at)
+        folder.mkdir()
+        checkpoints(folder, [3, 5])
+        if former_ones:
+            for file in folder.glob("*.sha256"):
+                file.unlink()
+        left = [crash_at]
+
+        def crash(change, left=left):
+            def changed(*args, **kwargs):
+                if not left[0]:
+                    raise Crash
+                left[0] -= 1
+                return change(*args, **kwargs)
+
+            return changed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", crash(os.replace))
+            patch.setattr(Path, "unlink", crash(Path.unlink))
+            if crash_at < 5:
+                with pytest.raises(Crash):
+                    checkpoints(folder, [7])
+            else:
+                checkpoints(folder, [7])
+        path, _ = newest_checkpoint(Run(folder))
+        step = read(path)["global_step"]
+        assert step == (7 if crash_at == 5 else 5)
+        again = Checkpoints()
+        again.keep = path == folder / "last.ckpt"
+        again.save_checkpoint({"global_step": 9}, folder / "last.ckpt")
+        assert read(folder / "last.ckpt")["global_step"] == 9
+        assert read(folder / "previous.ckpt")["global_step"] == step
 
 
 def test_a_run_goes_on_from_the_older_checkpoint(whole, tmp_path, capsys):

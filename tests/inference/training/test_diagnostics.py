@@ -1,9 +1,9 @@
-"""The watch on learning sees each thing that it is for, and says it once, when it lasts."""
+"""Diagnostics: each problem is seen, and told once, when it lasts; and the verdict at the end."""
 
 import pytest
 import torch
 
-from inference.training.diagnostics import PATIENCE, Watch, problems
+from inference.training.diagnostics import PATIENCE, Diagnostics, problems, verdict
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
@@ -107,17 +107,62 @@ def test_parts_that_are_all_alike(well, images):
 
 def test_it_speaks_once_when_it_has_lasted_and_again_after_a_change(well, images):
     good = {k: v.clone() for k, v in well.state_dict().items()}
-    watch, said = Watch(), []
+    diagnostics, said = Diagnostics(), []
     for look in range(PATIENCE + 3):
         if look == 1:
             collapse(well)
-        said.append(watch.look(well, images, step=100 * look))
+        said.append(diagnostics.look(well, images, step=100 * look))
     assert [len(s) for s in said] == [0] * PATIENCE + [1, 0, 0]
     assert said[PATIENCE][0].startswith("Since step 100 the KL is below")
     well.load_state_dict(good)
-    assert watch.look(well, images, 5000) == []
+    assert diagnostics.look(well, images, 5000) == []
     collapse(well)
-    later = Watch()
-    later.load_state_dict(watch.state_dict())
+    later = Diagnostics()
+    later.load_state_dict(diagnostics.state_dict())
     again = [later.look(well, images, 6000 + i) for i in range(PATIENCE)]
     assert again[-1][0].startswith("Since step 6000")
+
+
+def told(sse, ratio, blank=128.0, mean_image=35.4):
+    return verdict(
+        {
+            "test_sse": sse,
+            "test_explained": 1 - sse / blank,
+            "test_sse_blank": blank,
+            "test_sse_mean_image": mean_image,
+            "test_explained_mean_image": 1 - mean_image / blank,
+            **({} if ratio is None else {"test_canvas_variance_ratio": ratio}),
+        }
+    )
+
+
+def test_a_model_that_ignores_the_image_is_named_as_such():
+    said = told(49.4, 4e-6)
+    assert "explains 61.4 % of the test images' squared intensity (squared error 49.4" in said
+    assert "the mean training image 72.3 % (35.4), a blank canvas 0 % (128.0)" in said
+    assert "ignores the image" in said
+    assert "Try more training (--minutes, --epochs)" in said
+    assert "beat" not in said
+
+
+def test_a_model_that_learned_is_better_than_both():
+    said = told(10.1, 0.8)
+    assert "beats both, and its canvases differ between images" in said
+    assert "more training" not in said
+
+
+@pytest.mark.parametrize(
+    ("sse", "mean_image", "than"), [(60, 35.4, "mean training image"), (140, 150, "blank canvas")]
+)
+def test_a_model_whose_canvases_differ_may_still_be_no_better(sse, mean_image, than):
+    said = told(sse, 0.1, mean_image=mean_image)
+    assert "canvases differ between images, but" in said
+    assert f"does not beat {'the ' * (than[0] == 'm')}{'a ' * (than[0] == 'b')}{than}" in said
+
+
+def test_of_one_image_nothing_is_said_of_differences():
+    for sse, words in ((49.4, "The model does not beat the mean"), (10.1, "The model beats both.")):
+        said = told(sse, None)
+        assert words in said
+        assert "differ" not in said
+        assert "ignores" not in said

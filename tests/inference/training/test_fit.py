@@ -13,7 +13,9 @@ from inference.cli import train_config
 from inference.config import TrainConfig
 from inference.data import ImageSet, Splits, load_data
 from inference.run import Run
-from inference.training.fit import MAX_SKIPS, Training, TrainingFailed, train
+from inference.training import TrainingFailed, train
+from inference.training.callbacks import Progress
+from inference.training.module import MAX_SKIPS, Training
 from inference.training.schedules import schedule
 from inference.training.threads import Threads
 from pyro_rnp import RNP, RNPConfig, load
@@ -56,7 +58,8 @@ def test_a_run_leaves_what_the_readme_says(few, tmp_path, elbo):
     names = {p.name for p in folder.iterdir()}
     assert names == {
         "config.json", "model.safetensors", "previous.safetensors", "metrics.json", "parse.png",
-        "last.ckpt", "previous.ckpt", "curves", "log.txt",
+        "last.ckpt", "previous.ckpt", "last.ckpt.sha256", "previous.ckpt.sha256",
+        "curves", "log.txt",
     }  # fmt: skip
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics.keys() == METRICS
@@ -252,7 +255,7 @@ def test_fewer_threads_are_taken_said_and_given_back(few, tmp_path, monkeypatch,
     used = [4]
     monkeypatch.setattr(torch, "get_num_threads", lambda: used[-1])
     monkeypatch.setattr(torch, "set_num_threads", used.append)
-    monkeypatch.setattr(Training, "_trial", lambda self, batch: 1e-9 * used[-1])
+    monkeypatch.setattr(Training, "time_step", lambda self, batch: 1e-9 * used[-1])
     folder = train(config(tmp_path / "run", epochs=2))
     said = "After 3 steps training goes on with 1 thread instead of 4"
     assert said in capsys.readouterr().out
@@ -260,7 +263,7 @@ def test_fewer_threads_are_taken_said_and_given_back(few, tmp_path, monkeypatch,
     assert json.loads((folder / "metrics.json").read_text())["hardware"].endswith(", 1 core")
     assert used[-1] == 4
     seen = used[:]
-    monkeypatch.setattr(Training, "_trial", lambda self, batch: pytest.fail("measured again"))
+    monkeypatch.setattr(Training, "time_step", lambda self, batch: pytest.fail("measured again"))
     train(config(None, resume=str(folder), epochs=3))
     assert used[len(seen) :] == [1, 4], "it goes on with the one thread that it had"
 
@@ -394,7 +397,7 @@ def test_all_processes_tell_what_validation_gives_in_one_order(monkeypatch):
     )
     for names in (("sse", "kl", "elbo", "sse_mean"), ("elbo", "sse_mean", "sse", "kl")):
         scores = dict.fromkeys(names, 1.0)
-        monkeypatch.setattr(inference.training.fit, "evaluate", lambda *_, found=scores: found)
+        monkeypatch.setattr(inference.training.module, "evaluate", lambda *_, found=scores: found)
         Training.validation_step(process, torch.zeros(2, 1, 8, 8), 0)
     assert len(told) == 12
     assert told[:6] == told[6:]
@@ -438,9 +441,11 @@ def test_a_guide_learns_alone_from_where_a_run_ended(few, tmp_path):
 
 def test_some_classes_are_learned_from(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(inference.training.fit.Training, "on_train_start", lambda self: seen.append(
-        self.splits.train.labels.unique().tolist()) or self.skips.to(self.device))  # fmt: skip
-    monkeypatch.setattr(inference.training.fit.Training, "keep", lambda self: None)
+
+    def note(callback, trainer, module):
+        seen.append(module.splits.train.labels.unique().tolist())
+
+    monkeypatch.setattr(Progress, "on_train_start", note)
     train(config(tmp_path / "run", classes=[1, 7], batch_size=200))
     assert seen == [[1, 7]]
 
