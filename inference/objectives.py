@@ -1,7 +1,7 @@
-"""Objectives: what training maximises, by name, and the weight of its KL terms.
+"""Training objectives by name, and the weight of their KL terms.
 
-An objective is one of Pyro's ELBO classes with a `differentiable_loss`; its options are that
-class's own. The loss is in nats, of a whole batch.
+An objective is an ELBO class of Pyro with a `differentiable_loss`; its options are that class's
+own. A loss is in nats and of a whole batch.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pyro import poutine
 from pyro.distributions import Delta
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution
 
 from inference.isolation import alone
+from inference.traces import Traces, latent_sites, sample_sites, site_kl, trace_both
 from pyro_rnp import RNP
 from pyro_rnp.class_model import SameClass
 from pyro_rnp.priors import Types
@@ -28,61 +28,40 @@ from pyro_rnp.registry import Registry, within
 OBJECTIVES: Registry[ELBO] = Registry("objective")
 
 
-def site_kl(q: Distribution, p: Distribution, value: Tensor) -> Tensor:
-    """KL(q || p) where it is known in closed form, else log q - log p at a sample of q, in nats.
-
-    A point (`Delta`) has no entropy; its KL is -log p.
-    """
-    try:
-        return kl_divergence(q, p)
-    except NotImplementedError:
-        return q.log_prob(value) - p.log_prob(value)
-
-
-def latent(trace: poutine.Trace) -> dict[str, Any]:
-    """The sites of a trace that are drawn, in order."""
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
-    }
-
-
-def of_each(sites: dict[str, Any]) -> dict[str, Any]:
-    """The sites, none of which is one for all images.
-
-    Raises:
-        ValueError: if one is, as a latent of the prior's own.
-    """
-    for name, site in sites.items():
-        if not any(plate.name == "images" for plate in site["cond_indep_stack"]):
-            raise ValueError(
-                f"The site {name!r} is drawn once for all images, and this is about each image by "
-                "itself; give the prior a fixed value for it."
-            )
-    return sites
-
-
 class _Surrogate:
-    """A loss to differentiate and no more: Pyro's own is read at every step, for which a device's
-    queue must run empty. For guides of reparametrised samples, as `check` has them.
+    """A loss that is differentiated and never read as a number.
+
+    Pyro's own losses are read at every step, for which a device's queue must run empty. The
+    gradient is right if every site of the guide is reparametrised, which `check` makes sure of.
     """
 
     num_particles: int
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
-        """The loss of a batch, in nats."""
-        traces = self._get_traces(model, guide, args, kwargs)  # type: ignore[attr-defined]
-        return sum(self.particle(*pair) for pair in traces) / self.num_particles
+        """Return the loss of a batch, a tensor without dimensions, in nats."""
+        particles = self.num_particles if self.num_particles > 1 else None
+        traces = trace_both(model, guide, *args, particles=particles, **kwargs)
+        return self.total(traces) / self.num_particles
 
-    def particle(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Any:
-        """The loss of one pair of traces."""
-        return guide_trace.log_prob_sum() - model_trace.log_prob_sum()
+    def total(self, traces: Traces) -> Any:
+        """Return the loss of a batch, summed over particles, in nats."""
+        return _log_prob_sum(traces.guide) - _log_prob_sum(traces.model)
+
+
+def _log_prob_sum(trace: poutine.Trace) -> Any:
+    own = sample_sites(trace)
+    return trace.log_prob_sum(lambda name, _: name in own)
 
 
 @OBJECTIVES.add("Trace_ELBO")
 class TraceELBO(_Surrogate, Trace_ELBO):
-    """The evidence lower bound, its KL at a sample."""
+    """The evidence lower bound with its KL terms at the guide's samples.
+
+    It is valid for every guide whose samples are reparametrised.
+
+    Args:
+        num_particles: samples of the guide for each image, side by side.
+    """
 
     def __init__(self, *, num_particles: int = 1) -> None:
         super().__init__(**_particles(num_particles))
@@ -90,25 +69,31 @@ class TraceELBO(_Surrogate, Trace_ELBO):
 
 @OBJECTIVES.add("TraceMeanField_ELBO")
 class TraceMeanFieldELBO(_Surrogate, TraceMeanField_ELBO):
-    """The evidence lower bound with the KL in closed form where there is one."""
+    """The evidence lower bound with each site's KL in closed form where torch has one.
+
+    It is valid if guide and model draw the same sites in the same order, so that the guide's
+    distribution of a site depends on no site that the model draws later.
+
+    Args:
+        num_particles: samples of the guide for each image, side by side.
+    """
 
     def __init__(self, *, num_particles: int = 1) -> None:
         super().__init__(**_particles(num_particles))
 
-    def particle(self, model_trace: Any, guide_trace: Any) -> Any:
+    def total(self, traces: Traces) -> Any:
         loss: Any = 0.0
-        for name, site in model_trace.nodes.items():
-            if site["type"] != "sample":
-                continue
+        traces.model.compute_log_prob(lambda _, site: site["is_observed"])
+        for name, site in sample_sites(traces.model).items():
             if site["is_observed"]:
                 loss = loss - site["log_prob_sum"]
-            elif not site_is_subsample(site):
-                found = guide_trace.nodes[name]
-                loss = loss + site["scale"] * self.kl(found["fn"], site["fn"], found["value"])
+            else:
+                q = traces.guide.nodes[name]
+                loss = loss + site["scale"] * self.kl(q["fn"], site["fn"], q["value"])
         return loss
 
     def kl(self, q: Distribution, p: Distribution, value: Tensor) -> Tensor:
-        """The KL of a site, in nats, of the whole batch."""
+        """Return the KL of a site, summed over the batch, in nats; see `site_kl`."""
         return site_kl(q, p, value).sum()
 
 
@@ -119,10 +104,15 @@ def _particles(n: int) -> dict[str, Any]:
 
 @OBJECTIVES.add("FreeBits_ELBO")
 class FreeBitsELBO(TraceMeanFieldELBO):
-    """The mean-field bound in which each site's KL counts as `nats` at least.
+    """The mean-field bound in which the KL of each site counts as `nats` or more.
 
-    The KL of a site is averaged over the batch before it is held against `nats` (Kingma et al.,
-    2016), so that a site may say that much for nothing.
+    The KL of a site is averaged over the batch before the comparison, so that a site can carry that
+    much information about an image at no cost. It is valid where `TraceMeanField_ELBO` is.
+
+    Source: Kingma et al., "Improved variational inference with inverse autoregressive flow", 2016.
+
+    Args:
+        nats: the least KL of a site, in nats for each image, at least 0.
     """
 
     def __init__(self, *, nats: float = 1.0) -> None:
@@ -131,17 +121,23 @@ class FreeBitsELBO(TraceMeanFieldELBO):
         self.nats = nats
 
     def kl(self, q: Distribution, p: Distribution, value: Tensor) -> Tensor:
-        """The KL of a site, in nats, of the whole batch."""
+        """Return the KL of a site with its floor, summed over the batch, in nats."""
         each = site_kl(q, p, value)
         return each.numel() * each.mean().clamp(min=self.nats)
 
 
 @OBJECTIVES.add("RenyiELBO")
 class RenyiELBO(Trace_ELBO):
-    """The Rényi bound (Li and Turner, 2016) over `num_particles` samples of each image.
+    """The Rényi bound over `num_particles` samples of each image.
 
-    alpha = 0 is the importance-weighted bound; alpha near 1 the evidence lower bound. Pyro's class
-    of this name has no differentiable loss; this one has.
+    With alpha = 0 it is the importance-weighted bound; as alpha nears 1 it nears the evidence lower
+    bound. Pyro's class of this name has no differentiable loss; this one has.
+
+    Source: Li and Turner, "Rényi divergence variational inference", 2016.
+
+    Args:
+        alpha: the order of the divergence, from -100 to 100 but not 1.
+        num_particles: samples of the guide for each image, at least 2.
 
     Raises:
         ValueError: if alpha is 1, or there is one particle only.
@@ -163,19 +159,20 @@ class RenyiELBO(Trace_ELBO):
         return float(loss.detach())
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
-        ((model_trace, guide_trace),) = self._get_traces(model, guide, args, kwargs)
+        particles = self.num_particles
+        traces = trace_both(model, guide, *args, particles=particles, **kwargs)
         weights: Any = 0.0  # (particles, N)
-        for sign, trace in ((1, model_trace), (-1, guide_trace)):
-            for site in trace.nodes.values():
-                if site["type"] == "sample" and not site_is_subsample(site):
-                    weights = weights + sign * site["log_prob"]
+        for sign, trace in ((1, traces.model), (-1, traces.guide)):
+            trace.compute_log_prob()
+            for site in sample_sites(trace).values():
+                weights = weights + sign * site["log_prob"]
         power = 1 - self.alpha
-        bound = ((power * weights).logsumexp(0) - math.log(self.num_particles)) / power
+        bound = ((power * weights).logsumexp(0) - math.log(particles)) / power
         return -bound.sum()
 
 
 class _Weigh(Messenger):
-    """Counts the log-probabilities of what is drawn `weight` times."""
+    """Counts the log-probability of every latent site `weight` times."""
 
     def __init__(self, weight: float) -> None:
         super().__init__()
@@ -189,10 +186,15 @@ class _Weigh(Messenger):
 def loss(
     objective: ELBO, rnp: RNP, images: Tensor, kl_weight: float = 1.0, images_per_class: int = 1
 ) -> Tensor:
-    """The objective's loss for a batch, in nats, with its KL terms counted `kl_weight` times.
+    """Return an objective's loss for a batch, a tensor without dimensions, in nats.
 
     Args:
-        images_per_class: how many images of a class follow each other, see `pyro_rnp.class_model`.
+        objective: one of `OBJECTIVES`.
+        rnp: the model and its guide; in training mode the loss holds the part term.
+        images: (N, C, H, W) in [0, 1].
+        kl_weight: how many times the KL terms count.
+        images_per_class: how many images of a class follow each other, see `pyro_rnp.class_model`; by
+            default images have no classes.
     """
     program = rnp if images_per_class == 1 else SameClass(rnp, images_per_class)
     model: Any = program.model
@@ -207,9 +209,12 @@ def loss(
 
 @torch.no_grad()
 def check(objective: ELBO, rnp: RNP, images: Tensor, images_per_class: int = 1) -> None:
-    """Raise unless an objective fits a model and its guide, as one run on some images shows.
+    """Raise unless an objective is valid for a model and its guide, as one run on images shows.
 
     Args:
+        objective: one of `OBJECTIVES`.
+        rnp: the model and its guide.
+        images: (N, C, H, W) in [0, 1].
         images_per_class: how many images of a class follow each other.
 
     Raises:
@@ -229,9 +234,8 @@ def check(objective: ELBO, rnp: RNP, images: Tensor, images_per_class: int = 1) 
     ):
         raise ValueError("--images_per_class needs --elbo Trace_ELBO, with one particle.")
     with alone(rnp), pyro.validation_enabled(False), torch.random.fork_rng():
-        guide = poutine.trace(program.guide).get_trace(images)
-        model = poutine.trace(poutine.replay(program.model, trace=guide)).get_trace(images)
-    drawn, wanted = latent(guide), latent(model)
+        traces = trace_both(program.model, program.guide, images)
+    drawn, wanted = latent_sites(traces.guide), latent_sites(traces.model)
     if drawn.keys() != wanted.keys():
         odd = ", ".join(sorted(drawn.keys() ^ wanted.keys()))
         raise ValueError(f"Model and guide do not draw the same sites; only one has {odd}.")

@@ -11,6 +11,7 @@ from inference.cli import add_images, add_run, chosen_images, parser, run
 from inference.evaluation.one_shot import exemplars, log_given, read_runs
 from inference.outputs import new_file
 from inference.plotting import exemplar_figure
+from inference.statistics import standard_error
 from pyro_rnp import load
 from pyro_rnp.class_model import type_prior
 
@@ -48,7 +49,7 @@ def main() -> None:
             right.append(float((gain.argmax(1).cpu() == task.truth).float().mean()))
             tests += len(task.truth)
         runs = torch.tensor(right)
-        error = float(runs.std() / len(runs) ** 0.5) if len(runs) > 1 else None
+        error = standard_error(runs) if len(runs) > 1 else None
         found = {"accuracy": float(runs.mean()), "error": error, "runs": right}
         print(json.dumps({"data": args.runs, "split": "test", "num": tests, **found}, indent=2))
     if out is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inference.posterior import Method, query
+from inference.statistics import standard_error
 from pyro_rnp import RNP
 from pyro_rnp.checks import Images
 
@@ -79,5 +80,5 @@ def _scores(guessed: Tensor, true: Tensor) -> dict[str, float]:
     errors = (guessed - true).square().flatten(1).sum(1)
     scores = {"sse": float(errors.mean())}
     if len(errors) > 1:
-        scores["sse_error"] = float(errors.std()) / len(errors) ** 0.5
+        scores["sse_error"] = standard_error(errors)
     return scores

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from inference.data import DataName
+from inference.evaluation.bounds import bounds_file
 from inference.evaluation.completion import completion
-from inference.evaluation.metrics import evaluate, kept_bounds
+from inference.evaluation.metrics import evaluate
 from inference.evaluation.segmentation import posterior_segmentation
 from inference.isolation import isolated
 from inference.posterior import Method, Side, half_mask
@@ -76,7 +77,7 @@ def score_run(
         found["segmentation"] = posterior_segmentation(rnp, images, segment, seed=seed)
     file = None
     if keep is not None:
-        file = kept_bounds(keep, run, [data, split, num, particles, seed, guide])
+        file = bounds_file(keep, run, [data, split, num, particles, seed, guide])
     if particles:
         keep_large_blocks()
     scores = evaluate(rnp, images, seed=seed, particles=particles, keep=file, train=splits.train)

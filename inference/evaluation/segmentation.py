@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from inference.data import ImageSet
 from inference.posterior import Method, query
+from inference.statistics import standard_error
 from pyro_rnp import RNP, ParseTree
 
 
@@ -81,5 +82,5 @@ def posterior_segmentation(
     every = {name: torch.cat(values) for name, values in found.items()}
     means = {name: float(values.mean()) for name, values in every.items()}
     if len(data) > 1:
-        means |= {f"{n}_error": float(v.std() / len(data) ** 0.5) for n, v in every.items()}
+        means |= {f"{n}_error": standard_error(v) for n, v in every.items()}
     return means

@@ -15,7 +15,6 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer.reparam.reparam import Reparam
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import (
     Independent,
@@ -28,9 +27,9 @@ from torch.distributions import (
 )
 from tqdm import tqdm
 
-from inference.objectives import latent, of_each
 from inference.posterior.evidence import Evidence
 from inference.system import available_memory
+from inference.traces import latent_sites, log_joint, per_image
 from pyro_rnp import RNP, ParseTree
 
 AT_ONCE = 1000
@@ -122,7 +121,7 @@ class LogDensity:
     def __init__(self, rnp: RNP, evidence: Evidence, progress: bool = False) -> None:
         self.rnp, self.evidence, self.progress = rnp, evidence, progress
         trace: Any = poutine.trace(self._model(1)).get_trace()
-        drawn = of_each(latent(trace))
+        drawn = per_image(latent_sites(trace))
         self.nbytes: int = trace.nodes["_RETURN"]["value"].nbytes
         """Of the trees of one sample of all images."""
         self.sizes = {name: site["value"].shape[-1] for name, site in drawn.items()}
@@ -176,7 +175,7 @@ class LogDensity:
         """Log p(u, the evidence), (copies * N,), in nats, and the trees."""
         model = self._model(len(u) // len(self.evidence.images), u)
         trace: Any = poutine.trace(model).get_trace()
-        return _total(trace, len(u)), trace.nodes["_RETURN"]["value"]
+        return log_joint(trace, len(u)), trace.nodes["_RETURN"]["value"]
 
     def at(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, ParseTree]:
         """At values of the random sites: u, log |d values / d u|, log p(values, ...), the trees."""
@@ -186,7 +185,7 @@ class LogDensity:
         places = [whiten(trace.nodes[name]["fn"], values[name]) for name in self.sizes]
         log_det = torch.stack([log_det for _, log_det in places]).sum(0)
         tree = trace.nodes["_RETURN"]["value"]
-        return torch.cat([u for u, _ in places], -1), log_det, _total(trace, n), tree
+        return torch.cat([u for u, _ in places], -1), log_det, log_joint(trace, n), tree
 
     def visit(self, u: Tensor) -> tuple[Tensor, ParseTree]:
         """`log_joint` of samples, (S, N, D), a few at a time: (S, N), and S * N trees."""
@@ -251,7 +250,7 @@ class LogDensity:
         most: Tensor | None = None
         guide = poutine.condition(self.rnp.guide, data=evidence.hard)
         for _ in range(rounds):
-            guided = latent(poutine.trace(guide).get_trace(images))
+            guided = latent_sites(poutine.trace(guide).get_trace(images))
             _, _, fits, tree = self.at({name: site["value"] for name, site in guided.items()})
             better = fits > (-math.inf if most is None else most)
             most = fits if most is None else torch.maximum(fits, most)
@@ -259,10 +258,3 @@ class LogDensity:
             expected = model.likelihood(tree.canvas).mean.clamp(0, 1)
             images = torch.where(evidence.seen, evidence.images, expected)
         return best
-
-
-def _total(trace: poutine.Trace, n: int) -> Tensor:
-    """The log-probability of all sites together, (N,)."""
-    trace.compute_log_prob(lambda _, site: not site_is_subsample(site))
-    rows = [site["log_prob"] for site in trace.nodes.values() if "log_prob" in site]
-    return sum((row.expand(n) for row in rows), torch.zeros(n, device=rows[0].device))

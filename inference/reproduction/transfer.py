@@ -22,6 +22,7 @@ from inference.reproduction.artifacts import TRANSFER
 from inference.reproduction.recipes import RUN, trained
 from inference.run import fingerprint, training_of
 from inference.system import hardware
+from inference.statistics import standard_error
 from pyro_rnp import RNP, load
 from pyro_rnp.checkpoint import find
 
@@ -283,6 +284,5 @@ def _constant(scored: dict[str, ImageSet], canvas: Tensor) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, data in scored.items():
         errors = (data.images - canvas).square().sum((1, 2, 3)).double()
-        spread = float(errors.std() / len(errors) ** 0.5)
-        found |= {name: float(errors.mean()), f"{name}_error": spread}
+        found |= {name: float(errors.mean()), f"{name}_error": standard_error(errors)}
     return found

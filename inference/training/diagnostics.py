@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inference.evaluation.metrics import canvas_variance_ratio
-from inference.objectives import site_kl
+from inference.traces import site_kl
 from pyro_rnp import RNP
 from pyro_rnp.sites import drawn
 

@@ -11,8 +11,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from inference.data import ImageSet
-from inference.evaluation import metrics as evaluation
-from inference.evaluation.metrics import evaluate, importance_weighted
+from inference.evaluation import bounds
+from inference.evaluation.bounds import importance_weighted_bound
+from inference.evaluation.metrics import evaluate
 from inference.objectives import OBJECTIVES, check, loss
 from pyro_rnp import RNP
 from pyro_rnp.affine import glimpse
@@ -117,7 +118,7 @@ def test_the_importance_weighted_bound_rises_to_the_evidence(toy):
     repeated = images.repeat(200, 1, 1, 1)
     means, errors = [], []
     for k in (1, 10, 100, 1000):
-        found = importance_weighted(rnp, repeated, k, at_once=20_000).view(200, N) - wanted
+        found = importance_weighted_bound(rnp, repeated, k, at_once=20_000).view(200, N) - wanted
         means.append(found.mean().item())
         errors.append(found.mean(1).std().item() / math.sqrt(200))
     assert means[0] < -0.2
@@ -132,7 +133,7 @@ def test_it_does_not_depend_on_the_chunks_in_expectation_and_evaluation_reports_
     rnp, images = toy  # with the exact posterior every weight is the evidence
     wanted = evidence(rnp, images).detach()
     for at_once in (1, 7, 1000):
-        torch.testing.assert_close(importance_weighted(rnp, images, 20, at_once), wanted)
+        torch.testing.assert_close(importance_weighted_bound(rnp, images, 20, at_once), wanted)
     shown = images.clamp(0, 1)
     scores = evaluate(rnp, ImageSet(shown, torch.zeros(N, dtype=torch.long)), particles=20)
     wanted = evidence(rnp, shown).detach()
@@ -143,7 +144,7 @@ def test_it_does_not_depend_on_the_chunks_in_expectation_and_evaluation_reports_
 def test_a_bound_that_is_interrupted_goes_on_from_what_it_kept(toy, tmp_path, monkeypatch):
     rnp, images = toy
     wanted = evidence(rnp, images).detach()
-    keep, calls, plain = tmp_path / "bounds.json", [], evaluation._log_weights
+    keep, calls, plain = tmp_path / "bounds.json", [], bounds._log_weights
 
     def interrupted(rnp, images, particles):
         calls.append(images)
@@ -151,14 +152,14 @@ def test_a_bound_that_is_interrupted_goes_on_from_what_it_kept(toy, tmp_path, mo
             raise KeyboardInterrupt
         return plain(rnp, images, particles)
 
-    monkeypatch.setattr(evaluation, "_log_weights", interrupted)
+    monkeypatch.setattr(bounds, "_log_weights", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        importance_weighted(rnp, images, 20, 20, keep)
+        importance_weighted_bound(rnp, images, 20, 20, keep)
     assert len(json.loads(keep.read_text())) == 2
-    found = importance_weighted(rnp, images, 20, 20, keep)
+    found = importance_weighted_bound(rnp, images, 20, 20, keep)
     torch.testing.assert_close(found, wanted)
     assert torch.equal(calls[3], images[2:3]), "those that are there are not made again"
-    importance_weighted(rnp, images, 20, 20, keep)
+    importance_weighted_bound(rnp, images, 20, 20, keep)
     assert len(calls) == 1 + N
 
 
@@ -296,7 +297,7 @@ def test_with_random_levels_the_importance_weighted_bound_is_that_of_the_formula
     rnp = stirred(lower_guide=lower_guide).eval().requires_grad_(False)
     images = torch.rand(N, 1, 8, 8)
     torch.manual_seed(5)
-    found = importance_weighted(rnp, images, 4)
+    found = importance_weighted_bound(rnp, images, 4)
     torch.manual_seed(5)
     terms = ByHand(rnp, drawn(rnp.guide, images, 4), images.repeat(4, 1, 1, 1))
     weights = terms.pixels.sum(1) + sum(terms.p[site] - terms.q[site] for site in terms.p)

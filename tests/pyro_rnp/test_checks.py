@@ -8,9 +8,10 @@ from pyro.infer import SVI, Trace_ELBO
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from inference.data import ImageSet
+from inference.evaluation.bounds import importance_weighted_bound
 from inference.evaluation.completion import completion
 from inference.evaluation.latent_space import collect_programs
-from inference.evaluation.metrics import evaluate, importance_weighted
+from inference.evaluation.metrics import evaluate
 from inference.evaluation.one_shot import exemplars, log_given
 from inference.evaluation.part_dictionary import collect
 from inference.evaluation.reconstruction import parse_numbers
@@ -48,7 +49,7 @@ USES = {
     "svi": step,
     "query": lambda rnp, x: query(rnp, x, mask=SEEN, **ASK).canvas,
     "query by svi": lambda rnp, x: query(rnp, x, method="svi", steps=2, num_samples=9).canvas,
-    "importance_weighted": lambda rnp, x: importance_weighted(rnp, x, 3),
+    "importance_weighted_bound": lambda rnp, x: importance_weighted_bound(rnp, x, 3),
     "completion": lambda rnp, x: numbers(completion(rnp, x, SEEN, x, ("importance",))),
     "collect": lambda rnp, x: collect(rnp, x).canvases,
     "parse_numbers": lambda rnp, x: numbers(parse_numbers(rnp, x)),

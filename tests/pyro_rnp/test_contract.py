@@ -15,9 +15,11 @@ from pyro.nn import PyroModule, PyroSample
 from torch import nn
 
 from inference.data import ImageSet
-from inference.evaluation.metrics import evaluate, importance_weighted
-from inference.objectives import OBJECTIVES, check, latent, loss
+from inference.evaluation.bounds import importance_weighted_bound
+from inference.evaluation.metrics import evaluate
+from inference.objectives import OBJECTIVES, check, loss
 from inference.posterior import query
+from inference.traces import latent_sites
 from inference.training.diagnostics import problems
 from pyro_rnp import RNP
 from pyro_rnp.encoder import Encoder
@@ -107,7 +109,7 @@ def test_its_kl_has_its_free_nats_too(rnp, images):
 
 def test_questions_about_one_image_refuse_a_latent_of_all(rnp, images):
     rnp.model.prior, rnp.guide.top = GlobalMean(), WithGlobalMean(rnp.guide.top)
-    for ask in (lambda: query(rnp, images), lambda: importance_weighted(rnp, images, 2)):
+    for ask in (lambda: query(rnp, images), lambda: importance_weighted_bound(rnp, images, 2)):
         with pytest.raises(ValueError, match="'mu' is drawn once for all images"):
             ask()
 
@@ -170,8 +172,8 @@ def test_model_and_guide_are_conditioned_together(images):
         guided = poutine.trace(guide).get_trace(images)
         made = poutine.trace(poutine.replay(model, guided)).get_trace(images)
         assert (
-            latent(guided).keys()
-            == latent(made).keys()
+            latent_sites(guided).keys()
+            == latent_sites(made).keys()
             == ({"z", "a/0", "a/1", "a/0/0", "a/0/1", "a/1/0", "a/1/1"} - data.keys())
         )
         made.compute_log_prob()

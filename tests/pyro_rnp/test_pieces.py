@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 
-from inference.objectives import latent
+from inference.traces import latent_sites
 from pyro_rnp import RNP, load, save
 from pyro_rnp.config import STOCHASTIC
 from pyro_rnp.registry import (
@@ -77,11 +77,11 @@ def one_step(rnp, images, objective, covered=False):
 def the_same_sites(rnp, images):
     guide = poutine.trace(rnp.guide).get_trace(images)
     model = poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
-    assert list(latent(guide)) == list(latent(model))
-    for name, site in latent(guide).items():
+    assert list(latent_sites(guide)) == list(latent_sites(model))
+    for name, site in latent_sites(guide).items():
         assert site["fn"].batch_shape == model.nodes[name]["fn"].batch_shape == (len(images),)
         assert site["fn"].event_shape == model.nodes[name]["fn"].event_shape, name
-    return set(latent(model))
+    return set(latent_sites(model))
 
 
 def batch_equals_singles(rnp, images):

@@ -9,8 +9,8 @@ from pyro import poutine
 from pyro.infer import MCMC, NUTS, Predictive
 from torch.distributions import Normal
 
-from inference.evaluation.metrics import _traces
-from inference.objectives import OBJECTIVES, latent, loss
+from inference.objectives import OBJECTIVES, loss
+from inference.traces import latent_sites, trace_both
 from pyro_rnp import RNP
 from pyro_rnp.affine import bounded, codomain
 from pyro_rnp.sites import centre, distribution
@@ -176,9 +176,9 @@ def test_vectorised_particles_draw_below_too(lower_guide, guide, images):
         rnp.guide.top.encoder[-1].weight[:3] *= 50  # which at the start hardly looks at them
 
     def draw(images, particles):
-        with torch.no_grad():
-            guided, model = _traces(rnp, images, particles)
-        assert list(latent(guided)) == list(latent(model))
+        with torch.no_grad(), rnp.model.one_run():
+            guided, model = trace_both(rnp.model, rnp.guide, images, particles=particles)
+        assert list(latent_sites(guided)) == list(latent_sites(model))
         values = [model.nodes[name]["value"].flatten(-1) for name in ("z", "a/0", "z/1/0")]
         return torch.cat([*values, model.nodes["canvas"]["value"].flatten(-3)], -1)
 

@@ -7,9 +7,9 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from inference.data import ImageSet
-from inference.evaluation.metrics import canvas_variance_ratio, evaluate, kept_bounds
+from inference.evaluation.metrics import canvas_variance_ratio, evaluate
 from inference.evaluation.segmentation import adjusted_rand, by_position, segment
-from pyro_rnp import RNP, save
+from pyro_rnp import RNP
 from tests.conftest import tiny
 
 
@@ -114,13 +114,3 @@ def test_images_of_another_size_are_refused(rnp):
     data = ImageSet(torch.rand(2, 1, 9, 9), torch.zeros(2, dtype=torch.long))
     with pytest.raises(ValueError, match="must have shape"):
         evaluate(rnp, data)
-
-
-def test_what_is_kept_of_bounds_is_of_one_question(tmp_path):
-    save(RNP(tiny()), tmp_path / "run")
-    asked = [(None, "test", 5, 3, 0, None), (None, "test", 5, 3, 1, None)]
-    asked += [(None, "test", 5, 3, 0, f"refined:steps={steps}") for steps in (1, 2)]
-    files = [kept_bounds(tmp_path / "kept", tmp_path / "run", what) for what in asked]
-    assert len(set(files)) == len(asked)
-    assert {file.parent for file in files} == {tmp_path / "kept"}
-    assert kept_bounds(tmp_path / "kept", tmp_path / "run", asked[0]) == files[0]

@@ -1,0 +1,90 @@
+"""The importance-weighted bound on the evidence of images, and the file that keeps bounds."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from inference.isolation import frozen
+from inference.outputs import write_json
+from inference.run import fingerprint
+from inference.traces import trace_both
+from pyro_rnp import RNP
+from pyro_rnp.checks import Images, observed
+
+
+@torch.no_grad()
+def importance_weighted_bound(
+    rnp: RNP,
+    images: Images,
+    particles: int,
+    at_once: int = 250,
+    keep: Path | None = None,
+) -> Float[Tensor, "n"]:
+    """Estimate the importance-weighted bound on log p(x) of each image, in nats.
+
+    The bound is log 1/k sum_i p(x, z_i) / q(z_i | x) with k samples z_i of the guide: in
+    expectation at least the ELBO and at most log p(x), which it approaches as k grows.
+
+    Source: Burda et al., "Importance weighted autoencoders", 2016.
+
+    Args:
+        rnp: the model and its guide, neither of which is changed.
+        images: (N, C, H, W) in [0, 1], or beyond under `pyro.validation_enabled(False)`.
+        particles: k, at least 1.
+        at_once: samples that are run together; less takes less memory and more time.
+        keep: a JSON file of the bounds so far. The function writes it as it goes and begins after
+            the bounds that it holds. By default nothing is kept.
+
+    Returns:
+        (N,) bounds. Samples come from torch's present random state.
+
+    Raises:
+        ValueError: if the images are not what the model reads, or the guide draws a site once for
+            all images.
+    """
+    images = observed(images, rnp)
+    bounds: list[float] = json.loads(keep.read_text()) if keep and keep.exists() else []
+    with frozen(rnp):
+        size = max(1, at_once // particles)
+        starts = range(len(bounds), len(images), size)
+        for start in tqdm(starts, "importance-weighted bound", leave=False, delay=5):
+            x, done, total = images[start : start + size], 0, None
+            while done < particles:
+                k = min(particles - done, max(1, at_once // len(x)))
+                more = _log_weights(rnp, x, k).logsumexp(0)
+                total = more if total is None else torch.logaddexp(total, more)
+                done += k
+            assert total is not None
+            bounds += (total - math.log(particles)).tolist()
+            if keep:
+                write_json(keep, bounds)
+    return torch.tensor(bounds, dtype=images.dtype)
+
+
+def _log_weights(rnp: RNP, images: Tensor, particles: int) -> Tensor:
+    """Log p(x, z) - log q(z | x) at samples z for each image, (particles, N), in nats."""
+    with rnp.model.one_run():
+        return trace_both(rnp.model, rnp.guide, images, particles=particles).log_weights()
+
+
+def bounds_file(folder: str | Path, run: str | Path, settings: Sequence[object]) -> Path:
+    """Return the file in which `importance_weighted_bound` keeps the bounds of one command.
+
+    Args:
+        folder: where it lies; it is made if it does not exist.
+        run: the run folder, or the name of shipped weights. Other weights get another file.
+        settings: all that the bounds depend on besides, as data set, split and seed; each is part
+            of the file's name.
+    """
+    words = [fingerprint(run), *(re.sub(r"\W", "_", str(word)) for word in settings)]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder) / f"{'-'.join(words)}.json"
