@@ -193,8 +193,8 @@ def loss(
         rnp: the model and its guide; in training mode the loss holds the part term.
         images: (N, C, H, W) in [0, 1].
         kl_weight: how many times the KL terms count.
-        images_per_class: how many images of a class follow each other, see `pyro_rnp.class_model`; by
-            default images have no classes.
+        images_per_class: how many images of a class follow each other, see
+            `pyro_rnp.class_model`; by default images have no classes.
     """
     program = rnp if images_per_class == 1 else SameClass(rnp, images_per_class)
     model: Any = program.model

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from inference.isolation import frozen
 from inference.outputs import write_json
-from inference.run import fingerprint
+from inference.run import Run
 from inference.traces import trace_both
 from pyro_rnp import RNP
 from pyro_rnp.checks import Images, observed
@@ -85,6 +85,6 @@ def bounds_file(folder: str | Path, run: str | Path, settings: Sequence[object])
         settings: all that the bounds depend on besides, as data set, split and seed; each is part
             of the file's name.
     """
-    words = [fingerprint(run), *(re.sub(r"\W", "_", str(word)) for word in settings)]
+    words = [Run(run).fingerprint, *(re.sub(r"\W", "_", str(word)) for word in settings)]
     Path(folder).mkdir(parents=True, exist_ok=True)
     return Path(folder) / f"{'-'.join(words)}.json"

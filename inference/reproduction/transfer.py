@@ -21,8 +21,8 @@ from inference.plotting import grid_figure, parse_figure
 from inference.reproduction.artifacts import TRANSFER
 from inference.reproduction.recipes import RUN, trained
 from inference.run import fingerprint, training_of
-from inference.system import hardware
 from inference.statistics import standard_error
+from inference.system import hardware
 from pyro_rnp import RNP, load
 from pyro_rnp.checkpoint import find
 
