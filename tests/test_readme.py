@@ -1,19 +1,21 @@
 """README, CONTRIBUTING and the documentation's pages: code that runs, names that exist."""
 
 import importlib
+import io
 import re
-from dataclasses import fields
+import runpy
+import sys
+from contextlib import redirect_stdout, suppress
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from inference.config import TrainConfig
 from inference.data import DATASETS
 from inference.objectives import OBJECTIVES
 from inference.posterior import Method
-from inference.posterior.interventions import EDITS
-from pyro_rnp import PRESETS, RNPConfig
+from pyro_rnp import PRESETS
 from pyro_rnp.config import PIECES
 from pyro_rnp.registry import GUIDES, PRIORS
 
@@ -131,13 +133,15 @@ def test_the_files_that_a_page_names_are_there(page):
         assert (ROOT / path).exists(), path
 
 
+@cache
 def flags(script: str) -> set[str]:
-    """The flags of a command."""
-    sources = [ROOT / "scripts" / f"{script}.py", ROOT / "inference" / "cli.py"]
-    found = set(re.findall(r'"--([a-z][\w-]*)"', "".join(path.read_text() for path in sources)))
-    if script == "train":
-        found |= {f.name for kind in (TrainConfig, RNPConfig) for f in fields(kind)}
-    return found | {"help", "print_config"} | (set(EDITS) if script == "edit" else set())
+    """The flags of a command, by its help."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), suppress(SystemExit):
+        patch.setattr(sys, "argv", [script, "--help"])
+        runpy.run_path(str(ROOT / "scripts" / f"{script}.py"), run_name="__main__")
+    found = set(re.findall(r"--([a-z][\w.-]*)", said.getvalue()))
+    return found | {name.removeprefix("model.") for name in found}
 
 
 @pages
@@ -147,7 +151,7 @@ def test_the_commands_that_a_page_names_are_there(page):
         assert re.search(rf"^{target}:", makefile, re.M), target
     named = r"scripts/([a-z]+)\.py([^`]*?)(?:`|\n\n)"
     for script, rest in re.findall(named, PAGES[page], re.S):
-        given = re.findall(r"(?<=\s)--([a-z][\w-]*)", re.sub(r'"[^"]*"', "", rest))
+        given = re.findall(r"(?<=\s)--([a-z][\w.-]*)", re.sub(r'"[^"]*"', "", rest))
         assert set(given) <= flags(script), script
 
 
