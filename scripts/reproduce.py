@@ -3,13 +3,9 @@
 from pathlib import Path
 
 from inference.cli import add_data_root, parser, run
-from inference.plotting import curves_figure
-from inference.reproduction.artifacts import keep, prune
+from inference.reproduction.artifacts import collect_artifacts
 from inference.reproduction.experiments import Reproduction, read_experiments
-from inference.reproduction.published import AUTHORS
-from inference.reproduction.report import CURVES, report
-from inference.reproduction.tables import learned
-from pyro_rnp.files import write
+from inference.reproduction.report import write_report
 
 HERE = Path(__file__).parent
 
@@ -18,8 +14,8 @@ def main() -> None:
     arguments = parser(
         "Make the paper's figures and tables again: train, draw, measure, and write one page.",
         "What is there is not made again, so an interrupted reproduction goes on where it stopped; "
-        "all of it takes many hours. docs/reproduction beside the page keeps what runs left but "
-        "their weights; --only_page adds what there is, and writes the page.",
+        "all of it takes many hours. Beside the page lie the artifacts of the runs, without their "
+        "weights; --only_page adds those there are, and writes the page.",
     )
     arguments.add_argument(
         "--runs",
@@ -32,21 +28,18 @@ def main() -> None:
     )
     add_data_root(arguments)
     arguments.add_argument("--out", type=str, default="runs/reproduction", help="folder for runs")
-    arguments.add_argument("--page", type=str, default="REPRODUCTION.md", help="page to write")
+    page = "page to write; docs/reproduction is also where the artifacts of the runs are kept"
+    arguments.add_argument("--page", type=str, default="docs/reproduction/index.md", help=page)
+    readme = "README whose table of results to write, between two markers, if there is one"
+    arguments.add_argument("--readme", type=str, default="README.md", help=readme)
     arguments.add_argument("--only_page", type=bool, default=False, help="make nothing else")
     args = arguments.parse_args()
     experiments = read_experiments(Path(args.runs))
-    page, pictures = Path(args.page), "docs/reproduction"
-    kept = page.parent / pictures
-    making = Reproduction(args.data_root, kept)
-    failed = [] if args.only_page else making.make_all(experiments, Path(args.out))
-    kept.mkdir(parents=True, exist_ok=True)
-    keep(Path(args.out), kept)
-    curves_figure(learned(kept), [*AUTHORS], "squared error of an image", kept / CURVES)
-    remarks = HERE.parent / "docs" / "differences.md"
-    text = report(kept, pictures, remarks.read_text() if remarks.exists() else "")
-    write(page, text.encode())
-    prune(kept, text)
+    out, page = Path(args.out), Path(args.page)
+    making = Reproduction(args.data_root, page.parent)
+    failed = [] if args.only_page else making.make_all(experiments, out)
+    collect_artifacts(out, page.parent)
+    write_report(page, Path(args.readme), HERE.parent / "docs" / "differences.md")
     print(page)
     if failed:
         raise ValueError(f"Not made, for what is said above: {', '.join(failed)}.")

@@ -1,8 +1,8 @@
-"""What a page of results is made of, kept beside it: all that runs left but their weights.
+"""The small files that runs and commands leave, kept in one folder: all of a run but its weights.
 
-A folder of runs is large and of one machine; what is kept of it is small, so the page can be
-written anew, and held against what it is made of, wherever the project is. Beside it lie the small
-classifiers of figure 5, so that what is trained elsewhere is compared in the same features.
+The page of results is written from this folder, so it can be written anew, and held against the
+numbers, on any machine. The small classifiers of figure 5 lie there too, so that later runs are
+compared in the same features.
 """
 
 from __future__ import annotations
@@ -14,54 +14,60 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 from inference.outputs import write_json
-from inference.reproduction.recipes import RUN, describe
-from inference.run import fingerprint, training_of
+from inference.reproduction.recipes import describe
+from inference.run import METRICS, Run
 from inference.system import hardware
 from pyro_rnp.files import write
 
 SETS = {"mnist": "MNIST", "omniglot": "Omniglot", "fashion": "Fashion-MNIST"}
-"""Names of runs, those with `-flat` behind are of the flat VAE, and what they learned from."""
-FIGURES = "figures.json"
-SCORE, TRANSFER = "score.json", "transfer.json"
+"""Data sets by name; a run on one has its name, the flat VAE's has `-flat` behind."""
+FIGURES, SCORE, TRANSFER = "figures.json", "score.json", "transfer.json"
+"""The files of numbers that figures, scores of a run and comparisons of transfer leave."""
 SCORES, TRANSFERS = "score-", "transfer-"
 """How names of scores of a run begin, and of comparisons of transfer."""
 PART = ".part"
 """How names of folders end that are not whole yet."""
 
 
-def keep(runs: Path, kept: Path) -> None:
-    """Copy the small files of what has ended, under the same names, over what is there.
+def collect_artifacts(runs: Path, artifacts: Path) -> None:
+    """Copy the small files of all that has ended, under the same names, over those there.
 
-    Of a run its configuration, metrics and curve, and a fingerprint of its weights; of
-    `NAME-figures`, `score-*` and `transfer-*` the numbers, and the pictures with a palette.
+    Of a run these are its configuration, metrics and curve, with the fingerprint of its weights;
+    of `NAME-figures`, `score-*` and `transfer-*` the numbers, and the pictures with a palette.
 
     Args:
-        runs: folder of runs, as `scripts/reproduce.py` makes it; nothing is kept if there is none.
+        runs: folder of runs, as `scripts/reproduce.py` makes it; it need not exist.
+        artifacts: folder to copy to.
     """
-    for file in sorted(runs.glob(f"*/{RUN}")):
-        describe(file.parent, kept / file.parent.name, weights=fingerprint(file.parent))
+    for file in sorted(runs.glob(f"*/{METRICS}")):
+        run = file.parent
+        describe(run, artifacts / run.name, weights=Run(run, shipped=False).fingerprint)
     for kind in (FIGURES, SCORE, TRANSFER):
         for file in sorted(runs.glob(f"*/{kind}")):
             if file.parent.suffix != PART:
-                _copy(file, kept / file.parent.name)
+                _copy(file, artifacts / file.parent.name)
 
 
-def prune(kept: Path, page: str) -> None:
-    """Delete the pictures beside numbers that are kept, where the page does not show them."""
+def prune_pictures(artifacts: Path, page: str) -> None:
+    """Delete the pictures beside numbers that the page does not show.
+
+    Args:
+        artifacts: folder of artifacts.
+        page: the page's text, in which paths of pictures start at that folder.
+    """
     for kind in (FIGURES, TRANSFER):
-        for file in kept.glob(f"*/{kind}"):
+        for file in artifacts.glob(f"*/{kind}"):
             for picture in file.parent.glob("*.png"):
-                if picture.relative_to(kept).as_posix() not in page:
+                if picture.relative_to(artifacts).as_posix() not in page:
                     picture.unlink()
 
 
 def _copy(file: Path, to: Path) -> None:
-    """A file of numbers, and the pictures beside it."""
+    """Copy a file of numbers, and the pictures beside it."""
     to.mkdir(parents=True, exist_ok=True)
     write_json(to / file.name, json.loads(file.read_text()))
     for picture in file.parent.glob("*.png"):
@@ -69,53 +75,40 @@ def _copy(file: Path, to: Path) -> None:
 
 
 def _shrink(picture: Path, to: Path) -> None:
-    """A picture with a palette, a third of the size: every third grey, and the colours there are.
-
-    Colours have their own part of it, since faint ink that borrows one looks tinted.
-    """
+    """Write a picture with a palette of 256 colours, a third of the size."""
     with Image.open(picture) as full:
-        pixels = np.asarray(full.convert("RGB"))
-    greys = np.repeat(np.arange(0, 256, 3), 3)
-    palette, numbers = [*greys], pixels[..., 0] // 3
-    coloured = np.ptp(pixels, axis=-1) > 0
-    if coloured.any():
-        first = len(greys) // 3
-        row = Image.fromarray(pixels[coloured][None])
         # Other methods give rare colours, such as thin blue frames, to their neighbours.
-        found = row.quantize(256 - first, Image.Quantize.MAXCOVERAGE)
-        palette += (found.getpalette() or [])[: 3 * (256 - first)]
-        numbers[coloured] = first + np.asarray(found)[0]
-    small = Image.frombytes("P", pixels.shape[1::-1], numbers.tobytes())
-    small.putpalette(palette)
+        small = full.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=0)
     buffer = io.BytesIO()
     small.save(buffer, "png", optimize=True)
     write(to, buffer.getvalue())
 
 
-def ended(kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Runs with their metrics, by likelihood, then data set and name, flat VAEs last."""
+def ended_runs(artifacts: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and metrics of runs, by likelihood, then data set and name, flat VAEs last."""
 
-    def order(run: Path) -> tuple[Any, ...]:
-        config = training_of(run)
+    def order(run: Run) -> tuple[Any, ...]:
+        config = run.config
         kinds = (config.binarize, list(SETS).index(config.data) if config.data in SETS else -1)
-        return *kinds, config.model.program != "recursive", run.name
+        return *kinds, config.model.program != "recursive", run.path.name
 
-    for run in sorted((file.parent for file in kept.glob(f"*/{RUN}")), key=order):
-        yield run.name, _read(run / RUN)
+    runs = [Run(file.parent, shipped=False) for file in artifacts.glob(f"*/{METRICS}")]
+    for run in sorted(runs, key=order):
+        yield run.path.name, run.metrics or {}
 
 
-def figures(kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Runs and the numbers of their figures, but those of other weights."""
-    for name, metrics in ended(kept):
-        found = _read(kept / f"{name}-figures" / FIGURES)
+def figure_results(artifacts: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names of runs and the numbers of their figures, without those of other weights."""
+    for name, metrics in ended_runs(artifacts):
+        found = _read(artifacts / f"{name}-figures" / FIGURES)
         if found is not None and found["made"]["weights"] == metrics["weights"]:
             yield name, found
 
 
-def scores(kept: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
-    """Runs with what was asked about each and found; what is of other weights is left out."""
-    files = [_read(path) for path in sorted(kept.glob(f"{SCORES}*/{SCORE}"))]
-    for name, metrics in ended(kept):
+def score_results(artifacts: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+    """Names of runs, flags of a score of each, and the score, without those of other weights."""
+    files = [_read(path) for path in sorted(artifacts.glob(f"{SCORES}*/{SCORE}"))]
+    for name, metrics in ended_runs(artifacts):
         for found in files:
             made = found["made"]
             if (made["of"], made["weights"]) == (name, metrics["weights"]):
@@ -123,10 +116,10 @@ def scores(kept: Path) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
                 yield name, {key: value for key, _, value in pairs}, found
 
 
-def transfers(kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What `scripts/transfer.py` left, but what is of other weights of the runs that it tuned."""
-    now = {name: metrics["weights"] for name, metrics in ended(kept)}
-    for file in sorted(kept.glob(f"{TRANSFERS}*/{TRANSFER}")):
+def transfer_results(artifacts: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Comparisons of transfer, without those that tuned other weights than the runs have now."""
+    now = {name: metrics["weights"] for name, metrics in ended_runs(artifacts)}
+    for file in sorted(artifacts.glob(f"{TRANSFERS}*/{TRANSFER}")):
         found = _read(file)
         if found["made"].get("weights", {}).items() <= now.items():
             yield file.parent.name, found
@@ -137,20 +130,21 @@ def _read(path: Path) -> Any:
 
 
 class Clock:
-    """Begins when it is made."""
+    """Measures the time of a result from the moment that the clock is made."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
 
     def made(self, run: str | Path, **how: Any) -> dict[str, Any]:
-        """What a result that a run's model gave is to say of itself.
+        """The note of a result that says how it was made.
 
         Args:
-            how: what was asked.
+            run: run folder, or the name of a shipped model, that gave the result.
+            how: the settings of the command.
 
         Returns:
-            `how`, `weights` (see `fingerprint`), `seconds` so far and `hardware`.
+            `how`, `weights` (see `Run.fingerprint`), `seconds` so far and `hardware`.
         """
         seconds = time.monotonic() - self.began
         on = hardware(torch.device("cpu"))
-        return {**how, "weights": fingerprint(run), "seconds": seconds, "hardware": on}
+        return {**how, "weights": Run(run).fingerprint, "seconds": seconds, "hardware": on}

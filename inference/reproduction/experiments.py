@@ -21,9 +21,9 @@ from inference.evaluation.score import score_run
 from inference.outputs import write_json
 from inference.reproduction.artifacts import FIGURES, PART, SCORE, SCORES, TRANSFERS, Clock
 from inference.reproduction.figures import make_figures
-from inference.reproduction.recipes import RECIPE, RUN, in_configs, trained
+from inference.reproduction.recipes import RECIPE, in_configs, trained
 from inference.reproduction.transfer import compare_transfer, minutes
-from inference.run import fingerprint, training_of
+from inference.run import Run
 from inference.system import Interrupted, interruptible
 
 AS = "as:"
@@ -124,7 +124,7 @@ def with_minutes(flags: Sequence[str], places: Sequence[Path]) -> list[str]:
         name = word.partition(AS)[2]
         if not word.startswith(AS) or not places:
             return "1.0" if word.startswith(AS) else word
-        ended = [place / name for place in places if (place / name / RUN).exists()]
+        ended = [place / name for place in places if Run(place / name, shipped=False).ended]
         if not ended:
             raise FileNotFoundError(f"{name} has not ended, so how long it took is not known.")
         if ended[0] != places[0] / name:
@@ -196,35 +196,36 @@ class Reproduction:
         learned = [_ended(folder.with_name(name)) for name in names]
         how: dict[str, Any] = {"asked": [in_configs(flag) for flag in flags]}
         if learned:
-            how["weights"] = {run.name: fingerprint(run) for run in learned}
+            how["weights"] = {run.path.name: run.fingerprint for run in learned}
         if not _made(folder / MADE, how):
             given = _arguments(compare_transfer, flags[len(names) :]) | self._root()
-            tune = {"learned": [str(run) for run in learned]} if learned else {}
+            tune = {"learned": [str(run.path) for run in learned]} if learned else {}
             compare_transfer(**{**given, **tune, "out": str(folder)})
             write_json(folder / MADE, {"made": how})
 
     def _score(self, folder: Path, flags: Sequence[str]) -> None:
         name, *asked = flags
         run = _ended(folder.with_name(name))
-        how = {"of": name, "asked": asked, "weights": fingerprint(run)}
+        how = {"of": name, "asked": asked, "weights": run.fingerprint}
         if not _made(folder / SCORE, how):
             clock = Clock()
             given = _arguments(score_run, asked) | self._root()
-            scores = score_run(**{**given, "run": str(run), "keep": str(folder)})
-            write_json(folder / SCORE, {**scores, "made": clock.made(run, **how)})
+            scores = score_run(**{**given, "run": str(run.path), "keep": str(folder)})
+            write_json(folder / SCORE, {**scores, "made": clock.made(run.path, **how)})
 
     def _run(self, folder: Path, flags: Sequence[str]) -> None:
         places = [folder.parent, *([] if self.artifacts is None else [self.artifacts])]
         root = [] if self.data_root is None else ["--data-root", self.data_root]
         trained(folder, [*with_minutes(flags, places), *root])
         figures = folder.with_name(f"{folder.name}-figures")
-        how = {"weights": fingerprint(folder)}
-        if training_of(folder).binarize or _made(figures / FIGURES, how):
+        run = Run(folder, shipped=False)
+        how = {"weights": run.fingerprint}
+        if run.config.binarize or _made(figures / FIGURES, how):
             return
         half = figures.with_name(f"{figures.name}{PART}")  # whole or not at all
         for old in (half, figures):
             shutil.rmtree(old, ignore_errors=True)
-        data = training_of(folder).data
+        data = run.config.data
         own = data.partition("-")[0]
         others = tuple(name for name in ACROSS if name != own) if own in ACROSS else ()
         # One for all runs of a data set: they are compared in the same features.
@@ -243,10 +244,11 @@ class Reproduction:
         return {} if self.data_root is None else {"data_root": self.data_root}
 
 
-def _ended(run: Path) -> Path:
-    """The folder of a run that has ended."""
-    if not (run / RUN).exists():
-        raise FileNotFoundError(f"{run.name} has not ended, so it cannot be scored or tuned.")
+def _ended(folder: Path) -> Run:
+    """A run that has ended."""
+    run = Run(folder, shipped=False)
+    if not run.ended:
+        raise FileNotFoundError(f"{folder.name} has not ended, so it cannot be scored or tuned.")
     return run
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import Any
 from inference.config import TrainConfig
 from inference.outputs import with_error
 from inference.reproduction.recipes import describe, to_flags
-from inference.run import training_of
-from pyro_rnp import load
+from inference.run import Run
 from pyro_rnp.checkpoint import SHIPPED, WEIGHTS
 from pyro_rnp.files import write
 
@@ -77,19 +75,21 @@ def ship(run: str | Path, name: str, to: Path | None = None) -> Path:
         )
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"A name is made of letters, digits, - and _, not {name!r}.")
-    run, folder = Path(run), (to or SHIPPED) / name
-    load(run)  # whole, or refused
-    if not (run / "metrics.json").exists():
+    trained, folder = Run(run, shipped=False), (to or SHIPPED) / name
+    trained.load()  # whole, or refused
+    if not trained.ended:
         raise FileNotFoundError(f"{run} has no metrics.json; let the run end first.")
-    size = (run / WEIGHTS).stat().st_size
+    weights = trained.path / WEIGHTS
+    size = weights.stat().st_size
     if size > LARGEST:
-        raise ValueError(f"{run / WEIGHTS} has {size:,} bytes; at most {LARGEST:,} come along.")
+        raise ValueError(f"{weights} has {size:,} bytes; at most {LARGEST:,} come along.")
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another --name.")
-    describe(run, folder)
-    metrics = json.loads((folder / "metrics.json").read_text())
-    shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
-    text = card(name if folder.parent == SHIPPED else str(folder), training_of(folder), metrics)
+    describe(trained.path, folder)
+    shutil.copyfile(weights, folder / WEIGHTS)
+    shipped = Run(folder, shipped=False)
+    called = name if folder.parent == SHIPPED else str(folder)
+    text = card(called, shipped.config, shipped.metrics or {})
     write(folder / "README.md", text.encode())
     return folder
 

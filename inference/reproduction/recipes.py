@@ -13,16 +13,12 @@ from typing import Any
 from inference.cli import train_config
 from inference.config import RATES, TrainConfig
 from inference.outputs import write_json
-from inference.run import CURVE, STARTED, curve, fingerprint, held, training_of
-from inference.training.checkpoints import CHECKPOINT, PREVIOUS
+from inference.run import CURVE, METRICS, Run
 from pyro_rnp import RNPConfig
-from pyro_rnp.checkpoint import CONFIG, load_config
+from pyro_rnp.checkpoint import CONFIG
 
 PLACES = ("data_root", "out", "resume", "start")
 """Fields that are paths on one machine."""
-
-RUN = "metrics.json"
-"""The file with which a run has ended."""
 
 RECIPE = r"[\w-]+\.yaml"
 """The name of a recipe in a command."""
@@ -72,7 +68,7 @@ def portable(run: str | Path) -> dict[str, Any]:
         `training`, the training configuration by field; where the run began with another run's
         weights, `start` is `RUN` in place of that run's path.
     """
-    config = training_of(run)
+    config = Run(run).config
     training = {k: v for k, v in asdict(config).items() if k not in (*PLACES, "model")}
     return {"training": training | ({} if config.start is None else {"start": "RUN"})}
 
@@ -86,9 +82,9 @@ def describe(run: Path, to: Path, **more: Any) -> None:
         more: values to write beside the run's metrics.
     """
     made = {
-        CONFIG: {"model": load_config(run)[0].to_dict(), **portable(run)},
-        RUN: {**json.loads((run / RUN).read_text()), **more},
-        CURVE: curve(run),
+        CONFIG: {"model": Run(run).model_config.to_dict(), **portable(run)},
+        METRICS: {**(Run(run).metrics or {}), **more},
+        CURVE: Run(run).curve,
     }
     to.mkdir(parents=True, exist_ok=True)
     for name, value in made.items():
@@ -112,32 +108,35 @@ def trained(folder: Path, flags: Sequence[str]) -> dict[str, Any]:
             being trained by another process, or if training does not end.
         Interrupted: if SIGINT or SIGTERM came; a checkpoint is saved.
     """
-    config = train_config(flags)
-    if folder.exists() and to_flags(training_of(folder)) != to_flags(config):
+    config, run = train_config(flags), Run(folder, shipped=False)
+    if folder.exists() and to_flags(run.config) != to_flags(config):
         raise ValueError(
             f"{folder} holds a run that was made with other flags "
-            f"({' '.join(to_flags(training_of(folder)))}); name another --out or delete it."
+            f"({' '.join(to_flags(run.config))}); name another --out or delete it."
         )
-    notes = load_config(folder)[1] if folder.exists() else {}
-    if notes and config.start is not None and notes.get(STARTED) != fingerprint(config.start):
+    if (
+        folder.exists()
+        and config.start is not None
+        and run.started != Run(config.start).fingerprint
+    ):
         raise ValueError(
             f"{folder} does not say that it began with the weights that {config.start} has now; "
             "delete it to begin anew."
         )
-    metrics = folder / RUN
-    if not metrics.exists():
+    if not run.ended:
         print(f"{' '.join(flags)}: {folder}", flush=True)
-        if any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS)):
+        if run.has_checkpoint:
             config = train_config(["--resume", str(folder)])
         else:
             if folder.exists():  # it was killed before its first checkpoint
-                with held(folder):
+                with run.lock():
                     shutil.rmtree(folder)
             config = replace(config, out=str(folder))
         _train_here(config)
-        if not metrics.exists():
-            raise ValueError(f"The run {folder} did not end.")
-    return json.loads(metrics.read_text())
+    metrics = run.metrics
+    if metrics is None:
+        raise ValueError(f"The run {folder} did not end.")
+    return metrics
 
 
 def _train_here(config: TrainConfig) -> None:

@@ -1,6 +1,6 @@
-"""The paper's figures and tables as one page, from what runs and commands left.
+"""The page of results: the paper's figures and tables, from the artifacts of runs and commands.
 
-Every number is read from their JSON files; what is not there yet has no row.
+Every number is read from their JSON files; a result that is not there yet has no row.
 """
 
 from __future__ import annotations
@@ -8,14 +8,18 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from inference.plotting import curves_figure
 from inference.reproduction import tables
-from inference.reproduction.artifacts import SETS, ended, figures
-from inference.run import fingerprint
+from inference.reproduction.artifacts import SETS, ended_runs, figure_results, prune_pictures
+from inference.run import Run
 from pyro_rnp.checkpoint import SHIPPED, shipped
+from pyro_rnp.files import write
 
 CURVES = "curves.png"
 """The picture of squared error by epochs."""
-FIGURES = {
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+"""The README's lines around its table of results."""
+HEADLINES = {
     "3": "Figure 3: images taken apart",
     "4a": "Figure 4a: the space of programs",
     "4b-z2": "Figure 4b: samples of clusters of image programs",
@@ -59,15 +63,18 @@ LEGENDS = {
 """What the numbers of a figure are."""
 
 
-def report(kept: Path, pictures: str, remarks: str) -> str:
-    """The page, as Markdown.
+def report(artifacts: Path, remarks: str) -> str:
+    """Write the page of results.
 
     Args:
-        kept: what `inference.reproduction.artifacts.keep` left.
-        pictures: where that lies, seen from the page.
-        remarks: what is to be said at the end.
+        artifacts: folder of artifacts, as `collect_artifacts` leaves it, in which the page is to
+            lie: paths of pictures start there.
+        remarks: Markdown for the end of the page.
+
+    Returns:
+        The page, as Markdown that MyST reads too.
     """
-    shown = partial(_shown, kept, pictures)
+    shown = partial(_shown, artifacts)
     parts = [
         "# Reproduction",
         "What is in the paper (Fisher and Rao, arXiv 2206.08462), made again by commands, with "
@@ -75,60 +82,107 @@ def report(kept: Path, pictures: str, remarks: str) -> str:
         "from what the runs left. Squared error is summed over an image's pixels, of one posterior "
         "sample unless said; KL and bounds are in nats; ± is a standard error over images, not "
         "over seeds. DIR is a folder of data sets as `--data-root` takes it.",
-        come_along(kept),
+        come_along(artifacts),
         "## Runs",
         "Machines of the same name differ in speed, as images/s of runs of the same kind show.",
-        tables.trainings(kept),
+        tables.trainings(artifacts),
         "## Beside the authors' published logs",
         "MNIST, 16 numbers a program, 4 by 4 parts, squared error plus 0.2 KL, batches of 64: "
         "squared error after each epoch, of test images theirs, of 1,000 validation images ours; "
         "and of all test images at the end. A flat VAE learns for as many minutes as a recursion "
         "beside it on the same machine (see above), so for more epochs.",
         shown(CURVES, "Squared error of digits by epochs, the authors' and ours"),
-        tables.curves(kept),
+        tables.curves(artifacts),
         "Omniglot, 64 numbers a program, 5 by 5 parts: squared error at the end, of characters "
         "learned from (theirs in training, of ours 1,000 drawings that were held out) and of "
         "unseen ones. Where images are turned by quarters too, an epoch has each drawing in all "
         "four turns.",
-        tables.characters(kept),
+        tables.characters(artifacts),
     ]
-    current = {run for run, _ in figures(kept)}
-    if costs := tables.figure_costs(kept):
+    current = {run for run, _ in figure_results(artifacts)}
+    if costs := tables.figure_costs(artifacts):
         parts += [
             "## What the figures took",
             "The first run of a data set trains its classifier too.",
             costs,
         ]
-    for figure, headline in FIGURES.items():
+    for figure, headline in HEADLINES.items():
         drawn: list[str] = []
         for name, data in SETS.items():
             flat = {f"{name}-flat": f"{data}, by the flat VAE"} if figure == "5" else {}
             for run, title in {name: data, **flat}.items():
                 picture = shown(f"{run}-figures/figure-{figure}.png", title) * (run in current)
                 drawn += [f"{title}:", picture] if picture else []
-        numbers = tables.figure_numbers(kept, figure)
+        numbers = tables.figure_numbers(artifacts, figure)
         if drawn or numbers:
             command = f"scripts/figures.py RUN --only {figure[0]} --data-root DIR"
             about = PICTURES.get(figure, "") if drawn else ""
             parts += [f"## {headline}", f"By `{command}`.", about, *drawn]
             parts += [LEGENDS[figure], numbers] if numbers else []
-    unseen = [*tables.elsewhere(kept, shown), *tables.tuned(kept, shown)]
-    likelihoods = tables.bounds(kept)
+    unseen = [*tables.elsewhere(artifacts, shown), *tables.tuned(artifacts, shown)]
+    likelihoods = tables.bounds(artifacts)
     parts += ["## Figure 6: images unlike those learned from", *unseen] if unseen else []
     parts += ["## Likelihood of binarised images", likelihoods] if likelihoods else []
     parts += ["## Where this differs from the paper, and why", remarks.strip()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _shown(kept: Path, pictures: str, name: str, title: str) -> str:
+def _shown(artifacts: Path, name: str, title: str) -> str:
     """A picture, if it is there."""
-    return f"![{title}]({pictures}/{name})" if (kept / name).exists() else ""
+    return f"![{title}]({name})" if (artifacts / name).exists() else ""
 
 
-def come_along(kept: Path) -> str:
-    """Which of the runs' models come along."""
-    metrics = dict(ended(kept))
-    names = [n for n in shipped() if metrics.get(n, {}).get("weights") == fingerprint(SHIPPED / n)]
-    links = ", ".join(f"[`{name}`](pyro_rnp/weights/{name}/README.md)" for name in names)
-    how = "`pyro_rnp.load` and every command, in the place of RUN, take them by name"
-    return f"Trained models that come with the project: {links}; {how}." if names else ""
+def come_along(artifacts: Path) -> str:
+    """A sentence that names those of the runs' models that are shipped."""
+    metrics = dict(ended_runs(artifacts))
+    names = [
+        n for n in shipped() if metrics.get(n, {}).get("weights") == Run(SHIPPED / n).fingerprint
+    ]
+    listed = ", ".join(f"`{name}`" for name in names)
+    how = (
+        "`pyro_rnp.load` and every command, in the place of RUN, take them by name, and "
+        "`pyro_rnp/weights/NAME/README.md` is the card of each"
+    )
+    return f"Trained models that come with the project: {listed}; {how}." if names else ""
+
+
+def write_report(page: Path, readme: Path, remarks: Path) -> None:
+    """Write the page of results beside its artifacts, and the table of results in the README.
+
+    Pictures that the page does not show are deleted.
+
+    Args:
+        page: file of the page; the artifacts are the folders beside it.
+        readme: file that takes `results_table` between its two markers, `BEGIN` and `END`; left
+            out if there is no such file.
+        remarks: Markdown file for the end of the page; left out if there is no such file.
+
+    Raises:
+        ValueError: if the README has no markers.
+    """
+    artifacts = page.parent
+    artifacts.mkdir(parents=True, exist_ok=True)
+    learned = tables.learned(artifacts)
+    curves_figure(learned, [*tables.AUTHORS], "squared error of an image", artifacts / CURVES)
+    text = report(artifacts, remarks.read_text() if remarks.exists() else "")
+    write(page, text.encode())
+    prune_pictures(artifacts, text)
+    if readme.exists():
+        write(readme, with_results(readme.read_text(), artifacts).encode())
+
+
+def with_results(text: str, artifacts: Path) -> str:
+    """A README's text with the table of results between its markers.
+
+    Args:
+        text: the README.
+        artifacts: folder of artifacts.
+
+    Raises:
+        ValueError: if the text has no markers.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"The README has no {BEGIN} and {END}, between which the results go.")
+    return f"{before}{begin}\n{tables.results_table(artifacts)}\n{end}{after}"

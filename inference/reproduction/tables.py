@@ -1,10 +1,11 @@
-"""The tables of the reproduction, as Markdown, from what is kept of runs and commands.
+"""The tables of results, as Markdown, from the artifacts of runs and commands.
 
-What is not there yet has no row.
+A result that is not there yet has no row.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,25 +14,48 @@ from typing import Any
 
 from inference.config import TrainConfig
 from inference.outputs import markdown, with_error
-from inference.reproduction.artifacts import SETS, ended, figures, scores, transfers
-from inference.reproduction.published import AUTHORS, AUTHORS_OMNIGLOT, LIKE_FOR_LIKE, PUBLISHED
+from inference.reproduction.artifacts import (
+    SETS,
+    ended_runs,
+    figure_results,
+    score_results,
+    transfer_results,
+)
 from inference.reproduction.recipes import in_configs, to_flags
-from inference.run import curve, training_of
+from inference.run import Run
 from pyro_rnp.config import RNPConfig
 
+AUTHORS = {1: 47.9, 2: 24.3, 3: 16.2, 5: 12.4, 10: 9.4, 20: 7.3, 28: 7.2}
+"""Squared error of an image on MNIST after so many epochs, in the authors' published logs."""
+AUTHORS_OMNIGLOT = {"epochs": 29, "seen": 12.5, "unseen": 15.9}
+"""The same of Omniglot: of the characters learned from, and of unseen ones."""
+LIKE_FOR_LIKE = {"mnist": (16, (4, 4)), "omniglot": (64, (5, 5))}
+"""Numbers a program and steps in those logs; all with batches of 64."""
+PUBLISHED = {
+    "mnist-binary": {"VAE, one layer": 88.7, "IWAE, k = 50": 87.1},
+    "omniglot-binary": {"VAE": 106.3, "IWAE": 103.4, "DRAW, at most": 96.5},
+}
+"""Published negative log-likelihoods of 28x28 images, in nats."""
+
+NAMES = rf"({'|'.join(SETS)})(-flat|-\d+-epochs)?(-seed-\d+)?"
+"""Names of the runs whose results stand in the README."""
 BASELINES = {"of the mean image": "test_sse_mean_image", "of a blank": "test_sse_blank"}
 """Columns of squared error that takes no model, which runs of earlier versions do not have."""
 Shown = Callable[[str, str], str]
 """From the name of a picture and its title to that picture in the page, if it is there."""
 
 
-def trainings(kept: Path) -> str:
+def _run(folder: Path) -> Run:
+    return Run(folder, shipped=False)
+
+
+def trainings(artifacts: Path) -> str:
     """A row for each run: what made it, and what came out."""
     head = ["run", "epochs", "images seen", "`test_sse`", "at the mean", *BASELINES, "KL", "ELBO",
             "parameters", "minutes", "images/s", "on", "skipped"]  # fmt: skip
     rows, commands = [], []
-    for name, found in ended(kept):
-        config = training_of(kept / name)
+    for name, found in ended_runs(artifacts):
+        config = _run(artifacts / name).config
         names = ("test_sse", "test_sse_mean", *BASELINES.values(), "test_kl", "test_elbo")
         ends = [with_error(found, n, ".2f") for n in names]
         minutes, steps = f"{found['seconds'] / 60:.0f}", str(found["skipped_steps"])
@@ -39,7 +63,7 @@ def trainings(kept: Path) -> str:
         on = found.get("hardware", "")
         seen = f"{found['images_seen']:,}"
         rate = f"{found['images_per_second']:.0f}"
-        rows.append([name, _epochs(kept / name), seen, *ends, size, minutes, rate, on, steps])
+        rows.append([name, _epochs(artifacts / name), seen, *ends, size, minutes, rate, on, steps])
         commands.append(
             f"- {name}: `scripts/train.py {' '.join(to_flags(config))} --data-root DIR`"
         )
@@ -55,9 +79,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _epochs(run: Path) -> str:
     """How many were done, by the images seen where training went by the clock."""
-    if (asked := training_of(run).epochs) is not None:
+    if (asked := _run(run).config.epochs) is not None:
         return str(asked)
-    points = curve(run)
+    points = _run(run).curve
     return f"{_done(points[-1], points):.1f}" if len(points) > 1 else ""
 
 
@@ -67,51 +91,58 @@ def _done(point: dict[str, Any], points: Sequence[dict[str, Any]]) -> float:
     return point["images_seen"] / first["images_seen"] * first["epoch"]
 
 
-def learned(kept: Path) -> dict[str, dict[float, float]]:
+def learned(artifacts: Path) -> dict[str, dict[float, float]]:
     """Squared error on MNIST by epochs done, the authors' first."""
     found = {"authors, test": {float(epoch): sse for epoch, sse in AUTHORS.items()}}
-    for name, _ in _like_for_like(kept, "mnist"):
-        points = curve(kept / name)
+    for name, _ in _like_for_like(artifacts, "mnist"):
+        points = _run(artifacts / name).curve
         done = {_done(row, points): row["val_sse"] for row in points}
-        found[f"{_named(kept, name)}, validation"] = done
+        found[f"{_named(artifacts, name)}, validation"] = done
     return found
 
 
-def curves(kept: Path) -> str:
+def curves(artifacts: Path) -> str:
     """The squared error of each run on MNIST after each epoch, beside the authors'."""
     head = ["after epoch", *map(str, AUTHORS), "at the end, test"]
-    runs = dict(_like_for_like(kept, "mnist"))
+    runs = dict(_like_for_like(artifacts, "mnist"))
     ends = [f"{[*AUTHORS.values()][-1]:.1f}"]
     ends += [with_error(found, "test_sse", ".2f") for found in runs.values()]
     rows = []
-    for (name, points), end in zip(learned(kept).items(), ends, strict=True):
+    for (name, points), end in zip(learned(artifacts).items(), ends, strict=True):
         rows.append([name, *(f"{points[e]:.1f}" if e in points else "" for e in AUTHORS), end])
-    again = [[*_scored(kept, name)] for name in runs]
+    again = [[*_scored(artifacts, name)] for name in runs]
     rows += [[what, *[""] * len(AUTHORS), sse] for some in again for what, sse, _ in some]
     commands = "\n".join(command for some in again for _, _, command in some)
-    return f"{markdown(head, rows)}{_over_seeds(kept, 'mnist')}\n\n{commands}".strip()
+    return f"{markdown(head, rows)}{_over_seeds(artifacts, 'mnist')}\n\n{commands}".strip()
 
 
-def characters(kept: Path) -> str:
+def characters(artifacts: Path) -> str:
     """The squared error of each run on Omniglot, beside the authors'."""
     theirs = AUTHORS_OMNIGLOT
     ends = [f"{theirs[which]:.1f}" for which in ("seen", "unseen")]
     commands: list[str] = []
     rows = [["authors", f"{theirs['epochs']}", "", *ends]]
-    for name, found in _like_for_like(kept, "omniglot"):
-        seen, unseen = curve(kept / name)[-1]["val_sse"], with_error(found, "test_sse", ".2f")
+    for name, found in _like_for_like(artifacts, "omniglot"):
+        seen, unseen = (
+            _run(artifacts / name).curve[-1]["val_sse"],
+            with_error(found, "test_sse", ".2f"),
+        )
         images = f"{found['images_seen']:,}"
-        rows.append([_named(kept, name), _epochs(kept / name), images, f"{seen:.2f}", unseen])
-        for what, sse, command in _scored(kept, name):
+        rows.append(
+            [_named(artifacts, name), _epochs(artifacts / name), images, f"{seen:.2f}", unseen]
+        )
+        for what, sse, command in _scored(artifacts, name):
             rows.append([what, "", "", "", sse])
             commands.append(command)
     head = ["run", "epochs", "images seen", "characters learned from", "unseen characters"]
-    return "\n\n".join([markdown(head, rows) + _over_seeds(kept, "omniglot"), "\n".join(commands)])
+    return "\n\n".join(
+        [markdown(head, rows) + _over_seeds(artifacts, "omniglot"), "\n".join(commands)]
+    )
 
 
-def _scored(kept: Path, name: str) -> Iterator[tuple[str, str, str]]:
+def _scored(artifacts: Path, name: str) -> Iterator[tuple[str, str, str]]:
     """What else was asked about a run's squared error, what came out, and by which command."""
-    for run, asked, score in scores(kept):
+    for run, asked, score in score_results(artifacts):
         if run == name and "particles" not in asked:
             of = f"{int(asked['num']):,} of the" if "num" in asked else "all"
             guide = f", {asked['guide']}" if "guide" in asked else ""
@@ -122,11 +153,11 @@ def _scored(kept: Path, name: str) -> Iterator[tuple[str, str, str]]:
             yield what, sse, f"- {what}: `{command}`, {_took(score['made'])}"
 
 
-def _over_seeds(kept: Path, data: str) -> str:
+def _over_seeds(artifacts: Path, data: str) -> str:
     """Means of runs that differ in their seeds alone, where there are some."""
     groups: dict[tuple[str, ...], dict[str, float]] = {}
-    for name, found in _like_for_like(kept, data):
-        same = tuple(to_flags(replace(training_of(kept / name), seed=0)))
+    for name, found in _like_for_like(artifacts, data):
+        same = tuple(to_flags(replace(_run(artifacts / name).config, seed=0)))
         groups.setdefault(same, {})[name] = found["test_sse"]
     said = [
         f"Mean of {', '.join(own)}: {mean(own.values()):.2f}, standard deviation of a run "
@@ -136,22 +167,22 @@ def _over_seeds(kept: Path, data: str) -> str:
     return "".join(f"\n\n{line}" for line in said)
 
 
-def _like_for_like(kept: Path, data: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _like_for_like(artifacts: Path, data: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Ended runs on a data set in the authors' setting and under their objective."""
     size, steps = LIKE_FOR_LIKE[data]
     wanted = TrainConfig(model=RNPConfig.preset("fast", program_size=size, steps=steps))
     model = ("program_size", "steps", "likelihood", "sigma", "prior", "guide", "stochastic")
     training = ("classes", "start", "batch_size", "kl_weight", "kl_warmup", "elbo")
-    for name, found in ended(kept):
-        config = training_of(kept / name)
+    for name, found in ended_runs(artifacts):
+        config = _run(artifacts / name).config
         pairs = [(config.model, wanted.model, model), (config, wanted, training)]
         same = all(getattr(a, n) == getattr(b, n) for a, b, names in pairs for n in names)
         if same and config.data == data:
             yield name, found
 
 
-def _named(kept: Path, name: str) -> str:
-    config = training_of(kept / name)
+def _named(artifacts: Path, name: str) -> str:
+    config = _run(artifacts / name).config
     what = {
         "flat VAE": config.model.program != "recursive",
         "of turned images too": config.rotated_classes,
@@ -161,7 +192,61 @@ def _named(kept: Path, name: str) -> str:
     return f"{name} ({said})" if said else name
 
 
-def figure_numbers(kept: Path, figure: str) -> str:
+def results_table(artifacts: Path) -> str:
+    """The results in short, for the README: the RNP beside a flat VAE and the authors' own.
+
+    Runs that differ in their seeds alone share a row, with a value for each seed. Binarised
+    images, and runs under other names than `reproduction.txt` has, are left out.
+
+    Args:
+        artifacts: folder of artifacts.
+
+    Returns:
+        A caption and a table, as Markdown.
+    """
+    theirs = {
+        "mnist": [max(AUTHORS), AUTHORS[max(AUTHORS)]],
+        "omniglot": [AUTHORS_OMNIGLOT["epochs"], AUTHORS_OMNIGLOT["unseen"]],
+    }
+    sampled, rows = dict(figure_results(artifacts)), []
+    for data, title in SETS.items():
+        groups: dict[tuple[str, ...], list[tuple[str, dict[str, Any]]]] = {}
+        for name, found in ended_runs(artifacts):
+            config = _run(artifacts / name).config
+            if config.data == data and not config.binarize and re.fullmatch(NAMES, name):
+                same = tuple(to_flags(replace(config, seed=0)))
+                groups.setdefault(same, []).append((name, found))
+        for group in groups.values():
+            config = _run(artifacts / group[0][0]).config
+            distances = [sampled.get(name, {}).get("5", {}).get("frechet") for name, _ in group]
+            cells = [
+                ", ".join(f"{found['test_sse']:.2f}" for _, found in group),
+                ", ".join(f"{found['test_elbo']:.1f}" for _, found in group),
+                ", ".join(f"{d:.0f}" for d in distances if d is not None),
+            ]
+            model = f"RNP, {config.epochs} epochs"
+            if config.model.program != "recursive":
+                model = "flat VAE, equal time"
+            if config.rotated_classes:
+                model += ", rotated characters as further classes"
+            what = f"{title}, unseen characters" if data == "omniglot" else title
+            rows.append([what, model, *cells, str(len(group))])
+        if groups and data in theirs:
+            epochs, sse = theirs[data]
+            rows.append([rows[-1][0], f"authors' log, {epochs} epochs", f"{sse:.1f}", "", "", ""])
+    caption = (
+        "*Test images, a value for each seed: squared error summed over an image's 784 pixels, one "
+        "posterior sample; ELBO in nats; Fréchet "
+        "distance of samples of the prior in the features of a small classifier. A flat VAE has as "
+        "many parameters as the RNP and learned for as many minutes on the same machine. Commands: "
+        "`scripts/reproduce.py --data-root DIR` makes all, [the reproduction]"
+        "(docs/reproduction/index.md) lists the flags of each run.*"
+    )
+    head = ["data", "model", "squared error", "ELBO", "Fréchet distance", "seeds"]
+    return f"{caption}\n\n{markdown(head, rows)}"
+
+
+def figure_numbers(artifacts: Path, figure: str) -> str:
     """The numbers that belong to a figure, a row a run, the flat VAE's below."""
     columns = {
         "3": ("sse_level_0", "sse_level_1", "sse_level_2", "sse_mean_image", "sse_blank",
@@ -172,17 +257,19 @@ def figure_numbers(kept: Path, figure: str) -> str:
               "recall")), "classifier_accuracy"),
     }.get(figure, ())  # fmt: skip
     rows = []
-    for name, read in figures(kept):
+    for name, read in figure_results(artifacts):
         found = read.get(figure[0], {})
         if any(column in found for column in columns):
-            rows.append([_named(kept, name), *(_cell(found.get(column)) for column in columns)])
+            rows.append(
+                [_named(artifacts, name), *(_cell(found.get(column)) for column in columns)]
+            )
     return _table(["run", *(f"`{column}`" for column in columns)], rows) if rows else ""
 
 
-def figure_costs(kept: Path) -> str:
+def figure_costs(artifacts: Path) -> str:
     """What the numbers of figures are of, and what they took."""
     rows = []
-    for name, read in figures(kept):
+    for name, read in figure_results(artifacts):
         made = read["made"]
         minutes = f"{made['seconds'] / 60:.1f}"
         of = {read[f]["images"] for f in ("4", "5") if "images" in read.get(f, {})}
@@ -201,10 +288,10 @@ def _cell(value: float | Sequence[float] | None) -> str:
     return ", ".join(f"{v:.4g}" for v in values)
 
 
-def tuned(kept: Path, shown: Shown) -> list[str]:
+def tuned(artifacts: Path, shown: Shown) -> list[str]:
     """Squared error of unseen images, a table for each case that `scripts/transfer.py` left."""
     parts: list[str] = []
-    for run, found in transfers(kept):
+    for run, found in transfer_results(artifacts):
         parts = parts or [
             "Tuned, squared error of test images of a kind that was left out (`unseen`), of "
             "validation images of the others (`seen`), and of other data sets. `without`: learned "
@@ -230,11 +317,11 @@ def tuned(kept: Path, shown: Shown) -> list[str]:
     return parts
 
 
-def elsewhere(kept: Path, shown: Shown) -> list[str]:
+def elsewhere(artifacts: Path, shown: Shown) -> list[str]:
     """Squared error of other data sets, by models that nothing was tuned of."""
-    rows, parts, metrics = [], [], dict(ended(kept))
-    for name, read in figures(kept):
-        found, own = read.get("6", {}), str(training_of(kept / name).data)
+    rows, parts, metrics = [], [], dict(ended_runs(artifacts))
+    for name, read in figure_results(artifacts):
+        found, own = read.get("6", {}), str(_run(artifacts / name).config.data)
         if not found:
             continue
         cells = {own: with_error(metrics[name], "test_sse", ".1f")}
@@ -247,7 +334,7 @@ def elsewhere(kept: Path, shown: Shown) -> list[str]:
             picture = shown(f"{name}-figures/figure-6-{data}.png", title)
             if name in SETS and picture:
                 parts += [f"{title}:", picture]
-        rows.append([_named(kept, name), *(cells.get(data, "") for data in SETS)])
+        rows.append([_named(artifacts, name), *(cells.get(data, "") for data in SETS)])
     if not rows:
         return []
     how = (
@@ -267,20 +354,20 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
 
 
-def bounds(kept: Path) -> str:
+def bounds(artifacts: Path) -> str:
     """Negative log-likelihoods by the importance-weighted bound, beside published ones."""
-    rows, metrics = [], dict(ended(kept))
+    rows, metrics = [], dict(ended_runs(artifacts))
     for name, published in PUBLISHED.items():
         own = []
-        for run, asked, found in scores(kept):
+        for run, asked, found in score_results(artifacts):
             if not run.startswith(name) or "particles" not in asked:
                 continue
             ends = [f"{-found[f'test_{k}']:.1f} ± {found[f'test_{k}_error']:.1f}" for k in
                     ("elbo", "iw_bound")]  # fmt: skip
             every = f"{-metrics[run]['test_elbo']:.1f}"
             sizes = [f"{int(asked[n]):,}" if n in asked else "all" for n in ("particles", "num")]
-            z = str(training_of(kept / run).model.program_size)
-            own.append([_named(kept, run), z, *sizes, *ends, every, _took(found["made"])])
+            z = str(_run(artifacts / run).config.model.program_size)
+            own.append([_named(artifacts, run), z, *sizes, *ends, every, _took(found["made"])])
         if own:
             rows += own
             rows += [[f"{what} (published)", "", "", "", "", f"{nats:.1f}", "", ""]

@@ -19,12 +19,11 @@ from inference.evaluation.metrics import evaluate
 from inference.outputs import write_json
 from inference.plotting import grid_figure, parse_figure
 from inference.reproduction.artifacts import TRANSFER
-from inference.reproduction.recipes import RUN, trained
-from inference.run import fingerprint, training_of
+from inference.reproduction.recipes import trained
+from inference.run import METRICS, Run
 from inference.statistics import standard_error
 from inference.system import hardware
-from pyro_rnp import RNP, load
-from pyro_rnp.checkpoint import find
+from pyro_rnp import RNP
 
 PROGRAMS = ("recursive", "flat")
 
@@ -120,7 +119,7 @@ def compare_transfer(
     where = [] if data_root is None else ["--data-root", data_root]
     plain = [*where, *shlex.split(flags)]
     base, tune = [*plain, f"--data={data}"], [*where, *shlex.split(tune_flags)]
-    configs = [training_of(run) for run in runs.values()] or [train_config(base)]
+    configs = [Run(run).config for run in runs.values()] or [train_config(base)]
     binarize = configs[0].binarize
     left_out = cases(data, unseen, new, data_root, binarize)
     everything = None
@@ -142,7 +141,7 @@ def compare_transfer(
     made = {
         "hardware": hardware(torch.device("cpu")),
         "seconds": seconds(folder),
-        "weights": {run.name: fingerprint(run) for run in runs.values()},
+        "weights": {run.name: Run(run).fingerprint for run in runs.values()},
     }
     text = shlex.join(f"--{name}={word}" for name, word in words.items())
     write_json(folder / TRANSFER, {"flags": text, "cases": found, "made": made})
@@ -206,8 +205,8 @@ def transfer(
                     beside = folder.with_name(folder.name.replace(program, programs[0], 1))
                     flags = [*flags, "--epochs=null", f"--minutes={minutes(beside)}"]
                 trained(folder, flags)
-            rnp, name = load(folder), f"{program}-{kind}"
-            seen = json.loads((folder / RUN).read_text())["images_seen"]
+            run, name = Run(folder), f"{program}-{kind}"
+            rnp, seen = run.load(), (run.metrics or {})["images_seen"]
             rows.append({"model": name, "images_seen": seen, **_scores(rnp, scored)})
             with torch.no_grad():
                 tree = rnp.parse(some)
@@ -232,16 +231,15 @@ def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for run in runs:
-        config = training_of(find(run))
-        program = config.model.program
-        if not (find(run) / RUN).exists():
+        config, program = Run(run).config, Run(run).model_config.program
+        if not Run(run).ended:
             raise FileNotFoundError(f"{run} has not ended; go on with it by --resume {run}.")
         if config.data != data or config.classes is not None or config.start is not None:
             raise ValueError(f"--learned takes runs that learned from {data} alone; {run} did not.")
         if program in found:
             raise ValueError(f"{found[program]} and {run} are both of --program {program}.")
-        found[program] = find(run)
-    if len({training_of(run).binarize for run in found.values()}) > 1:
+        found[program] = Run(run).path
+    if len({Run(run).config.binarize for run in found.values()}) > 1:
         raise ValueError(
             "--learned takes runs of which all learned from binarised images, or none."
         )
@@ -249,14 +247,17 @@ def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
 
 
 def seconds(out: Path) -> float:
-    """How long all runs of a folder took."""
-    return sum((json.loads(f.read_text())["seconds"] for f in out.glob(f"*/{RUN}")), 0.0)
+    """The training time of all runs in a folder, in seconds."""
+    return sum((_seconds(file.parent) for file in out.glob(f"*/{METRICS}")), 0.0)
 
 
 def minutes(folder: Path) -> float:
-    """How long a run took, to the hundredth."""
-    took = json.loads((folder / RUN).read_text())["seconds"]
-    return max(0.01, round(took / 60, 2))
+    """The training time of a run, in minutes, rounded to hundredths and at least 0.01."""
+    return max(0.01, round(_seconds(folder) / 60, 2))
+
+
+def _seconds(folder: Path) -> float:
+    return (Run(folder, shipped=False).metrics or {})["seconds"]
 
 
 def as_many(base: Sequence[str], left: Sequence[str], everything: Sequence[str]) -> list[str]:

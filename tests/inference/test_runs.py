@@ -4,7 +4,7 @@ import pytest
 
 from inference.reproduction import recipes
 from inference.reproduction.recipes import trained
-from inference.run import fingerprint
+from inference.run import Run
 from pyro_rnp import RNP, save
 from tests.conftest import tiny
 
@@ -39,7 +39,7 @@ def test_a_run_that_began_with_other_weights_is_not_taken_for_one_that_did_not(
     first, tuned = tmp_path / "first", tmp_path / "tuned"
     model = tiny()
     save(RNP(model), first, {"training": {"data": "digits"}})
-    notes = {"training": {"data": "digits"}, "started": fingerprint(first)}
+    notes = {"training": {"data": "digits"}, "started": Run(first).fingerprint}
     save(RNP(model), tuned, notes)
     (tuned / "metrics.json").write_text("{}")
     monkeypatch.setattr(recipes, "to_flags", lambda config: [])

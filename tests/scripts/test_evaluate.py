@@ -9,6 +9,7 @@ import inference.reproduction.experiments
 import inference.reproduction.transfer
 from inference.data import load_data
 from inference.evaluation.metrics import evaluate
+from inference.run import Run
 from pyro_rnp import RNP, load, save
 from tests.conftest import tiny
 from tests.scripts.helpers import call, refused
@@ -17,7 +18,7 @@ from tests.scripts.helpers import call, refused
 def test_evaluate(monkeypatch, capsys, run_folder, tmp_path):
     call(monkeypatch, "evaluate.py", run_folder)
     scores = json.loads(capsys.readouterr().out)
-    metrics = json.loads((run_folder / "metrics.json").read_text())
+    metrics = Run(run_folder).metrics
     of = {"data": "digits", "split": "test", "num": 360}
     assert {name: scores.pop(name) for name in of} == of
     assert scores == pytest.approx({k: v for k, v in metrics.items() if k.startswith("test_")})

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from inference.data import load_data
+from inference.run import Run
 from pyro_rnp import load
 from pyro_rnp.checkpoint import shipped
 from tests.scripts.helpers import SMALL, call, refused
@@ -29,9 +30,7 @@ def test_figures(monkeypatch, run_folder, tmp_path, program, clusters):
     assert found["6"]["digits_images"] == test
     assert 0 <= found["4"]["class_probe"] <= 1
     assert found["5"]["frechet"] > found["5"]["frechet_floor"] > 0, "it has learned nothing"
-    assert found["6"]["digits"] == pytest.approx(
-        json.loads((folder / "metrics.json").read_text())["test_sse"], rel=1e-5
-    )
+    assert found["6"]["digits"] == pytest.approx(Run(folder).metrics["test_sse"], rel=1e-5)
     names = {"figure-3.png", "figure-4a.png", "figure-5.png", "figure-6-digits.png"}
     names.add("figures.json")
     levels = (2, 1) if program == "recursive" else (0,)

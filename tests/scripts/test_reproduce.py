@@ -15,20 +15,22 @@ import inference.reproduction.experiments
 from inference.cli import train_config
 from inference.data import load_data
 from inference.evaluation.sample_quality import read_classifier
-from inference.reproduction.artifacts import keep
+from inference.reproduction.artifacts import collect_artifacts
 from inference.reproduction.experiments import Reproduction, read_experiments, with_minutes
 from inference.reproduction.recipes import trained
 from inference.reproduction.report import CURVES, report
+from inference.reproduction.tables import results_table
 from inference.reproduction.transfer import compare_transfer
-from inference.run import fingerprint
+from inference.run import Run
 from inference.training.fit import Training
 from pyro_rnp.checkpoint import SHIPPED, shipped
 from tests.scripts.helpers import SCRIPTS, SMALL, call, refused
 
 
 def test_the_page_says_what_comes_along(tmp_path):
-    keep(SHIPPED, tmp_path)
-    here, there = report(tmp_path, "", ""), (SCRIPTS.parent / "REPRODUCTION.md").read_text()
+    collect_artifacts(SHIPPED, tmp_path)
+    page = SCRIPTS.parent / "docs" / "reproduction" / "index.md"
+    here, there = report(tmp_path, ""), page.read_text()
     for name in shipped():
         rows = [row for row in here.splitlines() if row.startswith(f"| {name} |")]
         assert rows
@@ -44,22 +46,25 @@ def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
         f"# two\nmnist: {small}\nmnist-binary: {small} --likelihood=bernoulli --binarize=true\n"
         "score-it: mnist-binary --particles=3 --num=20\n"
     )
-    page = tmp_path / "PAGE.md"
+    page, readme = tmp_path / "page" / "index.md", tmp_path / "README.md"
+    readme.write_text("# Mine\n<!-- results -->\nold\n<!-- /results -->\nmore\n")
     (out / "mnist-figures.part").mkdir()  # of an attempt that did not end
-    kept = tmp_path / "docs" / "reproduction" / "classifier-digits.safetensors"
-    how = ("--runs", lines, "--out", out, "--page", page)
+    kept = page.parent / "classifier-digits.safetensors"
+    how = ("--runs", lines, "--out", out, "--page", page, "--readme", readme)
     call(monkeypatch, "reproduce.py", *how)
     assert read_classifier(kept, load_data("digits").train, 0) is not None
     text = page.read_text()
-    metrics = json.loads((run_folder / "metrics.json").read_text())
+    metrics = Run(run_folder).metrics
     assert f"| mnist | 1 | {metrics['images_seen']:,} | {metrics['test_sse']:.2f} ± " in text
     for name in ("3", "4a", "5"):
-        picture = f"docs/reproduction/mnist-figures/figure-{name}.png"
+        picture = f"mnist-figures/figure-{name}.png"
         assert f"]({picture})" in text
-        assert (tmp_path / picture).exists()
-    assert f"](docs/reproduction/{CURVES})" in text
+        assert (page.parent / picture).exists()
+    assert f"]({CURVES})" in text
     assert (kept.parent / CURVES).exists()
     assert "| mnist-binary | 4 | 3 | 20 |" in text[text.index("-IW bound") :]
+    results = results_table(page.parent)
+    assert readme.read_text() == (f"# Mine\n<!-- results -->\n{results}\n<!-- /results -->\nmore\n")
     page.unlink()
     call(monkeypatch, "reproduce.py", *how, "--only_page=true")
     assert page.read_text() == text
@@ -100,7 +105,7 @@ def test_what_is_there_is_not_made_again_unless_weights_are_others(
     def make_figures(run, out, **options):
         called.append({"run": run, "out": out, **options})
         Path(out).mkdir()
-        made = {"weights": fingerprint(folder)}
+        made = {"weights": Run(folder).fingerprint}
         (Path(out) / "figures.json").write_text(json.dumps({"made": made}))
 
     monkeypatch.setattr(inference.reproduction.experiments, "trained", lambda *_: None)
@@ -203,7 +208,8 @@ def test_a_signal_ends_the_whole_reproduction_and_it_goes_on_later(
     out, lines = tmp_path / "out", tmp_path / "runs.txt"
     small = " ".join(["--batch_size=600", *SMALL])
     lines.write_text(f"one: --epochs=1 {small}\ntwo: --epochs=1 {small} --binarize=true\n")
-    how = ("--runs", lines, "--out", out, "--page", tmp_path / "PAGE.md")
+    how = ("--runs", lines, "--out", out, "--page", tmp_path / "index.md",
+           "--readme", tmp_path / "none")  # fmt: skip
     if during == "training":
         start = Training.on_train_batch_start
 

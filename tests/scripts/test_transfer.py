@@ -14,7 +14,7 @@ from inference.cli import train_config
 from inference.data import DATASETS, Splits, load_data
 from inference.evaluation.metrics import evaluate
 from inference.reproduction.transfer import by_program, cases
-from inference.run import fingerprint, training_of
+from inference.run import Run
 from pyro_rnp import load
 from tests.scripts.helpers import SMALL, call, refused
 
@@ -114,7 +114,7 @@ def test_transfer_of_what_has_learned_already(monkeypatch, capsys, run_folder, t
     call(monkeypatch, "transfer.py", *args, f"--learned=['{run_folder}']", "--out", out)
     found = json.loads((out / "transfer.json").read_text())
     assert f'--learned=["{run_folder.name}"]' in shlex.split(found["flags"])
-    assert found["made"]["weights"] == {run_folder.name: fingerprint(run_folder)}
+    assert found["made"]["weights"] == {run_folder.name: Run(run_folder).fingerprint}
     *_, before, tuned = found["cases"][0]["rows"]
     assert [row["model"] for row in (before, tuned)] == ["recursive-without", "recursive-tuned"]
     assert before["unseen"] == pytest.approx(evaluate(load(run_folder), new.test)["sse"], rel=1e-5)
@@ -146,7 +146,7 @@ def test_images_are_binarised_as_those_that_were_learned_from(
     run, out = _as(run_folder, tmp_path / "learned", "recursive", binarize=binarize), tmp_path / "o"
     call(monkeypatch, "transfer.py", "--data=digits", "--new=strokes", f"--learned=['{run}']",
          "--tune_flags=--epochs=1 --batch_size=50", "--out", out)  # fmt: skip
-    assert training_of(out / "recursive-tuned-strokes").binarize == binarize
+    assert Run(out / "recursive-tuned-strokes").config.binarize == binarize
     ink = load_data("strokes", binarize=binarize).test.images.square()
     assert (ink.unique().tolist() == [0, 1]) == binarize
     blank = json.loads((out / "transfer.json").read_text())["cases"][0]["rows"][0]

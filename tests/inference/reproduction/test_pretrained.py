@@ -12,7 +12,7 @@ from inference.cli import train_config
 from inference.config import TrainConfig
 from inference.reproduction import pretrained as shipping
 from inference.reproduction.pretrained import card, ship
-from inference.run import Run, curve, training_of
+from inference.run import Run
 from pyro_rnp import RNP, checkpoint, load, save
 from pyro_rnp.checkpoint import shipped
 from tests.conftest import tiny
@@ -51,8 +51,8 @@ def test_what_is_shipped_is_found_by_its_name(run, weights, images):
     assert len(Run("small").data().test) == 360
     for path in folder.iterdir():
         assert b"/there" not in path.read_bytes()
-    assert curve(folder) == curve(run)
-    assert curve(folder)[0]["val_sse"] == 20.0
+    assert Run(folder).curve == Run(run).curve
+    assert Run(folder).curve[0]["val_sse"] == 20.0
 
 
 def test_a_run_folder_goes_before_a_name(run, weights, monkeypatch):
@@ -82,14 +82,14 @@ def test_a_run_that_began_with_another_s_weights_is_shipped_like_any(run, weight
     text = (folder / "README.md").read_text()
     assert "--learn=guide " in text
     assert "--start RUN`, seed 7, from another run's weights." in text
-    assert training_of(folder).start == "RUN"
+    assert Run(folder).config.start == "RUN"
     assert "/there" not in (folder / "config.json").read_text()
 
 
 def test_the_card_says_that_a_run_began_with_another_s_weights(run):
     metrics = json.loads((run / "metrics.json").read_text())
-    plain = card("small", training_of(run), metrics)
-    begun = card("small", replace(training_of(run), start="/somewhere"), metrics)
+    plain = card("small", Run(run).config, metrics)
+    begun = card("small", replace(Run(run).config, start="/somewhere"), metrics)
     assert "--start" not in plain
     assert "--start RUN`, seed 7, from another run's weights." in begun
     assert "/somewhere" not in begun
@@ -98,7 +98,7 @@ def test_the_card_says_that_a_run_began_with_another_s_weights(run):
 @pytest.mark.parametrize("name", shipped())
 def test_each_that_comes_along_says_what_it_is_and_is_small(name):
     folder = checkpoint.SHIPPED / name
-    config, metrics = training_of(folder), json.loads((folder / "metrics.json").read_text())
+    config, metrics = Run(folder).config, json.loads((folder / "metrics.json").read_text())
     assert (folder / "model.safetensors").stat().st_size <= 10_000_000
     assert load(name).config == config.model
     assert (config.data, config.data_root) == (name, None)
@@ -106,7 +106,7 @@ def test_each_that_comes_along_says_what_it_is_and_is_small(name):
     command = re.search(r"`scripts/train.py (.*) --data-root DIR`", text)[1]
     assert train_config(shlex.split(command)) == replace(config, out=None)
     assert f"| `test_sse` | {metrics['test_sse']:.4g} ± " in text
-    points = curve(folder)
+    points = Run(folder).curve
     assert points[-1]["images_seen"] == metrics["images_seen"]
     errors = [point["val_sse"] for point in points]
     assert errors[-1] <= 1.01 * min(errors), "it learned to the end"
