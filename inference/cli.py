@@ -1,4 +1,4 @@
-"""Command lines from typed configurations and functions, and errors in one sentence."""
+"""Command lines: the flags of the scripts, configurations from them, and errors in a sentence."""
 
 from __future__ import annotations
 
@@ -37,12 +37,16 @@ FILE = (
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Call `main`; a user's mistake ends it with one sentence and exit status 2.
+    """Call a command's `main` and turn a user's mistake into one sentence and exit status 2.
 
-    SIGINT and, while training, SIGTERM end it with one sentence and 128 plus their number.
+    SIGINT and, while training, SIGTERM end the command with one sentence and the exit status 128
+    plus their number.
 
     With PYRO_RNP_TRACEBACK set in the environment, the traceback is shown instead. The Python
-    file that PYRO_RNP_PIECES names is run before, to add pieces of one's own.
+    file that PYRO_RNP_PIECES names is run before `main`, to register pieces of one's own.
+
+    Args:
+        main: takes no arguments; what it returns is ignored.
     """
     if os.environ.get("PYRO_RNP_TRACEBACK"):
         _main(main)
@@ -100,7 +104,8 @@ def _line(error: Exception) -> str:
 
 
 class _Parser(ArgumentParser):
-    """Short names, lists as people write them, and all mistakes as errors of one kind.
+    """A parser that knows short and former names, reads lists as people write them, and raises
+    all mistakes as `ArgumentError`.
 
     A list may be written `4,4`, `4 4` or `(4,4)`, on the command line and in a file.
     """
@@ -216,7 +221,12 @@ def _list(text: str) -> str:
 
 
 def parser(description: str, epilog: str = "") -> _Parser:
-    """A parser that raises its errors, for `run` to say."""
+    """Make a parser that raises its errors, which `run` turns into a sentence.
+
+    Args:
+        description: what the command does.
+        epilog: what the command leaves, how to read its output, and examples.
+    """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     return _Parser(
         description=description,
@@ -229,10 +239,13 @@ def parser(description: str, epilog: str = "") -> _Parser:
 
 
 def train_config(args: Sequence[str] | None = None) -> TrainConfig:
-    """The configuration that the command line of `scripts/train.py` asks for.
+    """Read the configuration of a training from a command line, as `scripts/train.py` takes it.
 
     A field that no flag gives comes from `--config`, else from the run folder to resume, else
     (of the model) from the one to start from, else from the preset.
+
+    Args:
+        args: the words of the command line; None takes those of the process.
 
     Raises:
         jsonargparse.ArgumentError: if the command line is not valid.
@@ -281,7 +294,7 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
 
 
 def _defaults(given: Any) -> dict[str, Any]:
-    """The fields that a command line leaves to the run to resume or to start from, or the preset.
+    """Give the default of each field: from the run to resume or to start from, or the preset.
 
     Args:
         given: the command line, read with any defaults.
@@ -312,13 +325,13 @@ def _defaults(given: Any) -> dict[str, Any]:
 
 
 def add_run(arguments: ArgumentParser) -> None:
-    """`run`, the model that a command asks."""
-    known = f", or one that comes along: {', '.join(shipped())}" if shipped() else ""
+    """Add the argument `run`: a run folder, or the name of shipped weights."""
+    known = f", or of shipped weights: {', '.join(shipped())}" if shipped() else ""
     arguments.add_argument("run", type=str, help=f"run folder of a trained model{known}")
 
 
 def add_data_root(arguments: ArgumentParser) -> None:
-    """`--data-root`, the one flag that people know with a dash; an underscore does too."""
+    """Add `--data-root`, the one flag that people know with a dash; an underscore works too."""
     arguments.add_argument(
         "--data-root",
         "--data_root",
@@ -329,7 +342,7 @@ def add_data_root(arguments: ArgumentParser) -> None:
 
 
 def add_reading(arguments: ArgumentParser) -> None:
-    """`--resize`, `--invert` and `--binarize`, for `read_images`."""
+    """Add `--resize`, `--invert` and `--binarize`, which say how image files are read."""
     arguments.add_argument(
         "--resize",
         type=bool,
@@ -352,8 +365,17 @@ def add_reading(arguments: ArgumentParser) -> None:
     )
 
 
+def reading(args: Any) -> dict[str, Any]:
+    """Give the flags of `add_reading` as arguments of `inference.data.image_files.read_images`."""
+    return {"resize": args.resize, "invert": args.invert, "binarize": args.binarize}
+
+
 def add_images(arguments: ArgumentParser, num: int = 8) -> None:
-    """`--images`, or `--data`, `--data-root` and `--num`, for `chosen_images`."""
+    """Add the flags that choose images: `--images`, or `--data`, `--data-root` and `--num`.
+
+    Args:
+        num: default of `--num`, the number of test images.
+    """
     arguments.add_argument("--images", type=str, nargs="*", default=[], help="image files")
     add_reading(arguments)
     arguments.add_argument("--data", type=DataName | None, help="a data set to ask about instead")
@@ -364,18 +386,23 @@ def add_images(arguments: ArgumentParser, num: int = 8) -> None:
 
 
 def chosen_images(args: Any, config: RNPConfig, needed: bool = False) -> Any:
-    """The images that the flags of `add_images` ask for, (N, C, H, W); None if they ask for none.
+    """Read the images that the flags of `add_images` choose.
 
     Args:
-        needed: raise instead of None.
+        args: the parsed command line.
+        config: the model's, for the size and the channels of image files.
+        needed: whether to raise an error where the flags choose none.
+
+    Returns:
+        Images (N, C, H, W) in [0, 1]; None if the flags choose none.
 
     Raises:
-        FileNotFoundError, ValueError: in one sentence, if they are not to be had.
+        FileNotFoundError, ValueError: if an image cannot be read, or there is no such data set.
     """
     if args.images and args.data is not None:
         raise ValueError("Give --images or --data, not both.")
     if args.images:
-        return read_images(args.images, args, config)
+        return read_images(args.images, config, **reading(args))
     if args.data is None and needed:
         raise ValueError("There are no images to look at; give --images or --data.")
     if args.data is None:

@@ -1,4 +1,4 @@
-"""The library's own use of a model and of the process: afterwards all is as it was before.
+"""Contexts that leave the process, Pyro's parameter store and the model as they were before.
 
 Pyro has one stack of handlers and one parameter store in a process, and torch one random state, so
 that one thread at a time may use them.
@@ -23,15 +23,15 @@ from pyro_rnp.contract import PYRO
 from pyro_rnp.params import unowned
 
 VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
-"""Where Lightning keeps a seed in the environment, for processes that it starts."""
+"""Environment variables in which Lightning keeps a seed, for processes that it starts."""
 
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Whatever happens meanwhile, the process is afterwards as it was before.
+    """Put back the state of the process at the end, also after an error.
 
-    That is the number of its threads, the random states of torch, NumPy and Python, Lightning's
-    seed in the environment and its log level; freed memory is kept as the C library has it.
+    That state is the number of threads, the random states of torch, NumPy and Python, Lightning's
+    seed in the environment and its log level, and the C library's default for freed memory.
     """
     threads, states = torch.get_num_threads(), (random.getstate(), np.random.get_state())
     environment = {name: os.environ.get(name) for name in VARIABLES}
@@ -55,10 +55,13 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def alone(rnp: RNP) -> Iterator[None]:
-    """Hold Pyro for this thread, with no model in its parameter store, which is as it was after.
+    """Hold Pyro for this thread, without models in its parameter store, and put the store back.
 
-    Parameters that the store has for the model take effect first. Parameters of the caller's own,
-    which pieces may use, stay there.
+    Values that the store holds for the model's parameters take effect in the model first. Other
+    parameters of the caller, which pieces may use, stay in the store.
+
+    Args:
+        rnp: the model that is used.
     """
     with PYRO:
         rnp.take_over()
@@ -68,10 +71,12 @@ def alone(rnp: RNP) -> Iterator[None]:
 
 @contextmanager
 def frozen(rnp: RNP, seed: int | None = None) -> Iterator[None]:
-    """Evaluation mode, and parameters that take no gradients, besides what `alone` does.
+    """Use a model in evaluation mode, without gradients of its parameters, in `alone`.
 
     Args:
-        seed: of what is drawn; the caller's random state stays as it was. None draws from that.
+        rnp: the model, whose mode is put back.
+        seed: seed of what is drawn, with which the caller's random state stays as it was; None
+            draws from the caller's random state.
     """
     with alone(rnp):
         training = rnp.training
@@ -89,7 +94,7 @@ def frozen(rnp: RNP, seed: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def _constant(module: nn.Module) -> Iterator[None]:
-    """Others in the place of the parameters, of the same memory, that take no gradients.
+    """Put parameters that take no gradients, of the same memory, in the place of a module's own.
 
     The parameters themselves stay as they are, since the backward pass of another thread, which
     need not hold Pyro, leaves out whatever takes no gradient at that moment.

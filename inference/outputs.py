@@ -1,4 +1,4 @@
-"""Files that commands leave: never over what is there, never half written."""
+"""Files that commands leave: never in place of others, never half written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from pyro_rnp.files import write
 
 
 def new_folder(path: str | Path, hint: str = "") -> Path:
-    """Make a folder.
+    """Make a folder, with the folders that it lies in.
+
+    Args:
+        path: the folder.
+        hint: what else to try, for the error, after "name another with --out".
 
     Raises:
         FileExistsError: if something has that name already.
@@ -22,7 +26,7 @@ def new_folder(path: str | Path, hint: str = "") -> Path:
 
 
 def new_file(path: str | Path) -> Path:
-    """The path, once its folder is made.
+    """Make the folder of a new file and return the file's path.
 
     Raises:
         FileExistsError: if something has that name already.
@@ -33,10 +37,14 @@ def new_file(path: str | Path) -> Path:
 
 
 def unused(path: str | Path, hint: str = "") -> Path:
-    """The path, unless something has that name already.
+    """Return a path, unless something has that name already.
+
+    Args:
+        path: of a file or a folder.
+        hint: what else to try, for the error, after "name another with --out".
 
     Raises:
-        FileExistsError: if so, with a hint what to do.
+        FileExistsError: if something has that name.
     """
     if Path(path).exists():
         raise FileExistsError(f"{path} exists already; name another with --out{hint}.")
@@ -44,18 +52,33 @@ def unused(path: str | Path, hint: str = "") -> Path:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a value as a JSON file, whole or not at all."""
     write(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Format a table as Markdown.
+
+    >>> print(markdown(["model", "ELBO"], [["a", "1.0"]]))
+    | model | ELBO |
+    | --- | --- |
+    | a | 1.0 |
+    """
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def with_error(found: Mapping[str, Any], name: str, digits: str) -> str:
-    """A number as text, with its standard error (`name_error`) where there is one."""
+    """Format a number, with its standard error where there is one.
+
+    Args:
+        found: scores, in which `name_error` is the standard error of `name`.
+        name: of the score; if it is missing, the text is empty.
+        digits: the format of the number, such as ".4g".
+
+    >>> with_error({"elbo": -71.25, "elbo_error": 0.5}, "elbo", ".1f")
+    '-71.2 ± 0.5'
+    """
     if found.get(name) is None:
         return ""
     error = found.get(f"{name}_error")

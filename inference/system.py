@@ -28,7 +28,7 @@ def keep_large_blocks(keep: bool = True) -> bool:
         keep: False goes back to the default.
 
     Returns:
-        Whether the settings were taken.
+        Whether the C library took the settings.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -64,7 +64,7 @@ def limit_memory() -> bool:
 
 
 def available_memory(device: torch.device) -> float:
-    """Bytes that are free for this process on a device; infinite where nobody says."""
+    """Give the bytes that this process can still have on a device; infinite if it is not known."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     if not sys.platform.startswith("linux"):
@@ -79,13 +79,13 @@ def available_memory(device: torch.device) -> float:
 
 
 def _sizes(path: str) -> dict[str, int]:
-    """What a file of /proc says in kB, in bytes."""
+    """Read the values of a file in /proc that are in kB, as bytes."""
     rows = (line.split(":", 1) for line in Path(path).read_text().splitlines())
     return {name: 1024 * int(text.split()[0]) for name, text in rows if text.endswith("kB")}
 
 
 def _contained(size: int) -> int:
-    """At most the memory that a container, new or old, may have in all."""
+    """Bound a size by the memory that a container may have in all (cgroups 2 or 1)."""
     for group in ("memory.max", "memory/memory.limit_in_bytes"):
         file = Path("/sys/fs/cgroup", group)
         if file.exists() and (text := file.read_text().strip()).isdigit():
@@ -94,7 +94,7 @@ def _contained(size: int) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory, on a CPU or a device."""
+    """Tell whether an error says that there is no memory, on a CPU or a device."""
     words = ("DefaultCPUAllocator", "bad_alloc", "could not create a memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
@@ -102,7 +102,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def hardware(device: torch.device) -> str:
-    """The processor by name, and how many of its cores are used; or the GPU."""
+    """Name the GPU, or the processor and the number of its cores in use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cores = torch.get_num_threads()
@@ -119,7 +119,12 @@ def _processor() -> str:
 
 
 class Interrupted(Exception):
-    """Asked to stop, by a signal."""
+    """A signal asked the process to stop.
+
+    Args:
+        message: what to say to the user.
+        signal_number: the signal.
+    """
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -127,23 +132,30 @@ class Interrupted(Exception):
 
 
 class StopSignal:
-    """The first SIGINT or SIGTERM that came, if any; a second one ends the process at once."""
+    """Notes the first SIGINT or SIGTERM; a second one ends the process at once.
+
+    Args:
+        tell: is called with the number of the signal that came.
+
+    Attributes:
+        number: the number of the signal that came; 0 if none did.
+    """
 
     def __init__(self, tell: Callable[[int], object] | None = None) -> None:
         self.number = 0
         self.tell = tell
         self.main = threading.current_thread() is threading.main_thread()
-        """Elsewhere Python takes no signals, and nothing here changes."""
+        """Whether this is the main thread; in others Python takes no signals, and none is noted."""
         self.before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def listen(self) -> None:
-        """Note signals instead of ending; again where other code has changed that."""
+        """Take the signals; call it again after other code has set handlers of its own."""
         if self.main and not self.number:
             for s in self.before:
                 signal.signal(s, self._note)
 
     def forget(self) -> None:
-        """Do as before."""
+        """Put back the handlers that were there before."""
         if self.main:
             for s, handler in self.before.items():
                 signal.signal(s, handler)
@@ -160,7 +172,10 @@ def listening(tell: Callable[[int], object] | None = None) -> Iterator[StopSigna
     """Note the first SIGINT or SIGTERM instead of ending at once.
 
     Args:
-        tell: what is called with its number.
+        tell: is called with the number of the signal.
+
+    Yields:
+        A `StopSignal`, whose `number` tells which signal came.
     """
     stop = StopSignal(tell)
     stop.listen()

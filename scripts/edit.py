@@ -2,7 +2,7 @@
 
 import torch
 
-from inference.cli import add_images, add_run, chosen_images, parser, run
+from inference.cli import add_images, add_run, chosen_images, parser, reading, run
 from inference.data.image_files import read_images, warn_unexplained
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import parse_figure
@@ -44,7 +44,7 @@ def main() -> None:
         for text in args.put:
             place, _, rest = text.partition(":")
             file, _, name = rest.rpartition(":")
-            source = rnp.parse(read_images([file], args, rnp.config))
+            source = rnp.parse(read_images([file], rnp.config, **reading(args)))
             edits |= graft(source, read_path(name), read_path(place))
         for kind in EDITS:
             for text in getattr(args, kind):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from inference.cli import add_reading, add_run, parser, run
+from inference.cli import add_reading, add_run, parser, reading, run
 from inference.data.image_files import read_images, warn_unexplained
 from inference.outputs import new_folder, write_json
 from inference.plotting import parse_figure
@@ -24,7 +24,7 @@ def main() -> None:
     args = arguments.parse_args()
     rnp = load(args.run)
     files = [Path(name) for name in args.images]
-    images = read_images(args.images, args, rnp.config)
+    images = read_images(args.images, rnp.config, **reading(args))
     distinct = len({file.stem for file in files}) == len(files)
     with torch.no_grad():
         tree = rnp.parse(images)

@@ -1,4 +1,4 @@
-"""Image sets by name, from files, and in the order in which training sees them."""
+"""Data sets by name, image files, augmentation, and the order in which training sees images."""
 
 from inference.data.base import ImageSet, Splits
 from inference.data.datasets import DATASETS, DataName, load_data

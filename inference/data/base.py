@@ -1,4 +1,4 @@
-"""Image sets: images with their labels, and a data set's fixed splits."""
+"""Images with their labels, and the three splits of a data set."""
 
 from __future__ import annotations
 
@@ -13,26 +13,33 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ImageSet:
-    """N images of one split."""
+    """Images with their labels, such as one split of a data set.
+
+    An image set has a length, and can be indexed by a slice or a tensor of indices.
+
+    >>> data = ImageSet(torch.zeros(3, 1, 28, 28), torch.tensor([7, 1, 7]))
+    >>> len(data), data[1:].labels.tolist()
+    (3, [1, 7])
+    """
 
     images: Float[Tensor, "n c h w"]
-    """Ink or intensity in [0, 1]."""
+    """N images in [0, 1], light ink on a dark ground."""
     labels: Int[Tensor, "n"]
-    """Class: digit, garment, or character (numbered across alphabets)."""
+    """The class of each image: digit, garment, or character (numbered across alphabets)."""
     segments: Int[Tensor, "n levels h w"] | None = None
-    """Made images only: the true part (level 0) and sub-part (level 1) of each pixel, -1 where
-    there is no ink. Sub-parts are numbered through all parts."""
+    """Of synthetic images: the true part (level 0) and sub-part (level 1) of each pixel, -1 where
+    there is no ink. Sub-parts are numbered through all parts. None of other images."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: Any) -> ImageSet:
-        """The images at a slice or an index tensor."""
+        """Give the images at a slice or a tensor of indices."""
         segments = None if self.segments is None else self.segments[index]
         return ImageSet(self.images[index], self.labels[index], segments)
 
     def __add__(self, other: ImageSet) -> ImageSet:
-        """These images, then others; their true segments are not kept."""
+        """Give these images, then others, without their true segments."""
         return ImageSet(
             torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels])
         )
@@ -40,14 +47,20 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set: `train` to learn from, `validation` to choose by, `test` to report."""
+    """A data set in three disjoint splits."""
 
     train: ImageSet
+    """Images to learn from."""
     validation: ImageSet
+    """Images to choose models by."""
     test: ImageSet
+    """Images to report scores of."""
 
     def of(self, classes: Sequence[int]) -> Splits:
-        """The images of some classes.
+        """Keep the images of some classes.
+
+        Args:
+            classes: labels, as the image sets number them.
 
         Raises:
             ValueError: if one of them has no image in a split.
@@ -65,5 +78,5 @@ class Splits:
 
 
 def shuffled(data: ImageSet) -> ImageSet:
-    """In an order of chance, the same at every call, so that the first are a fair choice."""
+    """Shuffle images, in the same way at every call, so that the first are a random sample."""
     return data[torch.randperm(len(data), generator=torch.Generator().manual_seed(0))]

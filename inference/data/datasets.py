@@ -1,4 +1,4 @@
-"""Data sets by name, with fixed train, validation and test splits, all 28x28 floats in [0, 1]."""
+"""Data sets by name, in fixed splits, all of 28x28 pixels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -26,30 +26,38 @@ def load_data(
     binarize: bool = False,
     classes: Sequence[int] | None = None,
 ) -> Splits:
-    """A data set by name; the splits are the same at every call, and so is their order, in which
-    the first test images are a fair choice of all (in MNIST's own files they are easier).
+    """Load a data set by name.
+
+    The splits and their order are the same at every call. Test images are shuffled, so that the
+    first are a random sample of all (in MNIST's own files the first are easier).
 
     | name | train / validation / test | source |
     |---|---|---|
-    | digits | 1,257 / 180 / 360 | scikit-learn's 8x8 handwritten digits, brought to 28x28 |
+    | digits | 1,257 / 180 / 360 | scikit-learn's 8x8 handwritten digits, scaled to 28x28 |
     | mnist, fashion | 55,000 / 5,000 / 10,000 | torchvision |
     | omniglot | 17,352 / 1,928 / 13,180 | torchvision or npz; test: characters never trained on |
     | omniglot-new | 9,885 / 659 / 2,636 | the characters of omniglot's test split, by drawing |
     | omniglot-all | 27,237 / 2,587 / 2,636 | both to learn from; test: that of omniglot-new |
-    | strokes | 8,000 / 1,000 / 1,000 | made here, with the true part of each pixel |
+    | strokes | 8,000 / 1,000 / 1,000 | synthetic characters, with the true part of each pixel |
 
     Args:
-        root: folder laid out as torchvision does it (`MNIST/raw/...`); what is not there is
-            downloaded into it. None is `data`, made if need be. An `omniglot-npz` folder in it
-            is read instead of torchvision's Omniglot. "digits" and "strokes" need none.
-        binarize: make each pixel 0 or 1, 1 with its intensity as probability; the same at every
-            call.
-        classes: keep these alone, in every split; None keeps all.
+        name: one of the names above.
+        root: folder laid out as torchvision does it (`MNIST/raw/...`); a data set that is not
+            there is downloaded into it. None is `./data`, made if need be. A folder `omniglot-npz`
+            in it is read instead of torchvision's Omniglot. "digits" and "strokes" need none.
+        binarize: make each pixel 0 or 1, 1 with its intensity as probability, in the same way at
+            every call.
+        classes: labels of the classes to keep in every split; None keeps all.
+
+    Example:
+        >>> splits = load_data("digits")
+        >>> splits.train.images.shape
+        torch.Size([1257, 1, 28, 28])
 
     Raises:
         ValueError: if there is no data set of that name, or its files are damaged, or a class has
             no image in a split.
-        FileNotFoundError: if `root` does not exist, or data are neither there nor to be had.
+        FileNotFoundError: if `root` does not exist, or data are not there and cannot be downloaded.
     """
     if name not in DATASETS:
         raise ValueError(f"There is no data set {name!r}; choose from {', '.join(DATASETS)}.")
@@ -113,3 +121,4 @@ DATASETS: dict[str, Callable[[Path], Splits]] = {
     "omniglot-all": omniglot_all,
     "strokes": _strokes,
 }
+"""Loads a data set from its root folder, by name."""

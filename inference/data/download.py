@@ -1,4 +1,4 @@
-"""Data sets of torchvision, downloaded where they are not there."""
+"""Data sets of torchvision, downloaded if need be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from typing import Any
 
 
 def download(source: Callable[..., Any], root: Path, **which: Any) -> Any:
-    """A torchvision data set, downloaded unless it is there."""
+    """Load a torchvision data set, and download it if it is not there.
+
+    Args:
+        source: the class of the data set.
+        root: the folder of data sets.
+        which: further arguments of the class, such as `train=True`.
+
+    Raises:
+        ValueError: if its files are damaged.
+        FileNotFoundError: if it is not there and cannot be downloaded.
+    """
     try:
         return source(root=str(root), download=False, **which)
     except (RuntimeError, ValueError, AssertionError, EOFError) as error:

@@ -1,11 +1,10 @@
-"""Images to ask a model about: from files, or from a data set."""
+"""Image files as a model reads them."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,23 +28,25 @@ def read_image(
     invert: bool | None = None,
     binarize: bool = False,
 ) -> Float[Tensor, "c h w"]:
-    """An image file as floats in [0, 1] of the size and channels that the model reads.
+    """Read an image file as floats in [0, 1], in the size and channels that a model reads.
 
-    It is turned as its EXIF data say. A drawing of one colour on a transparent ground stands on
-    white where it is dark and on black where it is light; other transparent images stand on white.
+    The image is rotated as its EXIF data say. A drawing of one colour on a transparent ground
+    stands on white where it is dark and on black where it is light; other transparent images stand
+    on white.
 
     Args:
-        resize: bring another size to the model's, antialiased; otherwise it is refused. Its
-            proportions stay: an image that is no square is first made one, with margins of its
-            border's median.
-        invert: swap dark and light, for dark ink on light paper: the models here read light ink
-            on a dark ground. None swaps them where the border's median is above one half. A mask
-            must not be swapped: False.
-        binarize: make pixels 0 or 1, from one half on.
+        path: the file, in any format that Pillow reads.
+        config: the model's, for `image_size` and `channels`.
+        resize: scale another size to the model's, antialiased; without it another size is refused.
+            Proportions stay: an image that is not square first gets margins of its border's median.
+        invert: whether to swap dark and light, for dark ink on light paper: models here read light
+            ink on a dark ground. None swaps them where the border's median is above one half. For
+            a mask choose False.
+        binarize: make each pixel 0 or 1; from one half on it is 1.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no image, one whose white is not known, or of another size.
+        ValueError: if the file is no image, its white is not known, or it has another size.
     """
     return _read(path, config, resize, invert, binarize)[0]
 
@@ -143,31 +144,38 @@ def _opaque(image: Image.Image, channels: int) -> Float[Tensor, "c h w"]:
     return 1 - ink if mean.mean() < 0.5 else ink
 
 
-def read_images(files: Sequence[str], args: Any, config: RNPConfig) -> Float[Tensor, "n c h w"]:
-    """Image files, read as the flags of `add_reading` say.
+def read_images(
+    files: Sequence[str | Path],
+    config: RNPConfig,
+    resize: bool = False,
+    invert: bool | None = None,
+    binarize: bool = False,
+) -> Float[Tensor, "n c h w"]:
+    """Read image files; a line on stderr names those whose dark and light were swapped unasked.
 
-    A line to stderr names those that were swapped unasked.
+    Args:
+        files: the files; the other arguments are those of `read_image`.
 
     Raises:
         FileNotFoundError, ValueError: as `read_image`.
     """
-    found = [_read(file, config, args.resize, args.invert, args.binarize) for file in files]
+    found = [_read(file, config, resize, invert, binarize) for file in files]
     swapped = [file for file, (_, swap) in zip(files, found, strict=True) if swap]
-    if args.invert is None and swapped:
+    if invert is None and swapped:
         print(
             f"Dark ink on a light ground, so dark and light were swapped (--invert=false leaves "
-            f"them): {', '.join(swapped)}",
+            f"them): {', '.join(map(str, swapped))}",
             file=sys.stderr,
         )
     return torch.stack([pixels for pixels, _ in found])
 
 
 def warn_unexplained(files: Sequence[str], images: Tensor, tree: ParseTree) -> None:
-    """A line to stderr that names the files of which a parse leaves more than half unexplained.
+    """Name on stderr the image files of which a parse explains less than half.
 
     Args:
-        files: of the images; none where they are of a data set.
-        images: (N, C, H, W), as they were parsed.
+        files: the files of the images; empty where the images are of a data set.
+        images: the images that were parsed, (N, C, H, W).
         tree: their parse.
     """
     error = (tree.canvas.cpu() - images).square().sum((1, 2, 3))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from inference.data.base import ImageSet, Splits, shuffled
@@ -17,24 +18,27 @@ SIZE = 28
 
 
 def omniglot(root: Path) -> Splits:
+    """Learn from the background set, test on the characters of the evaluation set."""
     old, new = _old_and_new(root)
     learned = torch.arange(len(old)).view(-1, 20)[:, :18].flatten()
     return Splits(old[learned], _by_drawing(old, 18), shuffled(new))
 
 
 def omniglot_new(root: Path) -> Splits:
+    """Learn from 15 drawings of each character of the evaluation set, test on 4 others."""
     new = _by_drawing(_old_and_new(root)[1])
     first, last = 15 * len(new) // 20, 16 * len(new) // 20
     return Splits(new[:first], new[first:last], shuffled(new[last:]))
 
 
 def omniglot_all(root: Path) -> Splits:
+    """Learn from the characters of both sets, test as `omniglot_new`."""
     old, new = omniglot(root), omniglot_new(root)
     return Splits(old.train + new.train, old.validation + new.validation, new.test)
 
 
 def _old_and_new(root: Path) -> tuple[ImageSet, ImageSet]:
-    """Omniglot's background and evaluation set, 20 drawings of a character after each other."""
+    """Read the background and the evaluation set, in which 20 drawings each are one character."""
     source = _from_npz if (root / "omniglot-npz").is_dir() else _from_torchvision
     background, evaluation = source(root, True), source(root, False)
     labels = evaluation.labels + 1 + background.labels.max()
@@ -42,7 +46,7 @@ def _old_and_new(root: Path) -> tuple[ImageSet, ImageSet]:
 
 
 def _by_drawing(characters: ImageSet, first: int = 0) -> ImageSet:
-    """One drawing of all characters, from a first one on, then the next of all."""
+    """Sort images by drawing: one of each character, from drawing `first` on, then the next."""
     return characters[torch.arange(len(characters)).view(-1, 20)[:, first:].mT.flatten()]
 
 
@@ -61,17 +65,29 @@ def _from_npz(root: Path, background: bool) -> ImageSet:
 def _from_torchvision(root: Path, background: bool) -> ImageSet:
     import torchvision.datasets
 
-    made = download(torchvision.datasets.Omniglot, root, background=background)
-    # torchvision lists folders in the file system's order; ours is by alphabet, character, drawing.
-    names = [
-        (*Path(made._characters[label]).parts, file) for file, label in made._flat_character_images
-    ]
-    order = sorted(range(len(names)), key=names.__getitem__)
-    ink = torch.from_numpy(np.stack([np.asarray(made[i][0]) == 0 for i in order])).unsqueeze(1)
+    download(torchvision.datasets.Omniglot, root, background=background)
+    name = f"images_{'background' if background else 'evaluation'}"
+    folder = root / torchvision.datasets.Omniglot.folder / name
+    # torchvision lists files in the file system's order; ours is by alphabet, character, drawing.
+    files = sorted(folder.glob("*/*/*.png"), key=lambda file: file.parts)
+    if not files:
+        raise ValueError(f"{folder} is damaged: it holds no drawings; delete it to download again.")
+    drawings = []
+    for file in files:
+        with Image.open(file) as image:
+            drawings.append(np.asarray(image.convert("L")) == 0)
+    ink = torch.from_numpy(np.stack(drawings)).unsqueeze(1)
     return ImageSet(shrink(ink), torch.arange(len(ink)) // 20)
 
 
 def shrink(ink: Tensor) -> Tensor:
-    """Drawings of any size, (N, C, H, W), ink True, as floats at 28x28: the mean of each area."""
+    """Scale drawings to 28x28 pixels, each of which is the mean of its area.
+
+    Args:
+        ink: (N, C, H, W) of any size, True where there is ink.
+
+    Returns:
+        (N, C, 28, 28) in [0, 1].
+    """
     chunks = [F.interpolate(c.float(), size=SIZE, mode="area") for c in ink.split(2000)]
     return torch.cat(chunks).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Batches in an order that depends on the seed and the epoch alone."""
+"""Batches of images, in an order that depends on the seed and the epoch alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inference.data.base import ImageSet
 
 
 class _Batches(Dataset[Tensor]):
-    """Whole batches by a list of indices: one gather instead of one call an image."""
+    """Gives a batch for a list of indices: one gather instead of one call an image."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -26,12 +26,9 @@ class _Batches(Dataset[Tensor]):
 
 
 class _Order(Sampler[list[int]]):
-    """Lists of indices, a batch each; the part of one process where there are several.
+    """Gives lists of indices, one a batch; the arguments are those of `loader`.
 
-    Args:
-        labels: the class of each image.
-        size: images of a batch, `images_per_class` of a class side by side.
-        done: batches of earlier parts of the run; the first epoch goes on after them.
+    Lightning calls `set_epoch` before each epoch.
     """
 
     def __init__(
@@ -54,7 +51,7 @@ class _Order(Sampler[list[int]]):
         self.epoch = self.first_epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Take the order of an epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -62,7 +59,7 @@ class _Order(Sampler[list[int]]):
         return whole if self.shuffle else -(-self.images // self.size)
 
     def _groups(self, order: np.ndarray) -> np.ndarray:
-        """The images in groups of one class, as the order has them; what is over stays out."""
+        """Sort indices into groups of one class, in their order; those left over stay out."""
         order = order[np.argsort(self.labels[order], kind="stable")]
         _, starts, index, counts = np.unique(
             self.labels[order], return_index=True, return_inverse=True, return_counts=True
@@ -94,16 +91,23 @@ def loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Tensor]:
-    """Batches (N, C, H, W); when shuffled, whole batches only, in another order every epoch.
+    """Make a loader of batches (B, C, H, W).
 
     Args:
-        seed: of the order, together with the epoch.
-        done: batches that earlier parts of the run have seen.
-        images_per_class: images of a class side by side, in groups that are others every epoch.
-        rank, world: this process and how many there are; each gets its own part of a larger batch.
+        images: the images.
+        batch_size: B, for this process; fewer where there are not as many images.
+        shuffle: whether to take the images in another order in each epoch, and whole batches only;
+            else they are taken as they stand, and the last batch may be smaller.
+        seed: seed of the order, together with the epoch.
+        done: number of batches that earlier parts of the run have seen, after which the first
+            epoch of this loader goes on.
+        images_per_class: number of images of the same class that stand side by side; the groups
+            are others in each epoch.
+        rank: number of this process, from 0.
+        world: number of processes; each gets its own part of a larger batch.
 
     Raises:
-        ValueError: if no class has so many images.
+        ValueError: if no class has `images_per_class` images.
     """
     data, labels = _Batches(images.images), images.labels.numpy()
     if images_per_class > int(images.labels.bincount().max()):

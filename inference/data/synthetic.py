@@ -1,9 +1,9 @@
-"""Made images of a known two-level grammar: characters of parts of strokes.
+"""Synthetic images of a known two-level grammar: characters of parts of strokes.
 
 The grammar, the same at every call: five kinds of stroke; twelve kinds of part, each two or three
 strokes at places of its own; twenty characters, each two to four parts at places of its own. An
-image is one character with every part and stroke moved, turned and scaled a little, drawn with
-antialiased lines. The true part and stroke of each inked pixel come with it.
+image is one character with every part and stroke moved, rotated and scaled a little, drawn with
+antialiased lines. Each comes with the true part and stroke of each pixel that has ink.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ WIDTH = 1.8
 def strokes(
     n: int, seed: int = 0
 ) -> tuple[Float[Tensor, "n 1 28 28"], Int[Tensor, "n"], Int[Tensor, "n 2 28 28"]]:
-    """Draw `n` images from the grammar.
+    """Draw images from the grammar.
+
+    Args:
+        n: number of images.
+        seed: seed of the characters and of how each is moved.
 
     Returns:
         Images with ink in [0, 1]; the character of each; the part and the stroke (numbered

@@ -8,6 +8,7 @@ from urllib.error import HTTPError, URLError
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from inference.data import ImageSet, load_data
 from inference.data.omniglot import shrink
@@ -208,6 +209,27 @@ def test_all_of_omniglot_is_both_and_is_tested_on_the_new(small_omniglot):
     assert torch.equal(both.train.images, torch.cat([old.train.images, new.train.images]))
     assert both.train.labels.unique().tolist() == [0, 1, 2, 3]
     assert torch.equal(both.test.images, new.test.images)
+
+
+def test_omniglot_is_read_from_torchvision_s_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr("inference.data.omniglot.download", lambda *_, **__: None)
+    with pytest.raises(ValueError, match="images_background is damaged: it holds no drawings"):
+        load_data("omniglot", tmp_path)
+    paper = np.random.default_rng(0).random((2, 2, 20, 105, 105)) < 0.95
+    for kind, name in enumerate(("images_background", "images_evaluation")):
+        for character, place in enumerate(("Abc/character02", "Xyz/character01")):
+            folder = tmp_path / "omniglot-py" / name / place
+            folder.mkdir(parents=True)
+            for drawing in reversed(range(20)):
+                image = Image.fromarray(paper[kind, character, drawing])
+                image.save(folder / f"0{character}_{drawing + 1:02d}.png")
+    splits = load_data("omniglot", tmp_path)
+    check(splits, [36, 4, 40])
+    assert splits.train.labels.tolist() == [0] * 18 + [1] * 18
+    for character in range(2):
+        for drawing in range(18):
+            wanted = shrunk(~paper[0, character, drawing])
+            assert torch.equal(splits.train.images[18 * character + drawing], wanted)
 
 
 def test_some_classes_alone():

@@ -1,7 +1,5 @@
 """Image files: exact where they fit, refused or converted where they do not."""
 
-from argparse import Namespace
-
 import numpy as np
 import pytest
 import torch
@@ -123,16 +121,14 @@ def test_each_file_is_looked_at_by_itself_and_those_that_were_swapped_are_named(
     files = [str(tmp_path / name) for name in ("dark.png", "paper.png")]
     write(files[0], ink)
     write(files[1], 255 - ink)
-    how = Namespace(resize=False, invert=None, binarize=False)
-    found = read_images(files, how, tiny())
+    found = read_images(files, tiny())
     torch.testing.assert_close(found[0], found[1])
     out, err = capsys.readouterr()
     assert "swapped" in err
     assert files[1] in err
     assert files[0] not in err
     assert not out
-    how.invert = False
-    assert not torch.equal(*read_images(files, how, tiny()))
+    assert not torch.equal(*read_images(files, tiny(), invert=False))
     assert not capsys.readouterr().err
 
 
