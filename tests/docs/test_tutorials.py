@@ -1,0 +1,34 @@
+"""Each tutorial runs from its first cell to its last."""
+
+import matplotlib
+import pyro
+import pytest
+
+from tests.docs.tutorials import DOCS, cells, run
+
+PAGES = sorted(page for page in (DOCS / "tutorials").glob("*.md") if page.name != "index.md")
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("default")  # ArviZ and Jupyter have warnings of their own
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_tutorial_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    run(page)
+    pyro.clear_param_store()
+
+
+def test_there_are_tutorials_and_each_has_cells():
+    assert PAGES
+    assert all([*cells(page)] for page in PAGES)
+
+
+def test_a_failing_cell_is_named_with_its_line(tmp_path, monkeypatch):
+    page = DOCS / "tutorials" / "none.md"
+    first = "```{code-cell}\n:tags: [hide-input]\nx = 1\n```\n"
+    text = f"# A page\n\n{first}\n```{{code-cell}}\nx / 0\n```\n"
+    monkeypatch.setattr(type(page), "read_text", lambda self: text)
+    assert [*cells(page)] == [(5, "x = 1\n"), (9, "x / 0\n")]
+    with pytest.raises(AssertionError, match="tutorials/none.md, the cell at line 9: ZeroDivision"):
+        run(page)
