@@ -1,6 +1,6 @@
-"""Actions: where a part sits in its parent's frame, as bounded affine maps.
+"""Actions: bounded affine maps that place a part in its parent's frame.
 
-An action is six numbers, in this order (`FIELDS`):
+An action has six numbers, in this order (`FIELDS`):
 
 | field | unit |
 |---|---|
@@ -11,8 +11,7 @@ An action is six numbers, in this order (`FIELDS`):
 
 It maps a point u of the part's frame, [-1, 1]^2, to the point A u + t of the parent's, with
 A = R(rotation) [[1, shear], [0, 1]] diag(scale_x, scale_y). R and the shear have determinant 1, so
-the part's area over its parent's is scale_x * scale_y, and the inverse needs no division but by
-the scales.
+the part's area over its parent's is scale_x * scale_y, and the inverse divides by the scales alone.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from pyro_rnp.config import RNPConfig
 from pyro_rnp.precision import full_precision
 
 FIELDS = ("scale_x", "scale_y", "rotation", "shear", "x", "y")
+"""Names of an action's numbers, in order."""
 UNITS = {
     "scale_x": "part size over parent size",
     "scale_y": "part size over parent size",
@@ -39,10 +39,25 @@ UNITS = {
     "x": "canvas half-widths, right of the centre",
     "y": "canvas half-widths, below the centre",
 }
+"""The unit of each number."""
 
 
 def bounded(raw: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 6"]:
-    """Six unbounded numbers, as T_θ gives them, to an action within the configuration's bounds."""
+    """An action within the configuration's bounds from six unbounded numbers.
+
+    Scales are sigmoids between `min_scale` and `max_scale`; the other numbers are tanh times
+    `max_rotation`, `max_shear` and `max_translation`.
+
+    >>> bounded(torch.zeros(6), RNPConfig(min_scale=0.2, max_scale=0.4))
+    tensor([0.3000, 0.3000, 0.0000, 0.0000, 0.0000, 0.0000])
+
+    Args:
+        raw: outputs of T_θ, (..., 6).
+        config: gives the bounds.
+
+    Returns:
+        Actions, (..., 6), in the units of `UNITS`, in at least float32.
+    """
     raw = full_precision(raw)
     c, turn = config, raw[..., 2:].tanh()
     scale = c.min_scale + (c.max_scale - c.min_scale) * raw[..., :2].sigmoid()
@@ -51,7 +66,16 @@ def bounded(raw: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 
 
 
 def unbounded(action: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 6"]:
-    """The inverse of `bounded`; at a bound it gives the largest number that floats can tell."""
+    """The inverse of `bounded`.
+
+    Args:
+        action: actions within the bounds, (..., 6).
+        config: gives the bounds.
+
+    Returns:
+        Unbounded numbers, (..., 6); of an action at a bound, the largest finite number that the
+        precision can tell from the bound.
+    """
     action = full_precision(action)
     c, edge = config, 1 - torch.finfo(action.dtype).eps
     scale = 2 * (action[..., :2] - c.min_scale) / (c.max_scale - c.min_scale) - 1
@@ -62,7 +86,15 @@ def unbounded(action: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor,
 
 
 def distinct(raw: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 6"]:
-    """Unbounded numbers no farther out than float32 can tell actions apart; gradients pass."""
+    """Unbounded numbers, clamped to where float32 still tells actions apart.
+
+    Args:
+        raw: unbounded numbers of actions, (..., 6).
+
+    Returns:
+        `raw` with scales in [-10, 10] and the others in [-5, 5], (..., 6); its gradient is that of
+        the identity, also where a number is clamped.
+    """
     near = torch.cat([raw[..., :2].clamp(-10, 10), raw[..., 2:].clamp(-5, 5)], -1)
     return raw + (near - raw).detach()
 
@@ -70,7 +102,9 @@ def distinct(raw: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 6"]:
 def codomain(config: RNPConfig, like: Tensor | None = None) -> constraints.Constraint:
     """The box of actions that the configuration allows, as a constraint on six numbers.
 
-    The box has the dtype and the device of `like`.
+    Args:
+        config: gives the bounds.
+        like: a tensor with the dtype and the device of the box; by default torch's defaults.
     """
     at = torch.empty(0) if like is None else like
     return _box(config, at.dtype, at.device)
@@ -86,7 +120,12 @@ def _box(config: RNPConfig, dtype: torch.dtype, device: torch.device) -> constra
 
 
 class Bounded(Transform):
-    """`bounded` as a transform of distributions: six unbounded numbers to an action."""
+    """`bounded` as a transform of distributions: six unbounded numbers to an action.
+
+    Args:
+        config: gives the bounds.
+        like: a tensor with the dtype and the device of the codomain; by default torch's defaults.
+    """
 
     domain = constraints.real
     bijective = True
@@ -111,7 +150,15 @@ class Bounded(Transform):
         return unbounded(y, self.config)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """The log of each number's derivative: log r - softplus(x) - softplus(-x), r its range."""
+        """The log of each number's derivative: log r - softplus(x) - softplus(-x), r its range.
+
+        Args:
+            x: unbounded numbers, (..., 6).
+            y: the actions of `x`; unused.
+
+        Returns:
+            Log-derivatives, (..., 6), one for each number.
+        """
         c = self.config
         scale, turn = x[..., :2], 2 * x[..., 2:]
         logs = [math.log(c.max_scale - c.min_scale)]
@@ -122,7 +169,14 @@ class Bounded(Transform):
 
 
 def matrix(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 2 3"]:
-    """[A | t]: takes points of the part's frame to points of the parent's frame."""
+    """[A | t], the map from points of the part's frame to points of the parent's frame.
+
+    Args:
+        action: actions, (..., 6), in the units of `UNITS`.
+
+    Returns:
+        Maps, (..., 2, 3).
+    """
     sx, sy, rotation, m, x, y = action.unbind(-1)
     c, s = rotation.cos(), rotation.sin()
     top = torch.stack([c * sx, (c * m - s) * sy, x], -1)
@@ -131,7 +185,14 @@ def matrix(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 2 3"]:
 
 
 def inverse_matrix(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 2 3"]:
-    """[A | t]^-1 in closed form: takes points of the parent's frame to points of the part's."""
+    """[A | t]^-1 in closed form, the map from points of the parent's frame to the part's.
+
+    Args:
+        action: actions, (..., 6), in the units of `UNITS`, with scales above 0.
+
+    Returns:
+        Maps, (..., 2, 3).
+    """
     sx, sy, rotation, m, x, y = action.unbind(-1)
     c, s = rotation.cos(), rotation.sin()
     a, b = (c + m * s) / sx, (s - m * c) / sx
@@ -144,7 +205,17 @@ def inverse_matrix(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 2 3"]:
 def compose(
     outer: Float[Tensor, "*b 2 3"], inner: Float[Tensor, "*b 2 3"]
 ) -> Float[Tensor, "*b 2 3"]:
-    """The map that applies `inner`, then `outer`: a sub-part's frame straight to the image's."""
+    """The map that applies `inner` first and `outer` second.
+
+    With the maps of a sub-part and of its part it takes the sub-part's frame to the image's.
+
+    Args:
+        outer: maps, (..., 2, 3).
+        inner: maps, (..., 2, 3).
+
+    Returns:
+        Maps, (..., 2, 3), in at least float32.
+    """
     outer, inner = full_precision(outer), full_precision(inner)
     with torch.autocast(outer.device.type, enabled=False):
         linear = outer[..., :2] @ inner[..., :2]
@@ -153,7 +224,14 @@ def compose(
 
 
 def area(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b"]:
-    """Area of the part over the area of its parent's canvas."""
+    """The area of a part over the area of its parent's canvas.
+
+    Args:
+        action: actions, (..., 6).
+
+    Returns:
+        Ratios, (...), scale_x * scale_y.
+    """
     return action[..., 0] * action[..., 1]
 
 
@@ -163,9 +241,19 @@ def warp(
     size: int,
     mode: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> Float[Tensor, "n c {size} {size}"]:
-    """The image read at `to_source(p)` for each pixel centre p of a `size` x `size` canvas.
+    """Read images at `to_source(p)` for each pixel centre p of a `size` x `size` canvas.
 
-    Zero outside the image; frames span [-1, 1] from outer edge to outer edge.
+    Frames span [-1, 1] from outer edge to outer edge (`align_corners=False`); outside of the image
+    there are zeros.
+
+    Args:
+        image: images to read, (N, C, H, W).
+        to_source: maps from the canvas's frame to the image's, (N, 2, 3).
+        size: pixels across the canvas.
+        mode: the interpolation between pixels.
+
+    Returns:
+        Canvases, (N, C, size, size), in at least float32.
     """
     with torch.autocast(image.device.type, enabled=False):
         grid = points(to_source, size)
@@ -173,16 +261,24 @@ def warp(
 
 
 def points(to_source: Float[Tensor, "n 2 3"], size: int) -> Float[Tensor, "n {size} {size} 2"]:
-    """Where a map takes each pixel centre of a `size` x `size` canvas, as (x, y)."""
+    """The points to which maps take each pixel centre of a `size` x `size` canvas.
+
+    Args:
+        to_source: maps, (N, 2, 3).
+        size: pixels across the canvas.
+
+    Returns:
+        Points (x, y), (N, size, size, 2), by row and column.
+    """
     to_source = full_precision(to_source)
     with torch.autocast(to_source.device.type, enabled=False):
         return (to_source.flatten(1) @ _grid(size, to_source)).view(-1, size, size, 2)
 
 
 def _grid(size: int, like: Tensor) -> Float[Tensor, "6 grid"]:
-    """What takes a map's six numbers to where it takes each pixel centre, (6, size * size * 2).
+    """The matrix that takes a map's six numbers to the images of all pixel centres.
 
-    One product for all maps; `F.affine_grid` makes one for each, 9 times slower on a CPU.
+    One product serves all maps; `F.affine_grid` makes one for each, 9 times slower on a CPU.
     """
     centre = (2 * torch.arange(size, dtype=like.dtype, device=like.device) + 1) / size - 1
     y, x = torch.meshgrid(centre, centre, indexing="ij")
@@ -195,12 +291,32 @@ def _grid(size: int, like: Tensor) -> Float[Tensor, "6 grid"]:
 def place(
     patch: Float[Tensor, "n c h w"], action: Float[Tensor, "n 6"], size: int
 ) -> Float[Tensor, "n c {size} {size}"]:
-    """g(patch, a): the patch on an empty `size` x `size` canvas of its parent (Algorithm 1)."""
+    """g(patch, a): a patch on an otherwise empty canvas of its parent.
+
+    Source: the paper, Algorithm 1.
+
+    Args:
+        patch: patches, (N, C, H, W).
+        action: where they go, (N, 6).
+        size: pixels across the parent's canvas.
+
+    Returns:
+        Canvases, (N, C, size, size).
+    """
     return warp(patch, inverse_matrix(action), size)
 
 
 def glimpse(
     image: Float[Tensor, "n c h w"], action: Float[Tensor, "n 6"], size: int
 ) -> Float[Tensor, "n c {size} {size}"]:
-    """The inverse of `place`: zoom into the parent's canvas where a part sits."""
+    """The inverse of `place`: zoom into the parent's canvas at a part's place.
+
+    Args:
+        image: the parent's canvases, or images, (N, C, H, W).
+        action: where the parts are, (N, 6).
+        size: pixels across the result.
+
+    Returns:
+        Patches, (N, C, size, size), in the parts' own frames.
+    """
     return warp(image, matrix(action), size)

@@ -20,21 +20,31 @@ from pyro_rnp.model import RNP
 from pyro_rnp.params import plain
 
 CONFIG, WEIGHTS, PREVIOUS_WEIGHTS = "config.json", "model.safetensors", "previous.safetensors"
+"""Names of the files in a folder."""
 SHIPPED = Path(__file__).with_name("weights")
-"""Trained models that come with the project, a folder each."""
+"""The folder of pretrained models, one folder each."""
 
 
 def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> None:
-    """Write `config.json` and `model.safetensors` into `folder`, each file whole or not at all.
+    """Write a model's `config.json` and `model.safetensors`, each file whole or not at all.
 
-    Tensors of a module that `torch.compile` wraps have the names that they have without it.
-    Weights that are there already stay as `previous.safetensors`.
+    Weights that are there already stay as `previous.safetensors`. Modules behind `torch.compile`
+    are saved under the names that they have without it.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2,)))
+    >>> with TemporaryDirectory() as folder:
+    ...     save(rnp, folder)
+    ...     load(folder).config == rnp.config
+    True
 
     Args:
-        notes: more to keep in `config.json` beside the key `model`, in JSON types.
+        rnp: the model, on any device and in any precision, which is kept.
+        folder: where to write; it is made if it is not there.
+        notes: more entries of `config.json` beside `model`, in JSON types; by default none.
 
     Raises:
-        OSError: if there is no space or no right to write; what has been there is still there.
+        OSError: if there is no space or no right to write; older files are then untouched.
     """
     rnp.take_over()
     folder = Path(folder)
@@ -49,7 +59,16 @@ def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> N
 
 
 def save_config(config: RNPConfig, folder: str | Path, notes: dict[str, Any] | None = None) -> None:
-    """Write `config.json` into a folder, whole or not at all."""
+    """Write `config.json` into a folder, whole or not at all.
+
+    Args:
+        config: the model's configuration, under the key `model`.
+        folder: an existing folder.
+        notes: more entries, in JSON types; by default none.
+
+    Raises:
+        OSError: if there is no space or no right to write; an older file is then untouched.
+    """
     text = json.dumps({"model": config.to_dict(), **(notes or {})}, indent=2) + "\n"
     write(Path(folder) / CONFIG, text.encode())
 
@@ -70,28 +89,39 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 
 def shipped() -> list[str]:
-    """The names of the trained models that come with the project."""
+    """The names of the pretrained models, in alphabetical order."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))
 
 
 def find(run: str | Path) -> Path:
-    """A run folder, or, where there is none of that name, the shipped model that has it."""
+    """The folder of a run or of a pretrained model.
+
+    Args:
+        run: a run folder, or the name of a pretrained model; the folder wins where both exist.
+    """
     here = Path(run)
     return SHIPPED / here if not (here / CONFIG).exists() and str(run) in shipped() else here
 
 
 def load(run: str | Path, guide: str | None = None) -> RNP:
-    """The model of a run folder, or shipped weights by name; in evaluation mode, on the CPU.
+    """Load the model of a run folder, or a pretrained model by name.
 
-    It has the precision in which it was saved: float64 where any weight is of it, else float32,
-    the least in which a model runs by itself. Torch's random state stays as it was.
+    Nothing is unpickled. Torch's random state stays as it was.
+
+    >>> load("mnist").config.program_size
+    16
 
     Args:
-        guide: one to have in place of the run's, of the same parameters, such as
-            `refined:steps=50` of a run with `diagonal`.
+        run: a run folder, or a name out of `shipped()`.
+        guide: a guide to use in place of the run's, which must have the same parameters, such as
+            `refined:steps=50` in place of `diagonal`; by default the run's own.
+
+    Returns:
+        The model in evaluation mode, on the CPU, in float64 if any saved weight is float64, else in
+        float32, the least precision in which a model runs by itself.
 
     Raises:
-        FileNotFoundError: if the folder or one of its two files is not there.
+        FileNotFoundError: if the folder or one of its two files does not exist.
         ValueError: if a file is damaged, or the weights are of another architecture.
     """
     folder = find(run)
@@ -105,11 +135,17 @@ def load(run: str | Path, guide: str | None = None) -> RNP:
 
 
 def load_config(folder: str | Path) -> tuple[RNPConfig, dict[str, Any]]:
-    """The model's configuration in a run folder, and the notes that were saved beside it.
+    """Read the configuration in a run folder, and the notes that were saved with it.
+
+    Args:
+        folder: a folder with a `config.json`.
+
+    Returns:
+        The model's configuration, and all other entries of the file.
 
     Raises:
         FileNotFoundError: if the folder holds no `config.json`.
-        ValueError: if that is not a configuration.
+        ValueError: if the file is not a model's configuration.
     """
     path = Path(folder) / CONFIG
     if not path.is_file():
@@ -131,7 +167,11 @@ def load_config(folder: str | Path) -> tuple[RNPConfig, dict[str, Any]]:
 
 
 def load_weights(rnp: RNP, path: str | Path) -> None:
-    """Put the weights of a safetensors file into `rnp`, which keeps its own precision.
+    """Load the weights of a safetensors file into a model, which keeps its own precision.
+
+    Args:
+        rnp: the model, changed in place.
+        path: the file.
 
     Raises:
         FileNotFoundError: if the file does not exist.

@@ -1,4 +1,4 @@
-"""What images have to be before a model sees them, for all that takes images."""
+"""Checks of images before a model sees them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from torch import Tensor, nn
 from pyro_rnp.config import RNPConfig
 
 Images = Tensor | np.ndarray
-"""Images as a caller may give them; `as_images` says which."""
+"""Images as a caller may give them, in the form that `as_images` takes."""
 
 
 def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
-    """Images as a model reads them: (N, C, H, W) floats of its precision, on its device.
+    """Check images and bring them into the form that a model reads.
 
-    Gradients flow back to the images that were given.
+    >>> from pyro_rnp import RNP
+    >>> as_images(np.zeros((2, 1, 28, 28), "float16"), RNP()).dtype
+    torch.float32
 
     Args:
-        images: a tensor or a NumPy array of that shape, of any floating-point type, N >= 1.
-        model: a module with a `config`.
-        look: whether pixels must be finite and lie in [0, 1]. To look at what is on a device waits
-            for it.
+        images: a tensor or a NumPy array, (N, C, H, W) with N >= 1, of any floating-point type.
+        model: a module with a `config`, an `RNPConfig`.
+        look: whether to check that pixels are finite and lie in [0, 1], by default true. To look
+            at images on a device waits for the device.
+
+    Returns:
+        The images, (N, C, H, W), in the model's precision and on its device; gradients flow back to
+        a tensor that was given.
 
     Raises:
         TypeError: if the images are neither a tensor nor an array.
-        ValueError: in one sentence that says what was got and what is wanted.
+        ValueError: if they have another shape, type or range, or the model is in half precision.
     """
     if not isinstance(images, Images):
         hint = "num_images=N asks for N" if isinstance(images, int) else "torch.stack makes one"
@@ -59,13 +65,21 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
 
 
 def observed(images: Any, model: nn.Module) -> Tensor:
-    """Images that a Pyro callable is given: `as_images`, with a look where that costs nothing.
+    """Check images that a Pyro callable receives, without waiting for a device.
 
-    Like Pyro's own checks of values it is left out under `pyro.validation_enabled(False)`, and
-    it never waits for a device.
+    Pixels are checked on the CPU alone and, like values of Pyro's sites, not under
+    `pyro.validation_enabled(False)`.
+
+    Args:
+        images: as `as_images` takes them.
+        model: a module with a `config`.
+
+    Returns:
+        The images, as `as_images` returns them.
 
     Raises:
-        TypeError, ValueError: as `as_images`.
+        TypeError: if the images are neither a tensor nor an array.
+        ValueError: if `as_images` refuses them.
     """
     here = not isinstance(images, Tensor) or images.device.type == "cpu"
     return as_images(images, model, look=here and is_validation_enabled())
@@ -74,8 +88,11 @@ def observed(images: Any, model: nn.Module) -> Tensor:
 def check_pixels(images: Tensor) -> None:
     """Raise unless pixels are finite and lie in [0, 1].
 
+    Args:
+        images: a tensor of any shape, not empty.
+
     Raises:
-        ValueError: in one sentence that says what was got and what is wanted.
+        ValueError: if a pixel is not finite, or lies beyond.
     """
     low, high = (float(value) for value in torch.aminmax(images.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):

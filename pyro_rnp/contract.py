@@ -1,4 +1,4 @@
-"""Promises that model, guide and their pieces make to Pyro, and the handlers around them."""
+"""Checks of the contracts between Pyro, its handlers, the model, the guide and their pieces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ PYRO = threading.RLock()
 
 
 def plates() -> torch.Size:
-    """The batch shape of the plates that are open; a value given from outside may have less."""
+    """The batch shape of the open plates, which the value of an outer handler may lack.
+
+    Returns:
+        Sizes by dimension, the leftmost plate's first; of a subsampling plate, the subsample's.
+    """
     sizes = {
         p.dim: getattr(p, "subsample_size", p.size)
         for p in _PYRO_STACK
@@ -27,12 +31,23 @@ def plates() -> torch.Size:
 
 
 def conditioned(name: str) -> bool:
-    """Whether a `pyro.condition` that is open names a site."""
+    """Whether an open `pyro.condition` sets a site.
+
+    Args:
+        name: the site's name.
+    """
     return any(isinstance(m, ConditionMessenger) and name in m.data for m in _PYRO_STACK)
 
 
 def how_many(images: Any, num_images: Any) -> int:
     """N, from the two arguments of model and guide.
+
+    Args:
+        images: (N, C, H, W) or None.
+        num_images: a positive number or None.
+
+    Returns:
+        The number of the images; without images `num_images`, by default 1.
 
     Raises:
         ValueError: if `num_images` is no positive number, or is not that of the images.
@@ -50,10 +65,10 @@ def how_many(images: Any, num_images: Any) -> int:
 
 
 class OwnSites(Messenger):
-    """Refuses to draw, inside of the plate of images, what is not a site of the model.
+    """A handler that refuses foreign sites inside of the plate of images.
 
-    Such a site, as a `PyroSample` weight of a network, would be drawn once for each image, and its
-    log-probability counted N times.
+    A foreign site there, as a `PyroSample` weight of a network, would be drawn once for each image,
+    and its log-probability would count N times.
     """
 
     own = re.compile(r"canvas|part_term|x|z|[za](/\d+)+")
@@ -61,8 +76,8 @@ class OwnSites(Messenger):
     def __init__(self) -> None:
         super().__init__()
         self._open: list[Any] = []
-        """The model's own sites that handlers work on, which may make others of them, such as
-        `z_decentered` of `LocScaleReparam`."""
+        """The model's own sites in progress; while a handler such as `LocScaleReparam` works on
+        one, it may add sites such as `z_decentered`."""
 
     def _pyro_sample(self, msg: Any) -> None:
         if self.own.fullmatch(msg["name"]):
@@ -82,10 +97,11 @@ class OwnSites(Messenger):
 def check_event(
     piece: str, distribution: Any, shape: tuple[int, ...], batch: tuple[int, ...]
 ) -> None:
-    """Raise unless a piece gives a distribution over what it is a piece for.
+    """Raise unless a piece gives a distribution of the shapes that its contract names.
 
     Args:
-        piece: its kind, for the sentence.
+        piece: the kind of piece, for the message.
+        distribution: the piece's result.
         shape: the event shape that is wanted.
         batch: the batch shape that is wanted.
 

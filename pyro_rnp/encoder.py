@@ -10,9 +10,15 @@ from pyro_rnp.config import RNPConfig
 
 
 class ResidualBlock(nn.Module):
-    """x -> skip(x) + conv(elu(conv(elu(x)))), the identity or a 1x1 convolution at the start.
+    """x -> skip(x) + conv(elu(conv(elu(x)))), where skip is the identity or a 1x1 convolution.
 
-    There is no batch normalisation: what one image gets does not depend on its batch.
+    The second convolution starts at zero, so the block starts as its skip. There is no batch
+    normalisation, so an image's features do not depend on its batch.
+
+    Args:
+        channels_in: channels of the input.
+        channels: channels of the output.
+        stride: 1, or 2 to halve the resolution.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
@@ -29,9 +35,16 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Sequential):
-    """Images (N, C, H, W) to features (N, out): the paper's section 2.1 encoder.
+    """Images (N, C, H, W) in [0, 1] to features (N, out): residual and fully connected layers.
 
     The first three blocks halve the resolution.
+
+    Source: the paper, section 2.1.
+
+    Args:
+        config: gives the image's shape and, by `encoder_blocks`, `encoder_channels`,
+            `encoder_layers` and `encoder_units`, the network's.
+        out: length of the features.
     """
 
     def __init__(self, config: RNPConfig, out: int) -> None:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and that know when they were damaged."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 
 
 def write(path: Path, data: bytes, keep: Path | None = None) -> None:
-    """Write a file, whole or not at all: under a temporary name, to the disk, then renamed.
+    """Write a file under a temporary name, flush it to the disk, and rename it.
 
     Args:
-        keep: where what has been at `path` stays; at every moment one of the two is whole.
+        path: the file; one that is there already is replaced.
+        data: its content.
+        keep: a second name under which the replaced file stays; by default it is lost. At every
+            moment one of the two is whole.
 
     Raises:
-        OSError: if there is no space or no right to write; what has been there is still there.
+        OSError: if there is no space or no right to write; the file at `path` is then untouched.
     """
     part = path.with_name(f"{path.name}.part")
     try:

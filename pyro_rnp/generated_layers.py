@@ -1,15 +1,15 @@
 """Linear layers whose weights another network writes: W(z) = Θ_0 + Σ_r g_r(z) Θ_r.
 
-A hypernetwork's features g give every program of a batch layers of its own (`GeneratedLayers`), or
-all programs layers in common (`SharedLayers`); both turn g into `Layer`s that are then applied at
-each step of the program.
+A hypernetwork's features g give every program of a batch its own layers (`GeneratedLayers`), or all
+programs common layers (`SharedLayers`); both turn g into `Layer`s, which each step of the program
+applies.
 
-On a CPU the products that write the weights, and their two gradients, are most of what a step
-costs. So layers are written together, one product for a whole set; the product is cut into as many
-blocks as the layers have units, which keeps both cores busy where one long, thin product does not;
-and the weight gradient of a program is formed once, over all its steps, instead of once a step.
-That needs plain autograd; under compilation, a trace or a transform of `torch.func` the layers are
-ordinary products.
+On a CPU most of the cost of a step are the products that write the weights, and the two gradients
+of these products. Therefore one product writes a whole set of layers; it has as many blocks as the
+layers have units, which keeps both cores busy where one long, thin product does not; and the weight
+gradient of a program is formed once over all its steps instead of once a step. This needs plain
+autograd: under compilation, a trace or a transform of `torch.func` the layers are ordinary
+products.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Layer = Callable[[Tensor, Tensor | None], Tensor]
-"""(programs, columns, in), bias (programs, 1, out) -> (programs, columns, out)."""
+"""Takes inputs (programs, columns, in) and a bias, (programs, 1, out) or None, to (programs,
+columns, out)."""
 
 
 class _Shape(NamedTuple):
-    """How a layer lies in its set, (units, programs, width), and alone, (programs, units, width).
+    """A layer's layout: in its set (units, programs, width), alone (programs, units, width).
 
-    The set's units are the layer's outputs, and its inputs lie along the width, or the reverse.
+    Either the set's units are the layer's outputs and its inputs lie along the width, or the
+    reverse.
     """
 
     width: int
@@ -47,7 +49,7 @@ class _Shape(NamedTuple):
 
 
 class _Tape:
-    """One set of weights: what its backward pass needs, gathered from all applications."""
+    """The inputs and output gradients of one set of weights, gathered over all applications."""
 
     def __init__(
         self, shapes: Sequence[_Shape], write: Callable[[], Sequence[Tensor]] | None
@@ -203,17 +205,19 @@ def _apply(matrix: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class GeneratedLayers(nn.Module):
-    """A set of linear layers for each program: features g (P, R) to a `Layer` each.
+    """A set of linear layers for each program: features g, (P, R), to `Layer`s.
 
-    At the start every program has nearly the same layers, with the spread of ordinary linear
-    layers (variance 1 / fan-in), and what differs between programs has as much variance again
-    times `spread` squared for features of unit variance.
+    At the start the part of a weight that all programs share has the variance of an ordinary linear
+    layer, 1 / fan-in, and the part that differs between programs `spread` squared times as much for
+    features of unit variance.
+
+    Source: the paper, section 2.1, the heads of the hypernetwork.
 
     Args:
-        features: R.
-        units: what every layer of the set has as its number of inputs or of outputs.
+        features: R, the number of features.
+        units: the number of inputs or of outputs that all layers of the set have.
         shapes: (in, out) of each layer.
-        spread: see above.
+        spread: the standard deviation of the part that differs, over that of the shared part.
 
     Raises:
         ValueError: if a layer has another number of inputs and of outputs than `units`.
@@ -236,7 +240,7 @@ class GeneratedLayers(nn.Module):
                 own[:, 1:].normal_(std=spread * i**-0.5 / math.sqrt(features))
 
     def thetas(self) -> list[Float[Tensor, "_ _ _"]]:
-        """Each layer's Θ as the paper has it, (1 + R, out, in), Θ_0 first: views of `basis`."""
+        """Each layer's Θ in the paper's form, (1 + R, out, in), Θ_0 first, as views of `basis`."""
         own = zip(self.shapes, self.basis.split(self.widths, -1), strict=True)
         return [shape.matrix(theta.transpose(0, 1)).mT for shape, theta in own]
 
@@ -245,8 +249,11 @@ class GeneratedLayers(nn.Module):
 
         Args:
             g: features, (P, R).
-            recompute: write the weights again in the backward pass instead of keeping them;
-                where more than plain autograd runs they are kept.
+            recompute: write the weights again in the backward pass instead of keeping them, where
+                plain autograd runs; by default false.
+
+        Raises:
+            RuntimeError: in a backward pass that creates a graph, if `recompute` is true.
         """
         learning = torch.is_grad_enabled() and (g.requires_grad or self.basis.requires_grad)
         if not (learning and _plain_autograd()):
@@ -261,7 +268,13 @@ class GeneratedLayers(nn.Module):
 
 
 class SharedLayers(nn.Module):
-    """Linear layers in common for all programs, under the contract of `GeneratedLayers`."""
+    """Linear layers that all programs share, with the interface of `GeneratedLayers`.
+
+    Args:
+        features: unused.
+        units: unused.
+        shapes: (in, out) of each layer.
+    """
 
     def __init__(self, features: int, units: int, shapes: Sequence[tuple[int, int]]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The hypernetwork H: a program z to the networks that run it, θ = H(z) (section 2.1)."""
+"""The hypernetwork H, which takes a program z to the networks that run it: θ = H(z)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,29 @@ from pyro_rnp.placements import BLANK, Bilinear, Placement
 
 
 class State(NamedTuple):
-    """What a program carries from one step to the next, for P programs."""
+    """The state that P programs carry from one step to the next."""
 
     h_state: Float[Tensor, "p z"]
-    """State RNN's hidden state: the child's program z^(k-1)."""
+    """Hidden state of the state RNN, in (-1, 1): the child's program z^(k-1)."""
     h_policy: Float[Tensor, "p z"]
-    """Policy RNN's hidden state."""
+    """Hidden state of the policy RNN, in (-1, 1)."""
     patch: Float[Tensor, "p c s s"]
-    """x̂, the previous patch."""
+    """x̂, the previous patch, in (0, 1)."""
     action: Float[Tensor, "p 6"]
     """a, the previous action, in its units (`pyro_rnp.affine`)."""
 
 
 class Networks(NamedTuple):
-    """θ: the networks of P programs and their initial state."""
+    """θ: the networks of P programs and their initial state.
+
+    Source: the paper, section 2.1.
+
+    Args:
+        layers: generated or shared layers by name.
+        bias: their biases by name, (P, 1, out) or (out,).
+        initial: the state before the first step.
+        config: the model's configuration.
+    """
 
     layers: dict[str, Layer]
     bias: dict[str, Tensor]
@@ -38,21 +47,51 @@ class Networks(NamedTuple):
     config: RNPConfig
 
     def E(self, patch: Tensor, action: Tensor) -> Tensor:
-        """E_θ(x̂, a), a 3-layer MLP: previous patch and action to the RNNs' input."""
+        """E_θ(x̂, a), a 3-layer MLP to the RNNs' input.
+
+        Args:
+            patch: the previous patch, (P, C, S, S).
+            action: the previous action, (P, 6).
+
+        Returns:
+            (P, 1, network_units).
+        """
         pixels = self.layers["encode.pixels"](_row(patch.flatten(1)), None)
         e = F.elu(self._layer("encode.0", _row(action)) + pixels)
         return self._layer("encode.2", F.elu(self._layer("encode.1", e)))
 
     def T(self, h_policy: Tensor) -> Tensor:
-        """T_θ(h_policy), a 3-layer MLP to 6 numbers, an action before it is bounded (P, 6)."""
+        """T_θ(h_policy), a 3-layer MLP to actions before they are bounded.
+
+        Args:
+            h_policy: (P, |z|).
+
+        Returns:
+            (P, 6).
+        """
         return self._mlp("act", _row(h_policy)).squeeze(1)
 
     def D(self, h_state: Tensor) -> Tensor:
-        """D_θ(h_state), a 3-layer MLP to the appearance of a patch (P, appearance)."""
+        """D_θ(h_state), a 3-layer MLP to appearances of patches.
+
+        Args:
+            h_state: (P, |z|).
+
+        Returns:
+            (P, appearance), unbounded; see `pyro_rnp.placements`.
+        """
         return self._mlp("decode", _row(h_state)).squeeze(1)
 
     def step(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of Algorithm 1: the next h_state and h_policy, and a before it is bounded."""
+        """One step of the paper's Algorithm 1.
+
+        Args:
+            state: of the step before.
+
+        Returns:
+            The next h_state and h_policy, (P, |z|) each, and the next action before it is bounded,
+            (P, 6).
+        """
         e = self.E(state.patch, state.action)
         # tanh, not the authors' ELU: through 20 recurrent steps ELU overflows at lr 1e-3.
         h_state = self._rnn("f_state", e, state.h_state)
@@ -77,11 +116,14 @@ def _row(x: Tensor) -> Tensor:
 class Hypernetwork(nn.Module):
     """H: one MLP trunk to features g, and heads linear in g: E, f_state, f_policy, D, T, x̂_0, a_0.
 
-    The heads f_state and f_policy give their initial hidden states too. The paper has the
-    same H for every level. Heads that are vectors (biases and initial values) are one product,
-    `vectors`; those that are matrices are the sets of `generated`.
+    The heads f_state and f_policy give their initial hidden states too. Heads that are vectors
+    (biases and initial values) are one product, `vectors`; those that are matrices are the sets in
+    `layers`.
+
+    Source: the paper, section 2.1, which has the same H for every level.
 
     Args:
+        config: gives the sizes of the trunk, the networks, programs and patches.
         placement: gives the length of an appearance and a blank one; bilinear by default.
     """
 
@@ -135,10 +177,12 @@ class Hypernetwork(nn.Module):
         return dict(zip(self.sizes, parts, strict=True))
 
     def heads(self) -> dict[str, tuple[Tensor | None, Tensor | None]]:
-        """Every head by name as the paper has it: Θ (1 + R, out, in) and its bias (1 + R, out).
+        """Every head by name, in the paper's form.
 
-        Index 0 is what all programs have in common; a shared layer has nothing else. Vectors have
-        no Θ, and E's pixel layer no bias of its own. All are views of parameters.
+        Returns:
+            Θ, (1 + R, out, in), and its bias, (1 + R, out), of each head, as views of parameters.
+            Index 0 is common to all programs, and a shared layer has no other. Vectors have no Θ,
+            and E's pixel layer has no bias of its own.
         """
         thetas = {
             name: theta
@@ -152,11 +196,12 @@ class Hypernetwork(nn.Module):
         return {name: (thetas.get(name), biases.get(name)) for name in thetas | biases}
 
     def forward(self, z: Float[Tensor, "p z"], recompute: bool = False) -> Networks:
-        """Programs to networks.
+        """The networks of programs.
 
         Args:
             z: programs, (P, |z|).
-            recompute: write the weights again in the backward pass instead of keeping them.
+            recompute: write the weights again in the backward pass instead of keeping them; by
+                default false.
         """
         c, g = self.config, z
         for layer in self.trunk:

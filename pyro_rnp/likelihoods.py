@@ -1,13 +1,9 @@
-"""Likelihoods of an image given its canvas.
-
-A likelihood is a module, made from the configuration, whose call takes canvases (..., C, H, W) to
-p(x | canvas), a distribution with event shape (C, H, W). Its mean is what the model expects to
-see.
-"""
+"""Likelihoods p(x | canvas) of an image given its canvas."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import pyro.distributions as dist
 import torch
@@ -20,8 +16,28 @@ from pyro_rnp.precision import full_precision
 from pyro_rnp.registry import LIKELIHOODS
 
 
-class _Noise(nn.Module):
-    """A likelihood with one scale for all pixels, `sigma` or learned from there."""
+class Likelihood(nn.Module, ABC):
+    """A likelihood of an image: the contract of the pieces in `registry.LIKELIHOODS`.
+
+    A likelihood is made as `Likelihood(config, **options)`, where each option is a keyword-only
+    argument with a default. A class need not derive from this one; it needs `forward`.
+    """
+
+    @abstractmethod
+    def forward(self, canvas: Tensor) -> Distribution:
+        """The distribution p(x | canvas).
+
+        Args:
+            canvas: the image before noise, (..., C, H, W); sums of patches may pass 1.
+
+        Returns:
+            A distribution of `pyro.distributions` with batch shape (...) and event shape (C, H, W).
+            Its mean is the image that the model expects; its support, which pixels are possible.
+        """
+
+
+class _Noise(Likelihood):
+    """A likelihood with one scale for all pixels, fixed at `sigma` or learned from there."""
 
     family: type[dist.Normal] | type[dist.Laplace]
 
@@ -43,8 +59,12 @@ class _Noise(nn.Module):
 class NormalLikelihood(_Noise):
     """x ~ Normal(canvas, sigma), each pixel by itself: squared error over 2 sigma^2, in nats.
 
+    Source: the paper, equation (1).
+
     Args:
-        learned: whether sigma is a parameter; the part term keeps the configuration's.
+        config: gives `sigma`.
+        learned: whether sigma is a parameter, which starts at the configuration's value; the part
+            term uses that value throughout.
     """
 
     family = dist.Normal
@@ -55,14 +75,15 @@ class LaplaceLikelihood(_Noise):
     """x ~ Laplace(canvas, sigma), each pixel by itself: absolute error over sigma, in nats.
 
     Args:
-        learned: whether sigma is a parameter.
+        config: gives `sigma`, the scale.
+        learned: whether the scale is a parameter, which starts at the configuration's value.
     """
 
     family = dist.Laplace
 
 
-class _Chance(nn.Module):
-    """A likelihood that takes the canvas, brought into (0, 1), as a probability."""
+class _Chance(Likelihood):
+    """A likelihood that takes the canvas, brought into (0, 1) by `logit`, as a probability."""
 
     family: type[dist.Bernoulli] | type[dist.ContinuousBernoulli]
 
@@ -75,16 +96,20 @@ class _Chance(nn.Module):
 
 @LIKELIHOODS.add("bernoulli")
 class BernoulliLikelihood(_Chance):
-    """x ~ Bernoulli with `logit(canvas)`, each pixel by itself; images must be 0 or 1."""
+    """x ~ Bernoulli with the logits `logit(canvas)`, each pixel by itself; pixels must be 0 or 1.
+
+    Args:
+        config: unused.
+    """
 
     family = dist.Bernoulli
 
 
 class ContinuousBernoulli(dist.ContinuousBernoulli):
-    """Pyro's, whose normaliser goes on where a float can no longer tell a probability from 1."""
+    """Pyro's `ContinuousBernoulli` with a normaliser that is finite for logits of any size."""
 
     def _cont_bern_log_norm(self) -> Tensor:
-        """Log of 2 (l / 2) / tanh(l / 2) for the logit l."""
+        """The log of 2 (l / 2) / tanh(l / 2) for the logit l."""
         half = self.logits / 2
         near = half.abs() < 1e-2  # where l / tanh(l) is 0 / 0, or nearly
         away = torch.where(near, torch.ones_like(half), half)
@@ -93,20 +118,34 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
 
 @LIKELIHOODS.add("continuous_bernoulli")
 class ContinuousBernoulliLikelihood(_Chance):
-    """x ~ ContinuousBernoulli with `logit(canvas)` in [0, 1] (Loaiza-Ganem, Cunningham, 2019)."""
+    """x ~ ContinuousBernoulli with the logits `logit(canvas)`, each pixel in [0, 1] by itself.
+
+    Source: Loaiza-Ganem and Cunningham, "The continuous Bernoulli", NeurIPS 2019.
+
+    Args:
+        config: unused.
+    """
 
     family = ContinuousBernoulli
 
 
 FLOOR, KNEE = 1e-4, 0.9
+"""Canvas values between which `logit` takes the canvas itself for the probability."""
 
 
 def logit(canvas: Tensor) -> Tensor:
-    """Logits of the probabilities that a canvas stands for: itself between `FLOOR` and `KNEE`.
+    """The logits of the probabilities that a canvas stands for.
 
-    Sums of patches may pass 1. Beyond the knee the distance from 1 falls exponentially, so that
-    log(1 - p) goes on in a straight line: a pixel with too much ink keeps a gradient of 10 nats a
-    unit. A pixel that no part reaches still has ink once in 10,000.
+    Between `FLOOR` and `KNEE` the probability is the canvas itself. Sums of patches may pass 1:
+    above the knee the distance of the probability from 1 falls exponentially, so that log(1 - p) is
+    a straight line and a pixel that is too bright keeps a gradient of 10 nats for each unit. Below
+    the floor the probability is 1e-4.
+
+    Args:
+        canvas: values of pixels, of any shape.
+
+    Returns:
+        Logits of the same shape.
     """
     room = 1 - KNEE
     over = (canvas - KNEE).clamp(min=0) / room
@@ -115,7 +154,14 @@ def logit(canvas: Tensor) -> Tensor:
 
 
 def canvas_of(logits: Tensor) -> Tensor:
-    """The canvas that stands for probabilities: what `logit` undoes, but for its floor."""
+    """The canvas that stands for probabilities: the inverse of `logit` above its floor.
+
+    Args:
+        logits: of probabilities, of any shape.
+
+    Returns:
+        Canvas values above 0, of the same shape.
+    """
     room = 1 - KNEE
     beyond = KNEE + room * (F.softplus(logits) + math.log(room))
     return torch.where(logits < math.log(KNEE / room), logits.sigmoid(), beyond)

@@ -1,4 +1,4 @@
-"""The RNP as a probabilistic program: p(x, z^K) and q(z^K | x), in Pyro."""
+"""The recursive neural program in Pyro: the generative model, and model and guide in one."""
 
 from __future__ import annotations
 
@@ -28,13 +28,22 @@ from pyro_rnp.sites import Handover, RandomSites, Scales, drawn, is_random
 
 
 class Model(Registered):
-    """The generative model, an ordinary Pyro callable.
+    """The generative model p(x, z) as a Pyro callable.
 
-    Sites, under the plate `images`: `z` the program z^K; `z/0`, `z/0/2`, ... the programs of parts
-    and sub-parts and `a/0`, `a/0/2`, ... their actions, each drawn where the configuration has it
-    random and deterministic otherwise, a part's action before its program; `canvas` the image
-    before noise (deterministic); `x` the image. In training mode (`model.train()`) there is also
-    the auxiliary factor `part_term`, see `part_term`.
+    Sites, all under the plate `images`:
+
+    - `z`, the program z^K, (N, |z|);
+    - `a/0`, `a/0/2`, ..., the actions of parts and sub-parts, (N, 6), and their programs `z/0`,
+      `z/0/2`, ..., (N, |z|), a part's action before its program; each is sampled where the
+      configuration has it random (`RNPConfig.stochastic`) and deterministic otherwise;
+    - `canvas`, the image before noise, (N, C, H, W), deterministic;
+    - `x`, the image, (N, C, H, W);
+    - in training mode with images also the auxiliary factor `part_term`, see `part_term`.
+
+    Source: the paper, section 2 and Algorithm 1.
+
+    Args:
+        config: the model's shape and pieces.
     """
 
     def __init__(self, config: RNPConfig) -> None:
@@ -68,21 +77,22 @@ class Model(Registered):
             self.handover = None
 
     def forward(self, images: Images | None = None, num_images: Any = None) -> ParseTree:
-        """Run the program.
+        """Sample the program and all sites below it, and observe or sample the image.
 
         Args:
-            images: (N, C, H, W) in [0, 1], observed at `x`; None samples them. Samples of the
-                likelihood may lie beyond: `pyro.validation_enabled(False)` lets them pass.
-            num_images: N, a number, where `images` is None; by default 1.
+            images: (N, C, H, W) in [0, 1], observed at `x`; by default None, which samples `x`.
+                Samples of a likelihood may lie beyond [0, 1]; `pyro.validation_enabled(False)` lets
+                them pass as images.
+            num_images: N where `images` is None, by default 1.
 
         Returns:
-            The tree; under vectorised particles the leading dimensions are flattened into one.
+            The tree; under vectorised particles leading dimensions are flattened into one.
 
         Raises:
-            TypeError, ValueError: if the images are not what `pyro_rnp.checks.observed` takes,
-                `num_images` is no number or another one than that of the images, the prior or the
-                likelihood does not keep its contract, or a site of one's own stands inside of the
-                plate of images.
+            TypeError: if the images are neither a tensor nor an array.
+            ValueError: if `pyro_rnp.checks.observed` refuses the images, `num_images` is not
+                positive or another number than theirs, the prior or the likelihood breaks its
+                contract, or a foreign site stands inside of the plate of images.
         """
         images = None if images is None else observed(images, self)
         n = how_many(images, num_images)
@@ -112,7 +122,7 @@ class Model(Registered):
         return tree
 
     def _named(self, name: str, value: Tensor, event_dim: int = 1) -> Tensor:
-        """The value that a determined site takes, which `pyro.do` may have set."""
+        """The value of a deterministic site, which `pyro.do` may have set."""
         if not self._warned and conditioned(name):
             self._warned = True
             warnings.warn(
@@ -125,10 +135,10 @@ class Model(Registered):
         return pyro.deterministic(name, value, event_dim=event_dim)
 
     def check_pieces(self) -> None:
-        """Raise unless prior and likelihood keep their contracts, once for each.
+        """Raise unless prior and likelihood keep their contracts; later calls check new pieces.
 
         Raises:
-            ValueError: in one sentence, if one does not.
+            ValueError: if one gives no distribution, or one of other shapes.
         """
         if self._checked:
             return
@@ -144,7 +154,14 @@ class Model(Registered):
         self._checked = True
 
     def run(self, z: Tensor) -> ParseTree:
-        """Run programs z^K, (N, |z|), with what is random below drawn; without Pyro."""
+        """Run programs without Pyro, with random sites below the top sampled.
+
+        Args:
+            z: programs z^K, (N, |z|).
+
+        Returns:
+            The tree of N images.
+        """
 
         def draw(_: str, distribution: Distribution) -> Tensor:
             return distribution.sample()
@@ -153,12 +170,21 @@ class Model(Registered):
 
 
 def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
-    """Squared error of the parents' own decodings of their parts (equation (1)).
+    """The squared error of the parents' own decodings of their parts.
 
-    D_θ(h_state) of each part that is itself a program is held against the glimpse of the image at
-    the part's place, with no gradient through the target; summed over pixels, averaged over the
-    parts of a level, summed over levels. Its target comes from the image itself, so it is no part
-    of the generative model.
+    The decoding D_θ(h_state) of each part that is itself a program is compared with the glimpse of
+    the image at the part's place, without a gradient through the target. The target comes from the
+    image itself, so the term is auxiliary and not part of the generative model.
+
+    Source: the paper, equation (1).
+
+    Args:
+        tree: of N images.
+        images: (N, C, H, W) in [0, 1].
+
+    Returns:
+        Squared errors, (N,), summed over pixels, averaged over the parts of a level and summed over
+        levels.
     """
     error = torch.zeros_like(images[:, 0, 0, 0])
     for depth in range(1, tree.level):
@@ -173,24 +199,39 @@ def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor
 
 
 class Conditioned(NamedTuple):
-    """A model and its guide, both conditioned."""
+    """A model and its guide, both conditioned, as `RNP.condition` returns them."""
 
     model: Any
+    """A Pyro callable in which the given sites are observed."""
     guide: Any
+    """A Pyro callable that takes the given values as they are and does not sample them."""
 
 
 class RNP(nn.Module):
-    """A recursive neural program: `model` and `guide`, parsing and sampling.
+    """A recursive neural program: a `model` and a `guide` for Pyro, parsing and sampling.
 
-    >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2, 2), program_size=3))
+    >>> config = RNPConfig(image_size=8, patch_size=4, steps=(2, 2), program_size=3)
+    >>> rnp = RNP(config, name="example")
     >>> tree = rnp.parse(torch.rand(5, 1, 8, 8))
     >>> tree.canvas.shape, tree[1][0].action.shape
     (torch.Size([5, 1, 8, 8]), torch.Size([5, 6]))
 
+    Both Pyro callables work with any Pyro algorithm:
+
+    >>> svi = pyro.infer.SVI(
+    ...     rnp.model, rnp.guide, pyro.optim.Adam({"lr": 1e-3}), pyro.infer.Trace_ELBO()
+    ... )
+    >>> loss = svi.step(torch.rand(5, 1, 8, 8))
+
+    Source: Fisher and Rao, "Recursive neural programs", arXiv 2206.08462.
+
     Args:
-        config: its shape and pieces; by default the paper's for MNIST.
-        name: of its parameters in Pyro's parameter store, which holds them as
-            `name.model$$$...` and `name.guide$$$...`. Two models in use at one time want two names.
+        config: the model's shape and pieces; by default the paper's for MNIST.
+        name: the first part of the parameters' names in Pyro's parameter store,
+            `name.model$$$...` and `name.guide$$$...`. Two models in use at one time need two names.
+
+    Raises:
+        ValueError: if a piece refuses the configuration, such as a flow with |z| = 1.
     """
 
     def __init__(self, config: RNPConfig | None = None, name: str = NAME) -> None:
@@ -207,7 +248,7 @@ class RNP(nn.Module):
 
     @property
     def name(self) -> str:
-        """The name of its parameters in Pyro's parameter store."""
+        """The first part of the parameters' names in Pyro's parameter store."""
         return self.model.name
 
     @name.setter
@@ -215,9 +256,9 @@ class RNP(nn.Module):
         self.model.name = self.guide.name = name
 
     def take_over(self) -> None:
-        """Let values that Pyro's parameter store has under this model's name take effect.
+        """Take over values that others put into Pyro's parameter store under this model's name.
 
-        Model and guide do so by themselves whenever they are run.
+        Model and guide do so by themselves whenever they run.
 
         Raises:
             ValueError: if a parameter there has another shape.
@@ -225,7 +266,7 @@ class RNP(nn.Module):
         self.model.take_over()
 
     def condition(self, data: Mapping[str, Any]) -> Conditioned:
-        """Model and guide with some of the random sites at given values, for any Pyro algorithm.
+        """Condition model and guide on values of random sites, for any Pyro algorithm.
 
         >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2,), stochastic="actions"))
         >>> action = torch.tensor([0.3, 0.3, 0.0, 0.0, -0.5, 0.5])
@@ -234,16 +275,16 @@ class RNP(nn.Module):
         >>> loss = pyro.infer.SVI(model, guide, adam, elbo).step(torch.rand(2, 1, 8, 8))
 
         Args:
-            data: names of sites that the model draws to values, (d,) for all images or (N, d), of
-                any precision.
+            data: values by the names of sites, (d,) for all images or (N, d), of any precision;
+                actions in the units of `pyro_rnp.affine.UNITS`.
 
         Returns:
-            The model, in which these sites are observed, and the guide, which takes them as they
-            are and no longer draws them.
+            The model, in which these sites are observed, and the guide, which takes the values and
+            does not sample these sites.
 
         Raises:
-            ValueError: if the model has no such site, determines it instead of drawing it, or
-                draws values of another shape.
+            ValueError: if the model has no such site, the site is deterministic, or a value has
+                another shape.
         """
         like, values = next(self.parameters()), {}
         for name, value in data.items():
@@ -263,16 +304,19 @@ class RNP(nn.Module):
         return Conditioned(pyro.condition(self.model, values), guide)
 
     def parse(self, images: Images, sample: bool = False) -> ParseTree:
-        """Take images apart: run the programs at the guide's centre, or at a sample of it.
-
-        The centre is the mean; of a flow, and of an action, what becomes of the mean before it.
+        """Parse images: infer their programs by the guide and run them.
 
         Args:
-            images: (N, C, H, W) in [0, 1], a tensor or an array, looked at before use.
-            sample: draw z^K, and what is random below, from the guide instead of taking the centre.
+            images: (N, C, H, W) in [0, 1], a tensor or an array.
+            sample: draw z^K and all random sites below from the guide; by default false, which
+                takes each distribution's centre, `pyro_rnp.sites.centre`.
+
+        Returns:
+            The tree of N images.
 
         Raises:
-            ValueError: if the images have another shape, type or range, or are none.
+            TypeError: if the images are neither a tensor nor an array.
+            ValueError: if `check` refuses the images.
         """
         images = self.check(images)
         with PYRO:
@@ -280,18 +324,19 @@ class RNP(nn.Module):
             return self.guide.parse(images, sample)
 
     def check(self, images: Images) -> Tensor:
-        """Images as the model reads them; raise unless its likelihood can give them.
+        """Check images, bring them into the model's form, and raise unless they are possible.
 
         Args:
-            images: a tensor or an array, of any floating-point type, on any device.
+            images: (N, C, H, W) in [0, 1], a tensor or an array, of any floating-point type, on any
+                device.
 
         Returns:
             (N, C, H, W) in [0, 1], of the model's precision and on its device.
 
         Raises:
             TypeError: if the images are neither a tensor nor an array.
-            ValueError: if the images have another shape, type or range, are none, or are such as
-                the likelihood does not give; or if prior or likelihood break their contract.
+            ValueError: if the images have another shape, type or range, there are none, the
+                likelihood cannot give them, or prior or likelihood breaks its contract.
         """
         found = as_images(images, self)
         with PYRO:
@@ -305,11 +350,16 @@ class RNP(nn.Module):
 
     @torch.no_grad()
     def sample(self, num_images: int) -> ParseTree:
-        """Draw programs from the prior and run them, at most 1,000 at a time, without gradients.
+        """Sample programs from the prior and run them, without gradients.
+
+        Args:
+            num_images: N, at least 1; programs run at most 1,000 at a time.
+
+        Returns:
+            The tree of N images; its canvas is the image before noise.
 
         Raises:
-            ValueError: if `num_images` is not positive, or prior or likelihood break their
-                contract.
+            ValueError: if `num_images` is not positive, or prior or likelihood breaks its contract.
         """
         if num_images < 1:
             raise ValueError(f"num_images must be at least 1, got {num_images}.")
@@ -321,5 +371,5 @@ class RNP(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device

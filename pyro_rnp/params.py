@@ -1,7 +1,7 @@
-"""Parameters of torch modules in Pyro's parameter store, under names that are the same each time.
+"""Parameters of torch modules in Pyro's parameter store, under stable names.
 
-`pyro.module` puts parameters there, but a store that was loaded then disagrees with the module: SVI
-steps those of the store, and the module computes with its own.
+`pyro.module` would put them there as well. But after a store is loaded from a file, store and
+module disagree: SVI steps the store's parameters, and the module computes with its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 NAME = "rnp"
-"""The name of a model in the parameter store, unless it is given another."""
+"""A model's default name in the parameter store."""
 
 _owners: Any = WeakTensorKeyDictionary()
 """Tensors that a module knows to be in the store, with a weak reference to that module. All other
@@ -26,20 +26,24 @@ tensors were put there by somebody else, as `ParamStoreDict.load` does, and take
 
 
 def plain(name: str) -> str:
-    """A tensor's name without the part that `torch.compile` puts into it."""
+    """A tensor's name without the part that `torch.compile` inserts.
+
+    >>> plain("model._orig_mod.recursion.weight")
+    'model.recursion.weight'
+    """
     return name.replace("_orig_mod.", "")
 
 
 class Registered(nn.Module):
-    """A module whose parameters are in Pyro's store as `name.part$$$path`, such as
-    `rnp.guide$$$top.encoder.first.weight`.
+    """A module whose parameters Pyro's store holds as `name.part$$$path`.
 
-    Before a module runs, it takes over what the store has had from elsewhere under these names, be
-    it that a file was loaded or that a value was set. A parameter that is new in the module, as
-    after `load_state_dict(assign=True)`, replaces the one that the module had in the store.
+    An example is `rnp.guide$$$top.encoder.0.conv1.weight`. Before the module runs, it takes over
+    the values that others put into the store under these names, by loading a file or by setting
+    them. A parameter that is new in the module, as after `load_state_dict(assign=True)`, replaces
+    the module's former one in the store.
 
     Args:
-        part: the second half of the name.
+        part: the second half of the name, "model" or "guide".
     """
 
     def __init__(self, part: str) -> None:
@@ -61,7 +65,7 @@ class Registered(nn.Module):
                 yield param_with_module_name(prefix, plain(path)), path, parameter
 
     def take_over(self) -> None:
-        """Let what others have put into the store under this module's names take effect.
+        """Take over the values that others put into the store under this module's names.
 
         Raises:
             ValueError: if a parameter there has another shape.
@@ -115,12 +119,12 @@ class Registered(nn.Module):
     def register(self) -> None:
         """Put the parameters that take a gradient into the store, so that SVI finds them.
 
-        Where another model of the same name has put its own there, they make room, and a warning
-        says so, since the store then keeps the parameters of one of the two alone.
+        Parameters of another model with the same name make room, with a warning, since the store
+        then keeps the parameters of one of the two models alone.
 
         Raises:
-            ValueError: if a handler or a name shared by two modules gives a parameter another value
-                than the module has.
+            ValueError: if a parameter in the store has another shape, or a handler or a name that
+                two modules share gives a parameter another value than the module has.
         """
         self.take_over()
         store = pyro.get_param_store()
@@ -146,7 +150,7 @@ class Registered(nn.Module):
 
 
 def unowned() -> Any:
-    """The state of the parameter store without what models have put there, for its `scope`."""
+    """The parameter store's state without the parameters of models, for its `scope`."""
     state: Any = pyro.get_param_store().get_state()
     names = [name for name, tensor in state["params"].items() if tensor not in _owners]
     return {kind: {name: values[name] for name in names} for kind, values in state.items()}

@@ -17,37 +17,58 @@ from pyro_rnp.rendering import Renderer
 
 
 class Sites:
-    """What becomes of each action and program as soon as a step has made it.
+    """Decides the value of each action and program as soon as a step has predicted it.
 
-    What these give is what the rest of the run uses. This one uses what the networks say; the
-    Pyro model and guides name and draw their sites through others. M siblings of N images come
-    together, (M * N, ...), one path for each.
+    The rest of the run uses these values. This class uses the predictions; the subclass
+    `pyro_rnp.sites.RandomSites` names and draws the sites of the Pyro model and guide. The M
+    siblings that run side by side come together, as (M * N, ...), with one path each.
+
+    Args:
+        config: gives the bounds of actions.
     """
 
     def __init__(self, config: RNPConfig) -> None:
         self.config = config
 
     def action(self, paths: list[Path], raw: Tensor, glimpsed: Tensor | None) -> Tensor:
-        """From an action before it is bounded, (M * N, 6), to an action in its units.
+        """The values of siblings' actions.
 
         Args:
-            glimpsed: (M * N, C, S, S), where the run has a target: what it holds at the predicted
-                place beyond what has been drawn.
+            paths: of the M siblings.
+            raw: predictions before they are bounded, (M * N, 6).
+            glimpsed: (M * N, C, S, S), the target minus the canvas so far, seen at the predicted
+                place; None if the run has no target.
+
+        Returns:
+            Actions in the units of `pyro_rnp.affine.UNITS`, (M * N, 6).
         """
         return bounded(raw, self.config)
 
     def program(self, paths: list[Path], h_state: Tensor, glimpsed: Tensor | None) -> Tensor:
-        """From a predicted program, (M * N, |z|), to the program that runs.
+        """The values of siblings' programs.
 
         Args:
-            glimpsed: as for `action`, but where the part is now to be.
+            paths: of the M siblings.
+            h_state: predictions, (M * N, |z|), in (-1, 1).
+            glimpsed: as for `action`, seen at the action's place.
+
+        Returns:
+            Programs, (M * N, |z|).
         """
         return h_state
 
 
 @PROGRAMS.add("recursive")
 class Recursion(nn.Module):
-    """Runs top-level programs, and all that they call, into a `ParseTree`; no randomness here."""
+    """Runs top-level programs, and all programs that they call, into a `ParseTree`.
+
+    The run is deterministic; randomness enters by `Sites` alone.
+
+    Source: the paper, Algorithm 1.
+
+    Args:
+        config: the model's shape.
+    """
 
     def __init__(self, config: RNPConfig) -> None:
         super().__init__()
@@ -58,12 +79,12 @@ class Recursion(nn.Module):
             Hypernetwork(config, self.renderer.placement)
             for _ in range(1 if shared else config.depth)
         )
-        """One for all levels, or one for each, the top level's first."""
+        """One hypernetwork for all levels, or one for each, the top level's first."""
         self.levels = config.depth
-        """Levels that are run, from the top; below, parts are their parents' own decodings."""
+        """Levels that run, from the top; parts of the lowest one are their parents' decodings."""
         self.recompute_levels = 0
-        """Levels, from the leaves' parents (1) up, whose generated weights are not kept for the
-        backward pass but written again there: less memory for more time, the same result."""
+        """Levels, from the leaves' parents (1) up, whose generated weights the backward pass writes
+        again instead of keeping them: less memory for more time, the same result."""
 
     def forward(
         self,
@@ -75,14 +96,25 @@ class Recursion(nn.Module):
 
         Args:
             z: top-level programs, (N, |z|).
-            sites: see `Sites`; by default what the networks say is used.
-            target: images of which `sites` is shown what is not yet drawn.
+            sites: decides the values of actions and programs; by default the predictions.
+            target: images, (N, C, H, W), of which `sites` sees what the canvas does not yet show;
+                by default none.
+
+        Returns:
+            The tree of N images.
         """
         sites = Sites(self.config) if sites is None else sites
         return self._run(z, self.config.depth, [()], sites, target)
 
     def run_level(self, programs: Float[Tensor, "n z"], level: int) -> ParseTree:
-        """Run programs as those of parts, at a level below K: canvases in a part's own frame.
+        """Run programs of parts: their canvases lie in a part's own frame.
+
+        Args:
+            programs: (N, |z|).
+            level: k, in [1, K]; parts have K - 1, sub-parts K - 2.
+
+        Returns:
+            The tree of N parts, without an action at its root.
 
         Raises:
             ValueError: if there is no such level.

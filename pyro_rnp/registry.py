@@ -1,8 +1,8 @@
-"""Pieces by name: what a configuration says as text, made into objects.
+"""Registries of pieces, which a configuration chooses by name.
 
-A piece is asked for as `name`, or as `name:option=value,option=value` with the options of its
-constructor: `mixture:components=20`. A piece of one's own joins by `@PRIORS.add("mine")`, and is
-then chosen by its name like all others.
+A configuration names a piece as `name`, or as `name:option=value,option=value` with options of its
+constructor: `mixture:components=20`. `@PRIORS.add("mine")` adds a piece of one's own, which is then
+chosen like all others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Constructors of one kind of piece by name; what is asked for is checked against them.
+    """Constructors of one kind of piece by name.
+
+    The options of a piece are the keyword-only arguments of its constructor.
 
     >>> boxes = Registry("box")
     >>> @boxes.add("cube")
@@ -27,6 +29,9 @@ class Registry(Generic[T]):
     ...     return f"a {colour} cube of {size}"
     >>> boxes.make("cube:colour=blue", 3)
     'a blue cube of 3'
+
+    Args:
+        kind: the kind of piece, for messages.
     """
 
     def __init__(self, kind: str) -> None:
@@ -34,7 +39,10 @@ class Registry(Generic[T]):
         self.pieces: dict[str, Callable[..., T]] = {}
 
     def add(self, name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
-        """A decorator that gives a constructor its name.
+        """A decorator that registers a constructor.
+
+        Args:
+            name: under which configurations find it; a piece of one's own may be replaced.
 
         Raises:
             ValueError: if a piece that comes with the project has that name.
@@ -49,10 +57,14 @@ class Registry(Generic[T]):
         return named
 
     def parse(self, text: str) -> tuple[str, dict[str, Any]]:
-        """The name and the options that a text asks for.
+        """The name and the options in a text.
+
+        Args:
+            text: `name` or `name:option=value,...`; a value is a Python literal, a word, or true
+                or false.
 
         Raises:
-            ValueError: if there is no such piece, or it has no such option.
+            ValueError: if there is no such piece, it has no such option, or the text is malformed.
         """
         name, _, rest = text.partition(":")
         if name not in self.pieces:
@@ -70,15 +82,24 @@ class Registry(Generic[T]):
         return name, options
 
     def options(self, name: str) -> dict[str, Any]:
-        """What a piece lets one choose, with defaults: its constructor's keyword-only arguments."""
+        """The options of a piece with their defaults.
+
+        Args:
+            name: of a piece that is registered.
+        """
         parameters = inspect.signature(self.pieces[name]).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
 
     def make(self, text: str, *args: Any) -> T:
-        """The piece that a text asks for, from the arguments that all of its kind take.
+        """Make the piece that a text names.
+
+        Args:
+            text: as `parse` takes it.
+            args: the positional arguments that all constructors of this kind take.
 
         Raises:
-            ValueError: as `parse`, or if an option's value is not one that the piece takes.
+            ValueError: if `parse` refuses the text, an option has a value of another type than its
+                default, or the constructor refuses it.
         """
         name, options = self.parse(text)
         for option, value in options.items():
@@ -103,8 +124,13 @@ class Registry(Generic[T]):
 def within(low: float | int, high: float | int = math.inf, **options: float | int) -> None:
     """Raise unless each option lies in [low, high] and is finite.
 
+    Args:
+        low: the smallest value.
+        high: the largest value; by default there is none.
+        options: values by name.
+
     Raises:
-        ValueError: in one sentence that names the option.
+        ValueError: if an option lies beyond.
     """
     for name, value in options.items():
         if not (low <= value <= high and math.isfinite(value)):

@@ -1,4 +1,4 @@
-"""A program without parts, to hold the recursion against: an ordinary VAE's decoder."""
+"""An ordinary VAE's decoder, as a baseline of the recursion: a program without parts."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ from pyro_rnp.registry import PROGRAMS, within
 
 @PROGRAMS.add("flat")
 class FlatDecoder(nn.Module):
-    """The whole canvas at once, from z^K by one MLP, in the place of the recursion.
+    """An MLP from z^K to the whole canvas, in the place of the recursion.
 
-    It has as many layers as the encoder's fully connected part, and as many units as bring it to
-    the number of parameters that the recursion of the same configuration has. What the last one
-    gives are the logits of the probabilities that the canvas stands for: with the likelihood
-    `bernoulli` it is the usual VAE of binary images.
+    It has as many layers as the encoder has fully connected ones. Its outputs are the logits of the
+    probabilities that the canvas stands for (`pyro_rnp.likelihoods.logit`), so that with the
+    likelihood `bernoulli` the model is the usual VAE of binary images.
 
     Args:
-        units: of each hidden layer, instead.
+        config: gives |z| and the image's shape.
+        units: units in each hidden layer, up to 100,000; by default 0, the fewest units with which
+            the MLP has as many parameters as the recursion of the same configuration.
+
+    Raises:
+        ValueError: if `units` is out of its range.
     """
 
     def __init__(self, config: RNPConfig, *, units: int = 0) -> None:
@@ -49,13 +53,26 @@ class FlatDecoder(nn.Module):
         sites: Sites | None = None,
         target: Float[Tensor, "n c h w"] | None = None,
     ) -> ParseTree:
-        """Run the programs z^K of N images: trees without parts."""
+        """Run the programs z^K of N images.
+
+        Args:
+            z: programs, (N, |z|).
+            sites: unused, as there are no sites below the top.
+            target: unused.
+
+        Returns:
+            A tree of N images without parts.
+        """
         c = self.config
         canvas = canvas_of(self.layers(z))
         return ParseTree(z, canvas.view(-1, c.channels, c.image_size, c.image_size))
 
     def run_level(self, programs: Float[Tensor, "n z"], level: int) -> ParseTree:
         """Run programs at level 0, the only one.
+
+        Args:
+            programs: (N, |z|).
+            level: 0.
 
         Raises:
             ValueError: if another level is asked for.

@@ -228,12 +228,3 @@ def test_compiled_layers_learn_the_same():
     for function in (run, torch.compile(run, backend="aot_eager", fullgraph=True)):
         found.append(torch.autograd.grad(function(g, x), [g, x, layers.basis]))
     torch.testing.assert_close(*found)
-
-
-def test_torch_still_has_the_names_that_it_does_not_promise():
-    assert torch._C._current_graph_task_id() == -1
-    assert not torch._C._are_functorch_transforms_active()
-    inside = []
-    vmap(lambda x: inside.append(torch._C._are_functorch_transforms_active()) or x)(torch.ones(2))
-    assert inside == [True]
-    assert "_orig_mod" in dict(torch.compile(torch.nn.Identity()).named_children())
