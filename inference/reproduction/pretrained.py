@@ -49,7 +49,7 @@ LIMITS = (
     "The parts are whatever explained pixels best. They have no names, and are no pen strokes.",
     "What is shown here are means over one test split, from one seed. The preset `fast` was put "
     "together with a look at 2,000 test images of MNIST, `omniglot.yaml` with looks at those of "
-    "Omniglot (docs/differences.md).",
+    "Omniglot (docs/explanation/limitations.md).",
 )
 
 
