@@ -241,6 +241,21 @@ def test_a_checkpoint_without_a_checksum_is_read_as_it_is(tmp_path):
     assert (tmp_path / "previous.ckpt.sha256").exists()
 
 
+def test_a_run_of_an_earlier_version_goes_on_as_if_it_had_not_stopped(whole, tmp_path):
+    folder, trail = tmp_path / "run", tmp_path / "trail"
+    with pytest.raises(Interrupted):
+        run(folder, trail, stop_at=3)
+    content = torch.load(folder / "last.ckpt", weights_only=True)
+    keys = {"batches_seen", "images_seen", "images_per_batch", "skips", "watch", "threads"}
+    assert keys <= content.keys()
+    del content["threads"]  # which the earliest did not have
+    for file in folder.glob("*.ckpt*"):
+        file.unlink()
+    (folder / "last.ckpt").write_bytes(former(content))
+    run(folder, trail)
+    same(whole, folder, trail)
+
+
 @pytest.mark.parametrize("former_ones", [False, True])
 def test_at_every_moment_one_of_two_checkpoints_is_whole(tmp_path, monkeypatch, former_ones):
     """A crash before each change to the folder, of which there are five in a save."""

@@ -1,0 +1,30 @@
+"""The configuration of training: its ranges and its defaults."""
+
+import pytest
+
+from inference.config import TrainConfig
+from pyro_rnp import RNPConfig
+from tests.inference.training.conftest import config
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"epochs": 0}, "epochs must be positive, got 0"),
+        ({"epochs": None, "minutes": -1.0}, "minutes must be positive"),
+        ({"epochs": None, "minutes": float("nan")}, "minutes must be positive"),
+        ({"minutes": 1.0}, "epochs and minutes exclude each other"),
+        ({"resume": "there"}, "out and resume exclude each other"),
+        ({"batch_size": 0}, "batch_size must be positive"),
+        ({"warmup": -1}, "warmup must not be negative"),
+    ],
+)
+def test_values_out_of_range(tmp_path, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        config(tmp_path, **changes)
+
+
+def test_the_default_trains_the_fast_preset_for_four_minutes():
+    default = TrainConfig()
+    assert default.model == RNPConfig.preset("fast")
+    assert default.duration.total_seconds() == 240
