@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
-from inference.evaluation.part_dictionary import Dictionary, Parts
+from inference.evaluation.part_dictionary import PartDictionary, PartTable
 from inference.posterior import Posterior
 from pyro_rnp import ParseTree
 from pyro_rnp.affine import compose, matrix
@@ -105,7 +105,7 @@ def parse_figure(
     _save(figure, path)
 
 
-def answer_figure(
+def posterior_figure(
     answer: Posterior,
     path: str | Path,
     images: Float[Tensor, "n c h w"] | None = None,
@@ -171,7 +171,9 @@ def _given_frames(
     return found
 
 
-def dictionary_figure(found: Dictionary, parts: Parts, path: str | Path, members: int = 10) -> None:
+def dictionary_figure(
+    found: PartDictionary, parts: PartTable, path: str | Path, members: int = 10
+) -> None:
     """Draw a dictionary: a row a primitive, its mean, then the parts that are most typical of it.
 
     All in the parts' own frames; a row's name is the share of parts that the primitive stands for.

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_images, add_run, chosen_images, parser, run
-from inference.evaluation.part_dictionary import By, Place, collect, primitives
+from inference.evaluation.part_dictionary import By, PartLocation, build_dictionary, collect_parts
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import dictionary_figure
 from inference.posterior.interventions import read_path
@@ -38,15 +38,15 @@ def main() -> None:
     unused(args.out)
     rnp = load(args.run)
     images = chosen_images(args, rnp.config, needed=True)
-    parts = collect(rnp, images, args.depth)
+    parts = collect_parts(rnp, images, args.depth)
     answer: dict = {"parts": len(parts)}
     if args.nearest is not None:
         image, _, name = args.nearest.partition(":")
         if not image.isdigit():
             raise ValueError(f"--nearest takes IMAGE:PART, as 0:1; got {args.nearest!r}.")
-        near = parts.nearest(Place(int(image), read_path(name)), by=args.by)
+        near = parts.nearest(PartLocation(int(image), read_path(name)), by=args.by)
         answer["nearest"] = [{"place": place, "distance": distance} for place, distance in near]
-    found = primitives(parts, args.count, args.by, args.seed)
+    found = build_dictionary(parts, args.count, args.by, args.seed)
     answer["usage"] = found.usage.tolist()
     answer["typical"] = [[parts.place(int(i)) for i in row[:10]] for row in found.members]
     out = new_folder(args.out)

@@ -8,7 +8,7 @@ from jsonargparse.typing import NonNegativeInt
 from tqdm import tqdm
 
 from inference.cli import add_images, add_run, chosen_images, parser, run
-from inference.evaluation.one_shot import exemplars, log_given, read_runs
+from inference.evaluation.one_shot import class_log_likelihood, exemplars, read_episodes
 from inference.outputs import new_file
 from inference.plotting import exemplar_figure
 from inference.statistics import standard_error
@@ -44,8 +44,8 @@ def main() -> None:
     out = None if images is None else new_file(args.out)
     if args.runs is not None:
         right, tests = [], 0
-        for task in tqdm(read_runs(Path(args.runs)), "runs", delay=5):
-            gain = log_given(rnp, task.tests, task.examples, args.num_samples, args.seed)
+        for task in tqdm(read_episodes(Path(args.runs)), "runs", delay=5):
+            gain = class_log_likelihood(rnp, task.tests, task.examples, args.num_samples, args.seed)
             right.append(float((gain.argmax(1).cpu() == task.truth).float().mean()))
             tests += len(task.truth)
         runs = torch.tensor(right)

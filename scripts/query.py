@@ -8,7 +8,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from inference.cli import add_images, add_run, chosen_images, parser, run
 from inference.data.image_files import read_image
 from inference.outputs import new_folder, unused, write_json
-from inference.plotting import answer_figure
+from inference.plotting import posterior_figure
 from inference.posterior import TOLERANCE, Method, Side, half_mask, query, read_sites
 from pyro_rnp import load
 
@@ -78,7 +78,7 @@ def main() -> None:
     )
     out = new_folder(args.out)
     seen = None if mask is None else mask.expand(images.shape)
-    answer_figure(answer, out / "query.png", images, seen, given=given)
+    posterior_figure(answer, out / "query.png", images, seen, given=given)
     rows = [answer.to_dict(i) for i in range(len(answer.log_evidence))]
     levels = range(1, rnp.config.depth + 1)
     chances = {f"parts_{depth}": answer.part_probabilities(depth) for depth in levels}

@@ -1,1 +1,65 @@
-"""How well a model explains images, in numbers."""
+"""How well a model explains images: scores, bounds, completion, parts and samples, in numbers.
+
+The names below are imported from their modules when they are first used: some modules need
+scikit-learn, which takes a second to import.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inference.evaluation.bounds import importance_weighted_bound
+    from inference.evaluation.completion import completion_metrics
+    from inference.evaluation.latent_space import collect_programs, latent_space_metrics
+    from inference.evaluation.metrics import baselines, evaluate
+    from inference.evaluation.one_shot import class_log_likelihood, exemplars, read_episodes
+    from inference.evaluation.part_dictionary import PartLocation, build_dictionary, collect_parts
+    from inference.evaluation.reconstruction import reconstruction_metrics
+    from inference.evaluation.sample_quality import sample_quality_metrics
+    from inference.evaluation.score import score_run
+    from inference.evaluation.segmentation import segmentation_metrics
+
+_NAMES = {
+    "bounds": ("importance_weighted_bound",),
+    "completion": ("completion_metrics",),
+    "latent_space": ("collect_programs", "latent_space_metrics"),
+    "metrics": ("baselines", "evaluate"),
+    "one_shot": ("class_log_likelihood", "exemplars", "read_episodes"),
+    "part_dictionary": ("PartLocation", "build_dictionary", "collect_parts"),
+    "reconstruction": ("reconstruction_metrics",),
+    "sample_quality": ("sample_quality_metrics",),
+    "score": ("score_run",),
+    "segmentation": ("segmentation_metrics",),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = [
+    "PartLocation",
+    "baselines",
+    "build_dictionary",
+    "class_log_likelihood",
+    "collect_parts",
+    "collect_programs",
+    "completion_metrics",
+    "evaluate",
+    "exemplars",
+    "importance_weighted_bound",
+    "latent_space_metrics",
+    "read_episodes",
+    "reconstruction_metrics",
+    "sample_quality_metrics",
+    "score_run",
+    "segmentation_metrics",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""How fast the model is, side by side with other models and with what the processor can do."""
+"""Time and memory of the model, beside other models and the rate of a large matrix product."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PRODUCT = 1024
 
 @dataclass(frozen=True)
 class Subject:
-    """What is timed."""
+    """A model, or a part of one, that is timed."""
 
     name: str
     config: RNPConfig
@@ -47,7 +47,15 @@ class Subject:
 
 
 def subjects(presets: Sequence[str]) -> list[Subject]:
-    """The literal port first, then the presets, what they share with a flat VAE, and that VAE."""
+    """Choose the subjects of a comparison.
+
+    Args:
+        presets: names of presets.
+
+    Returns:
+        The literal port of the paper, to which ratios refer; the presets; a flat VAE with the
+        encoder of the preset `mnist`; and that encoder alone.
+    """
     paper = RNPConfig.preset("mnist")
     return [
         Subject("literal port", paper, "literal"),
@@ -58,7 +66,14 @@ def subjects(presets: Sequence[str]) -> list[Subject]:
 
 
 def sweeps(preset: str) -> dict[str, list[tuple[int, Subject, int]]]:
-    """What grows, one thing at a time from a preset: (its value, the subject, the batch size)."""
+    """Choose the subjects of a scaling test, in which one quantity of a preset grows at a time.
+
+    Args:
+        preset: name of the preset.
+
+    Returns:
+        By name of the quantity, its values, each with the subject and the batch size.
+    """
     base, batch = RNPConfig.preset(preset), 64
 
     def subject(recompute_levels: int = 0, **changes: Any) -> Subject:
@@ -75,7 +90,12 @@ def sweeps(preset: str) -> dict[str, list[tuple[int, Subject, int]]]:
 
 
 def ready(subject: Subject, task: Task, batch_size: int) -> Callable[[], object]:
-    """One step of training (loss, gradient, Adam), one parse or one sample of random images.
+    """Make a call that takes one step of training, or parses or samples one batch.
+
+    Args:
+        subject: the model.
+        task: `train` (loss, gradient and Adam), `parse` or `sample`.
+        batch_size: random images a call.
 
     Raises:
         ValueError: if the subject has no such task.
@@ -120,16 +140,24 @@ def ready(subject: Subject, task: Task, batch_size: int) -> Callable[[], object]
 
 
 def product() -> Callable[[], object]:
-    """One large matrix product."""
+    """Make a call that computes one large matrix product."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a, b = torch.randn(2, PRODUCT, PRODUCT, device=device)
     return lambda: a @ b
 
 
 def interleaved(works: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Seconds for a call of each work, over `repeats` rounds in which all take turns.
+    """Time calls over rounds in which all take turns.
 
-    In its turn a work is called twice; the first call makes memory and caches its own.
+    In its turn a work is called twice, and the second call is timed: the first one claims memory
+    and caches.
+
+    Args:
+        works: the calls.
+        repeats: rounds.
+
+    Returns:
+        For each work, its seconds in each round.
     """
     seconds: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
@@ -153,6 +181,13 @@ def compare(
     tasks: Sequence[Task] = TASKS,
 ) -> list[dict[str, Any]]:
     """Time each subject at each task and batch size, all in turn with a large matrix product.
+
+    Args:
+        whats: the subjects; ratios refer to the first.
+        batch_sizes: images a step.
+        repeats: rounds.
+        memory: whether to measure peak memory too, in a new process for each.
+        tasks: the tasks.
 
     Returns:
         A row for each: `images_per_second` (median over rounds); `ratio` to the first subject
@@ -190,7 +225,11 @@ def compare(
 
 
 def scaling(preset: str, repeats: int = 5) -> list[dict[str, Any]]:
-    """Time and peak memory of a training step, per image, as one thing grows; see `sweeps`.
+    """Measure time and peak memory of a training step as one quantity grows at a time.
+
+    Args:
+        preset: name of the preset, see `sweeps`.
+        repeats: rounds.
 
     Returns:
         A row for each: `sweep`, `value`, `batch_size`, `nodes` of the tree, `ms_per_image` (median
@@ -216,9 +255,9 @@ def scaling(preset: str, repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def flop(work: Callable[[], object]) -> int:
-    """Floating-point operations in the products and convolutions of one call.
+    """Count the floating-point operations of products and convolutions in one call.
 
-    Ours write each program's weights once and form their gradient once a program: the cheapest
+    Our models write each program's weights once and form their gradient once a program: the cheapest
     exact way known to us, so of a preset this is what the roofline is measured by.
     """
     with FlopCounterMode(display=False) as counter:
@@ -227,9 +266,14 @@ def flop(work: Callable[[], object]) -> int:
 
 
 def peak_memory(subject: Subject, batch_size: int) -> tuple[float, float]:
-    """GiB that a new process holds before, and at the highest of, three training steps.
+    """Measure the memory of three training steps, in a process of its own.
 
-    On CUDA it is the device's memory, on a CPU the resident size.
+    Args:
+        subject: the model.
+        batch_size: images a step.
+
+    Returns:
+        GiB before the steps and at their peak: device memory on CUDA, resident size on a CPU.
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (subject, batch_size))

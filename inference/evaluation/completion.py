@@ -1,4 +1,4 @@
-"""How well hidden pixels are told from those that are seen."""
+"""Squared errors of hidden pixels, completed from the pixels that are seen."""
 
 from __future__ import annotations
 
@@ -17,17 +17,26 @@ from pyro_rnp import RNP
 from pyro_rnp.checks import Images
 
 
-def nearest(
+def nearest_images(
     images: Float[Tensor, "n c h w"],
     seen: Bool[Tensor, "h w"],
     among: Float[Tensor, "m c h w"],
 ) -> Float[Tensor, "n c h w"]:
-    """For each image the one of others that is nearest to it where it is seen."""
+    """Find for each image the nearest of others, by Euclidean distance over the seen pixels.
+
+    Args:
+        images: (N, C, H, W).
+        seen: (H, W), True where pixels are seen.
+        among: (M, C, H, W), the others.
+
+    Returns:
+        (N, C, H, W), an image of `among` for each.
+    """
     mine, theirs = (x[:, :, seen].flatten(1) for x in (images, among))
     return torch.cat([among[torch.cdist(some, theirs).argmin(1)] for some in mine.split(500)])
 
 
-def completion(
+def completion_metrics(
     rnp: RNP,
     images: Images,
     seen: Bool[Tensor, "h w"],
@@ -36,22 +45,25 @@ def completion(
     batch_size: int = 64,
     **options: Any,
 ) -> dict[str, dict[str, float]]:
-    """Squared errors of the hidden pixels, by method.
+    """Complete images by several methods, and measure the squared errors of the hidden pixels.
 
-    Each completes an image by what the model then expects of its pixels. Beside them `nearest`,
-    the image of `among` that is nearest where it is seen, `mean_image`, the mean of `among`, and
-    `blank`, no ink.
+    A method's completion is the posterior mean of the pixels. Baselines beside the methods are
+    `nearest`, the image of `among` that is nearest where pixels are seen, `mean_image`, the mean
+    of `among`, and `blank`, zero everywhere.
 
     Args:
+        rnp: the model.
         images: (N, C, H, W) in [0, 1].
-        seen: what is not hidden.
-        among: (M, C, H, W) in [0, 1].
-        options: of `inference.posterior.query`.
+        seen: (H, W), True where pixels are seen.
+        among: (M, C, H, W) in [0, 1], training images.
+        methods: engines of `inference.posterior.query`.
+        batch_size: images in one query.
+        options: further arguments of `inference.posterior.query`.
 
     Returns:
         By method, `sse`: squared error summed over an image's hidden pixels, its mean over
         images; `sse_error`: the standard error of that mean, from two images on; `trusted`: the
-        share of answers that say they are to be trusted; `seconds`: time an image.
+        share of posteriors that are `trusted`; `seconds`: time an image.
 
     Raises:
         ValueError: if the images are not what the model reads.
@@ -60,7 +72,7 @@ def completion(
     found = {
         "blank": _scores((images * 0)[:, :, hidden], images[:, :, hidden]),
         "mean_image": _scores(among.mean(0, keepdim=True)[:, :, hidden], images[:, :, hidden]),
-        "nearest": _scores(nearest(images, seen, among)[:, :, hidden], images[:, :, hidden]),
+        "nearest": _scores(nearest_images(images, seen, among)[:, :, hidden], images[:, :, hidden]),
     }
     for method in methods:
         start, expected, trusted = time.perf_counter(), [], []

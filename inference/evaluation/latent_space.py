@@ -1,15 +1,12 @@
-"""The space of programs: what clusters in it, what lies between (the paper's Figure 4)."""
+"""The latent space of programs: clusters, paths and probes (the paper's figure 4)."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
@@ -19,28 +16,37 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from inference.data import ImageSet
+from inference.evaluation.clustering import k_means
 from inference.isolation import frozen
 from pyro_rnp import RNP, ParseTree
 
 
 @dataclass(frozen=True)
-class Space:
-    """Programs of images and of their parts, M in all."""
+class LatentSpace:
+    """Programs of images and of their parts, M in all, with the pictures that they draw."""
 
     programs: Float[Tensor, "m z"]
     levels: Int[Tensor, "m"]
     """K of an image's program, K - 1 of a part's."""
     canvases: Float[Tensor, "m c s s"]
-    """What each draws, parts at the images' size."""
+    """The canvas of each program, that of a part scaled to the size of an image."""
     labels: Int[Tensor, "m"]
     """The class of the image."""
 
 
 @torch.no_grad()
-def collect_programs(rnp: RNP, data: ImageSet, batch_size: int = 500) -> Space:
-    """The programs z^K of images, at the guide's centre, then those of one part of each.
+def collect_programs(rnp: RNP, data: ImageSet, batch_size: int = 500) -> LatentSpace:
+    """Collect the programs z^K of images, at the guide's centre, then those of one part of each.
 
-    Which part is that of the image's number modulo the number of parts. A flat program has none.
+    Image i contributes its part i modulo the number of parts. A flat program has no parts.
+
+    Args:
+        rnp: the model.
+        data: N images with their classes.
+        batch_size: images parsed at once.
+
+    Returns:
+        The space of the N images' programs and the N parts' programs, in this order.
 
     Raises:
         ValueError: if the images are not what the model reads.
@@ -59,7 +65,7 @@ def collect_programs(rnp: RNP, data: ImageSet, batch_size: int = 500) -> Space:
                 canvas = torch.nn.functional.interpolate(canvas, size=size, mode="bilinear")
                 canvases[level].append(canvas.cpu())
     levels = [k] if not k else [k, k - 1]
-    return Space(
+    return LatentSpace(
         torch.cat([*programs[0], *programs[1]]),
         torch.tensor(levels).repeat_interleave(len(data)),
         torch.cat([*canvases[0], *canvases[1]]),
@@ -75,11 +81,13 @@ def _one_each(tree: ParseTree) -> ParseTree:
     return ParseTree(programs, canvases)
 
 
-def space_numbers(space: Space, train: Space, seed: int = 0) -> dict[str, float]:
-    """What is told apart in the space of programs, without a network.
+def latent_space_metrics(space: LatentSpace, train: LatentSpace, seed: int = 0) -> dict[str, float]:
+    """Measure how separable levels and classes are in the space of programs, by linear probes.
 
     Args:
-        train: of training images, for what is learned of classes.
+        space: programs of test images.
+        train: programs of training images, from which the probe of classes learns.
+        seed: seed of the folds and of the silhouette.
 
     Returns:
         `silhouette_of_levels`, from -1 to 1; `level_probe`, the accuracy with which a linear probe
@@ -103,7 +111,15 @@ def space_numbers(space: Space, train: Space, seed: int = 0) -> dict[str, float]
 
 
 def embed(programs: Float[Tensor, "m z"], seed: int = 0) -> Float[Tensor, "m 2"]:
-    """Programs on a plane, by t-SNE of the usual perplexity, or less where programs are few."""
+    """Embed programs in a plane by t-SNE (van der Maaten and Hinton, 2008).
+
+    Args:
+        programs: (M, |z|), two or more.
+        seed: seed of the embedding.
+
+    Returns:
+        (M, 2) coordinates, from perplexity 30, or a third of M - 1 where that is less.
+    """
     usual = min(30.0, (len(programs) - 1) / 3)
     plane = TSNE(perplexity=usual, random_state=seed, init="pca")
     return torch.from_numpy(plane.fit_transform(programs.numpy()))
@@ -121,8 +137,17 @@ class Cluster:
     level: int
 
 
-def clusters(space: Space, count: int, level: int, seed: int = 0) -> list[Cluster]:
-    """K-means of the programs of one level, the largest cluster first.
+def clusters(space: LatentSpace, count: int, level: int, seed: int = 0) -> list[Cluster]:
+    """Cluster the programs of one level by k-means.
+
+    Args:
+        space: the programs.
+        count: clusters; fewer come out where fewer programs are distinct.
+        level: K for the programs of images, K - 1 for those of parts.
+        seed: seed of k-means.
+
+    Returns:
+        The clusters, the largest first.
 
     Raises:
         ValueError: if there are fewer programs than clusters.
@@ -131,10 +156,7 @@ def clusters(space: Space, count: int, level: int, seed: int = 0) -> list[Cluste
     if not 1 <= count <= len(here):
         raise ValueError(f"count must lie in [1, {len(here)}], the number of programs.")
     x = space.programs[here]
-    with warnings.catch_warnings():  # of fewer distinct programs than clusters there are fewer
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        means = KMeans(count, n_init=4, random_state=seed).fit(x.numpy())
-    labels = torch.from_numpy(means.labels_).long()
+    labels = k_means(x, count, seed=seed).labels
     found = []
     sizes = labels.bincount()
     for i in [i for i in sizes.argsort(descending=True).tolist() if sizes[i]]:
@@ -148,24 +170,46 @@ def clusters(space: Space, count: int, level: int, seed: int = 0) -> list[Cluste
 
 @torch.no_grad()
 def run_level(rnp: RNP, programs: Float[Tensor, "n z"], level: int) -> Float[Tensor, "n c s s"]:
-    """What programs draw at a level, as that of an image (K) or of a part (K - 1, ...).
+    """Draw the canvases of programs at a level, with random sites below at their predictions.
 
-    What is random below is at its prediction.
+    Args:
+        rnp: the model.
+        programs: (N, |z|).
+        level: K draws images; K - 1 and less draw parts in their own frames.
+
+    Returns:
+        (N, C, S, S) canvases, on the CPU.
     """
     with frozen(rnp):
         return rnp.model.recursion.run_level(programs.to(rnp.device), level).canvas.cpu()
 
 
-def sampled(rnp: RNP, cluster: Cluster, count: int, seed: int = 0) -> Float[Tensor, "count c s s"]:
-    """New images or parts of a cluster, its programs drawn from a normal around its centre."""
+def sample_cluster(
+    rnp: RNP, cluster: Cluster, count: int, seed: int = 0
+) -> Float[Tensor, "count c s s"]:
+    """Draw new images or parts of a cluster, from normally distributed programs around its centre.
+
+    Args:
+        rnp: the model.
+        cluster: gives the mean, the standard deviations and the level of the programs.
+        count: images or parts to draw.
+        seed: seed of the programs.
+    """
     noise = torch.randn(count, len(cluster.centre), generator=torch.Generator().manual_seed(seed))
     return run_level(rnp, cluster.centre + cluster.scale * noise, cluster.level)
 
 
-def between(
+def interpolate(
     rnp: RNP, first: Float[Tensor, "z"], last: Float[Tensor, "z"], count: int, level: int
 ) -> tuple[Float[Tensor, "count c s s"], float]:
-    """Images on the straight line from one program to another, and how evenly they change.
+    """Draw images on the straight line from one program to another, and measure their changes.
+
+    Args:
+        rnp: the model.
+        first: (|z|,) program at the beginning of the line.
+        last: (|z|,) program at its end.
+        count: images, evenly spaced, both ends included.
+        level: the level at which the programs run, see `run_level`.
 
     Returns:
         The images, and the largest change from one to the next over the mean one (Euclidean): 1

@@ -1,6 +1,7 @@
-"""Is it the same character? Classification by one example, and more of what one image shows.
+"""One-shot classification, and new exemplars of a class from one image of it.
 
-Both need a model that has learned what images of a class share: `pyro_rnp.class_model`.
+Both need a model with a prior of classes (`pyro_rnp.class_model`), trained on several images of
+each class at once.
 """
 
 from __future__ import annotations
@@ -27,22 +28,28 @@ from pyro_rnp.sites import centre, drawn
 
 
 @torch.no_grad()
-def log_given(
+def class_log_likelihood(
     rnp: RNP,
     tests: Images,
     examples: Images,
     num_samples: int = 100,
     seed: int = 0,
 ) -> Float[Tensor, "t e"]:
-    """Log p(x_test | x_example, they are of one class) - log p(x_test), in nats, of each pair.
+    """The gain in log-likelihood of tests by an example of their class, in nats.
 
-    By how much the example makes the test more probable: log E[p(z | z') / p(z)] over programs z
-    of the test and z' of the example, each from its posterior, for which the guide stands.
+    For each pair this is log p(x_test | x_example, both of one class) - log p(x_test), estimated
+    as log E[p(z | z') / p(z)] over programs z of the test and z' of the example, which the guide
+    draws in place of their posteriors.
 
     Args:
+        rnp: a model with a prior of classes.
         tests: (T, C, H, W) in [0, 1].
         examples: (E, C, H, W) in [0, 1].
-        num_samples: of either; 0 takes the means of the posteriors alone.
+        num_samples: programs of each image; 0 takes the guide's centre alone.
+        seed: seed of the programs.
+
+    Returns:
+        (T, E) gains; the largest of a row names the example of the test's class.
 
     Raises:
         ValueError: if the prior does not know what images of a class share, or the images are
@@ -62,10 +69,16 @@ def log_given(
 
 @torch.no_grad()
 def exemplars(rnp: RNP, example: Images, num: int, seed: int = 0) -> ParseTree:
-    """Trees of new images of the class of one that is given, (1, C, H, W) in [0, 1].
+    """Draw trees of new images of the class of one image.
+
+    Args:
+        rnp: a model with a prior of classes.
+        example: (1, C, H, W) in [0, 1].
+        num: images to draw.
+        seed: seed of all that is drawn.
 
     Raises:
-        ValueError: as `log_given`.
+        ValueError: as `class_log_likelihood`.
     """
     prior = type_prior(rnp)
     example = rnp.check(example)
@@ -75,38 +88,43 @@ def exemplars(rnp: RNP, example: Images, num: int, seed: int = 0) -> ParseTree:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run of a one-shot task: examples of C classes, one of each, and tests."""
+class Episode:
+    """One episode of one-shot classification: an example of each of E classes, and T tests."""
 
     tests: Float[Tensor, "t c h w"]
     examples: Float[Tensor, "e c h w"]
     truth: Int[Tensor, "t"]
-    """Which example is of each test's class."""
+    """The example that is of each test's class."""
 
 
-def read_runs(path: str | Path) -> list[Run]:
-    """The 20 runs of Omniglot's one-shot classification (Lake et al., 2015), at 28x28.
+def read_episodes(path: str | Path) -> list[Episode]:
+    """Read the 20 episodes of Omniglot's one-shot classification, at 28x28.
 
     Args:
         path: `all_runs.zip` as it is published.
 
+    Returns:
+        Episodes of 20 classes within one alphabet, with intensities in [0, 1].
+
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is another file, or damaged.
+
+    Source: Lake, Salakhutdinov and Tenenbaum (2015), Science 350(6266).
     """
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted(n for n in archive.namelist() if n.endswith("class_labels.txt"))
             if not names:
                 raise KeyError("it holds no class_labels.txt")
-            return [_run(archive, name) for name in names]
+            return [_episode(archive, name) for name in names]
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; it is Omniglot's all_runs.zip.") from None
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} is not Omniglot's all_runs.zip: {error}.") from error
 
 
-def _run(archive: zipfile.ZipFile, labels: str) -> Run:
+def _episode(archive: zipfile.ZipFile, labels: str) -> Episode:
     pairs = [line.split() for line in archive.read(labels).decode().splitlines() if line.strip()]
     examples = sorted({example for _, example in pairs})
 
@@ -116,4 +134,4 @@ def _run(archive: zipfile.ZipFile, labels: str) -> Run:
         return shrink(ink.unsqueeze(1))
 
     truth = torch.tensor([examples.index(example) for _, example in pairs])
-    return Run(images([test for test, _ in pairs]), images(examples), truth)
+    return Episode(images([test for test, _ in pairs]), images(examples), truth)

@@ -1,4 +1,4 @@
-"""How a model takes images apart, in numbers (the paper's Figure 3)."""
+"""Squared errors by level, and the shares of parts in a reconstruction (the paper's figure 3)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from pyro_rnp.checks import Images
 
 
 def expected(tree: ParseTree, depth: int) -> Float[Tensor, "n c s s"]:
-    """An image as the parents of the parts at a depth expect it, without running these parts.
+    """Compose an image of the parents' own decodings of the parts at a depth.
 
-    A parent's decoding of a part stands for all ink in the part's frame, as in equation (1), so
-    that where frames overlap it is their mean; where there is none, nothing is expected.
+    A parent's decoding predicts the whole image in the part's frame, as in the paper's equation
+    (1), so where frames overlap the image has the mean of their decodings, and 0 outside of all.
+
+    Args:
+        tree: parses of N images.
+        depth: 1 for the parts, 2 for the sub-parts.
+
+    Returns:
+        (N, C, S, S), an image as its program expects it before these parts run.
     """
     parts, size = tree.nodes(depth), tree.canvas.shape[-1]
     decodings = torch.stack([part.decoding for part in parts if part.decoding is not None], 1)
@@ -34,17 +41,20 @@ def expected(tree: ParseTree, depth: int) -> Float[Tensor, "n c s s"]:
 
 
 @torch.no_grad()
-def parse_numbers(
+def reconstruction_metrics(
     rnp: RNP,
     images: Images,
     batch_size: int = 500,
     seed: int = 0,
     train: ImageSet | None = None,
 ) -> dict[str, float | list[float]]:
-    """Means over images, of one posterior sample each.
+    """Measure how the levels and parts of parses explain images, from one posterior sample each.
 
     Args:
+        rnp: the model.
         images: (N, C, H, W) in [0, 1].
+        batch_size: images parsed at once.
+        seed: seed of the posterior samples.
         train: the training images; their mean image is scored on the same images as the model.
 
     Returns:

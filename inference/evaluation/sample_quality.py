@@ -1,4 +1,4 @@
-"""How much samples of a model look like the data, in numbers (the paper's Figure 5)."""
+"""Distances of samples from data in the features of a classifier (the paper's figure 5)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from pyro_rnp.files import write
 
 
 class Classifier(nn.Module):
-    """A small convolutional classifier, whose last hidden layer is the feature space."""
+    """A small convolutional classifier, whose last hidden layer gives 64 features.
+
+    Args:
+        channels: of the images.
+        classes: logits of the output.
+    """
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -45,27 +50,31 @@ class Classifier(nn.Module):
 
 
 @dataclass(frozen=True)
-class Judge:
-    """A classifier, and the share of validation images that it gets right."""
+class FeatureClassifier:
+    """A trained classifier whose features samples and data are compared in."""
 
     model: Classifier
     accuracy: float
+    """The share of validation images that it classifies right, in [0, 1]."""
 
 
 @torch.enable_grad()
-def train_classifier(
+def train_feature_classifier(
     data: ImageSet, validation: ImageSet, epochs: int = 30, patience: int = 2, seed: int = 0
-) -> Judge:
-    """A classifier of a data set's classes, by Adam at 1e-3 and batches of 128.
+) -> FeatureClassifier:
+    """Train a classifier of a data set's classes, by Adam at 1e-3 and batches of 128.
 
     Args:
-        validation: what says when to stop, and which weights are kept; of the same classes.
-        epochs: at most.
-        patience: epochs in a row that may bring no more accuracy.
+        data: training images with their classes.
+        validation: images of the same classes; the weights with the best accuracy on them are
+            kept.
+        epochs: epochs at most.
+        patience: epochs in a row without a better accuracy, after which training stops.
+        seed: seed of the weights and of the order of images.
     """
     classes = data.labels.unique()
     with torch.random.fork_rng():
-        best, waited = Judge(Classifier(data.images.shape[1], len(classes)), -1.0), 0
+        best, waited = FeatureClassifier(Classifier(data.images.shape[1], len(classes)), -1.0), 0
         torch.manual_seed(seed)
         model = Classifier(data.images.shape[1], len(classes))
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -79,17 +88,25 @@ def train_classifier(
             accuracy = _accuracy(model, validation, classes)
             waited += 1
             if accuracy > best.accuracy:
-                best, waited = Judge(copy.deepcopy(model).eval(), accuracy), 0
+                best, waited = FeatureClassifier(copy.deepcopy(model).eval(), accuracy), 0
             if waited == patience:
                 break
     return best
 
 
-def read_classifier(file: Path, data: ImageSet, seed: int) -> Judge | None:
-    """The classifier of these images that a file keeps; None where there is no file.
+def read_feature_classifier(file: Path, data: ImageSet, seed: int) -> FeatureClassifier | None:
+    """Read the classifier of a training set from a file.
+
+    Args:
+        file: the file, as `keep_feature_classifier` writes it.
+        data: the training set.
+        seed: the seed of its training.
+
+    Returns:
+        The classifier, or None where there is no file.
 
     Raises:
-        ValueError: if it is damaged, or keeps one of other images, another seed or another kind.
+        ValueError: if it is damaged, or holds a classifier of other images, another seed or another kind.
         FileNotFoundError: if there is not even its folder.
     """
     if not file.parent.is_dir():
@@ -110,11 +127,19 @@ def read_classifier(file: Path, data: ImageSet, seed: int) -> Judge | None:
     with torch.random.fork_rng():  # which initial weights are drawn with
         model = Classifier(data.images.shape[1], len(data.labels.unique()))
     model.load_state_dict(tensors)
-    return Judge(model.eval(), float(notes["accuracy"]))
+    return FeatureClassifier(model.eval(), float(notes["accuracy"]))
 
 
-def keep_classifier(judge: Judge, file: Path, data: ImageSet, seed: int) -> None:
-    """Write a file for `read_classifier`, whole or not at all.
+def keep_feature_classifier(
+    judge: FeatureClassifier, file: Path, data: ImageSet, seed: int
+) -> None:
+    """Write a classifier to a file, whole or not at all.
+
+    Args:
+        judge: the classifier.
+        file: the file.
+        data: the training set of the classifier.
+        seed: the seed of its training.
 
     Raises:
         OSError: if it cannot be written.
@@ -125,7 +150,7 @@ def keep_classifier(judge: Judge, file: Path, data: ImageSet, seed: int) -> None
 
 
 def _identity(data: ImageSet, seed: int) -> str:
-    """What a classifier was made of: its kind, its images and the seed."""
+    """A digest of the kind of classifier, its training set and the seed."""
     with torch.device("meta"):
         plain = Classifier(data.images.shape[1], len(data.labels.unique()))
     digest = hashlib.sha256(f"{plain} {seed}".encode())
@@ -142,14 +167,21 @@ def _accuracy(model: Classifier, data: ImageSet, classes: Tensor) -> float:
 
 @torch.no_grad()
 def features(model: Classifier, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
-    """The last hidden layer, in double precision."""
+    """The features of images (N, C, H, W), the last hidden layer, in double precision."""
     return torch.cat([model.features(x) for x in images.split(1000)]).double()
 
 
-def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
-    """The Fréchet distance of two sets of features, taken as normal (Heusel et al., 2017).
+def frechet_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
+    """The Fréchet distance of two sets of features, each taken as normally distributed.
 
-    |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2); 0 for the same set.
+    Args:
+        a: (N, F) features.
+        b: (M, F) features.
+
+    Returns:
+        |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2); 0 for the same set.
+
+    Source: Heusel et al. (2017), arXiv 1706.08500.
     """
     ca, cb = a.T.cov(), b.T.cov()
     # The eigenvalues of C_a C_b are those of the symmetric C_a^1/2 C_b C_a^1/2.
@@ -161,23 +193,29 @@ def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """Precision and recall of samples (Kynkäänniemi et al., 2019)."""
+class PrecisionRecall:
+    """Precision and recall of samples in a feature space, each in [0, 1]."""
 
     precision: float
-    """The share of samples that lie where data are: within an image's distance to its third
-    nearest of the data."""
+    """The share of samples that lie nearer to an image than its third nearest other image."""
     recall: float
-    """The share of data that lie where samples are, likewise."""
+    """The share of images that lie nearer to a sample than its third nearest other sample."""
 
 
-def coverage(
+def precision_recall(
     data: Float[Tensor, "n f"], samples: Float[Tensor, "m f"], neighbours: int = 3
-) -> Coverage:
-    """How samples and data cover each other in a feature space.
+) -> PrecisionRecall:
+    """Measure the precision and recall of samples in a feature space.
+
+    Args:
+        data: (N, F) features of images.
+        samples: (M, F) features of samples.
+        neighbours: the nearest neighbour, by number, that bounds the region of a point.
+
+    Source: Kynkäänniemi et al. (2019), arXiv 1904.06991.
 
     Raises:
-        ValueError: if there are not more of either than neighbours.
+        ValueError: if images or samples are no more than `neighbours`.
     """
     if min(len(data), len(samples)) <= neighbours:
         raise ValueError(f"There must be more than {neighbours} images and samples.")
@@ -186,23 +224,29 @@ def coverage(
         reach = torch.cdist(by, by).kthvalue(neighbours + 1, dim=1).values  # the first is itself
         return float((torch.cdist(points, by) <= reach).any(1).double().mean())
 
-    return Coverage(covered(samples, data), covered(data, samples))
+    return PrecisionRecall(covered(samples, data), covered(data, samples))
 
 
-def fidelity(
+def sample_scores(
     model: Classifier, data: Float[Tensor, "n c h w"], samples: Float[Tensor, "m c h w"]
 ) -> dict[str, float]:
-    """`frechet`, `precision` and `recall` of samples beside data, in a classifier's features.
+    """Compare samples with data in a classifier's features.
 
-    Ink beyond 1, as a sum of patches may have, counts as 1: of images there is no more.
+    Args:
+        model: the classifier.
+        data: (N, C, H, W) in [0, 1].
+        samples: (M, C, H, W); values are clamped to [0, 1], since sums of patches may exceed 1.
+
+    Returns:
+        `frechet`, see `frechet_distance`; `precision` and `recall`, see `precision_recall`.
     """
     a, b = features(model, data), features(model, samples.clamp(0, 1))
-    found = coverage(a, b)
-    return {"frechet": frechet(a, b), "precision": found.precision, "recall": found.recall}
+    found = precision_recall(a, b)
+    return {"frechet": frechet_distance(a, b), "precision": found.precision, "recall": found.recall}
 
 
 @torch.no_grad()
-def sample_numbers(
+def sample_quality_metrics(
     rnp: RNP,
     splits: Splits,
     num: int,
@@ -210,31 +254,34 @@ def sample_numbers(
     turned: bool = False,
     classifier: Path | None = None,
 ) -> dict[str, float | int]:
-    """How samples of the prior compare with test images, in a classifier trained on the set.
+    """Compare samples of the prior with test images, in the features of a classifier of the set.
 
     Args:
+        rnp: the model.
+        splits: its data set.
         num: test images, and as many samples; at most half of the test images.
-        turned: turn each test image by as many quarters as chance has it, as training did.
-        classifier: a file that keeps it; learned and put there if it is not there.
+        seed: seed of the samples, of the rotations and of the classifier's training.
+        turned: rotate each test image by a random number of quarter turns, as training did.
+        classifier: file of the classifier; it is trained and written there if there is no file.
 
     Returns:
-        `images`, how many test images are compared with as many samples; what `fidelity` gives of
-        samples; the same of other test images instead, with `_floor` behind; and
-        `classifier_accuracy`, of validation images.
+        `images`, the number of test images and of samples; the scores of the samples, see
+        `sample_scores`; with `_floor` behind, those of other test images in place of samples; and
+        `classifier_accuracy`, on validation images.
 
     Raises:
-        ValueError, FileNotFoundError: as `read_classifier`.
+        ValueError, FileNotFoundError: as `read_feature_classifier`.
     """
-    judge = None if classifier is None else read_classifier(classifier, splits.train, seed)
+    judge = None if classifier is None else read_feature_classifier(classifier, splits.train, seed)
     if judge is None:
-        judge = train_classifier(splits.train, splits.validation, seed=seed)
+        judge = train_feature_classifier(splits.train, splits.validation, seed=seed)
         if classifier is not None:
-            keep_classifier(judge, classifier, splits.train, seed)
+            keep_feature_classifier(judge, classifier, splits.train, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         images = splits.test.images[: 2 * min(num, len(splits.test) // 2)]
         test, other = (rotate_at_random(images) if turned else images).chunk(2)
-        found = fidelity(judge.model, test, rnp.sample(len(test)).canvas.to(test))
-    floor = {f"{name}_floor": v for name, v in fidelity(judge.model, test, other).items()}
+        found = sample_scores(judge.model, test, rnp.sample(len(test)).canvas.to(test))
+    floor = {f"{name}_floor": v for name, v in sample_scores(judge.model, test, other).items()}
     of = {"images": len(test)}
     return {**of, **found, **floor, "classifier_accuracy": judge.accuracy}

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from inference.data import DataName
 from inference.evaluation.bounds import bounds_file
-from inference.evaluation.completion import completion
+from inference.evaluation.completion import completion_metrics
 from inference.evaluation.metrics import evaluate
-from inference.evaluation.segmentation import posterior_segmentation
+from inference.evaluation.segmentation import segmentation_metrics
 from inference.isolation import isolated
 from inference.posterior import Method, Side, half_mask
 from inference.run import Run
@@ -72,9 +72,11 @@ def score_run(
     found: dict[str, Any] = {}  # first the scores that may be refused
     if hide is not None:
         seen, train = half_mask(hide, rnp.config.image_size), splits.train.images
-        found["completion"] = completion(rnp, images.images, seen, train, methods, seed=seed)
+        found["completion"] = completion_metrics(
+            rnp, images.images, seen, train, methods, seed=seed
+        )
     if segment is not None:
-        found["segmentation"] = posterior_segmentation(rnp, images, segment, seed=seed)
+        found["segmentation"] = segmentation_metrics(rnp, images, segment, seed=seed)
     file = None
     if keep is not None:
         file = bounds_file(keep, run, [data, split, num, particles, seed, guide])

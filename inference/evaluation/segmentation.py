@@ -1,4 +1,4 @@
-"""Which part made which pixel, against the truth where it is known."""
+"""Segmentation of images into parts, against the true parts where these are known."""
 
 from __future__ import annotations
 
@@ -6,26 +6,41 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 from tqdm import tqdm
 
 from inference.data import ImageSet
+from inference.evaluation.clustering import k_means
 from inference.posterior import Method, query
 from inference.statistics import standard_error
 from pyro_rnp import RNP, ParseTree
 
 
 def segment(tree: ParseTree, depth: int) -> Int[Tensor, "n h w"]:
-    """Each pixel's strongest part (depth 1) or sub-part (depth 2, numbered through all parts)."""
+    """Assign each pixel to the part that adds most to it.
+
+    Args:
+        tree: parses of N images.
+        depth: 1 for parts, 2 for sub-parts, numbered through all parts.
+
+    Returns:
+        (N, H, W) numbers of parts, from 0 on.
+    """
     return tree.contributions(depth).sum(2).argmax(1)
 
 
 def adjusted_rand(found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> Float[Tensor, "n"]:
     """Adjusted Rand index of segments against the true ones, over the pixels that have one.
 
-    1 is the same partition, 0 what chance gives. Pixels with truth -1 do not count.
+    Args:
+        found: (N, H, W) numbers of segments.
+        truth: (N, H, W) true ones; pixels with -1 do not count.
+
+    Returns:
+        (N,): 1 for the same partition, 0 on average for a random one.
+
+    Source: Hubert and Arabie (1985), Journal of Classification 2.
     """
     scores = [
         adjusted_rand_score(t[t >= 0].numpy(), f[t >= 0].numpy())
@@ -35,28 +50,32 @@ def adjusted_rand(found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> F
 
 
 def by_position(truth: Int[Tensor, "n h w"], seed: int = 0) -> Int[Tensor, "n h w"]:
-    """Segments by the pixels' positions alone: k-means, told how many segments there are.
+    """Segment images by k-means of the pixels' positions: a floor for segmentations.
 
-    A floor for segmentations. Pixels with truth -1 stay -1.
+    Args:
+        truth: (N, H, W) true segments, which give the number of segments; -1 stays -1.
+        seed: seed of k-means.
     """
     found = torch.full_like(truth, -1)
     for segments, true in zip(found, truth, strict=True):
         ink = true >= 0
         if count := len(true[ink].unique()):
-            means = KMeans(count, n_init=1, random_state=seed).fit(ink.nonzero().numpy())
-            segments[ink] = torch.from_numpy(means.labels_).to(segments)
+            labels = k_means(ink.nonzero(), count, starts=1, seed=seed).labels
+            segments[ink] = labels.to(segments)
     return found
 
 
-def posterior_segmentation(
+def segmentation_metrics(
     rnp: RNP, data: ImageSet, method: Method = "svi", batch_size: int = 64, **options: Any
 ) -> dict[str, float]:
-    """How well the parts that most probably made each pixel agree with the true ones.
-
-    Each pixel goes to the part of the largest posterior probability, over samples of a query.
+    """Score the segmentation that assigns each pixel to its most probable part.
 
     Args:
-        options: of `inference.posterior.query`.
+        rnp: the model.
+        data: images with true segments.
+        method: engine of `inference.posterior.query`, whose samples give the probabilities.
+        batch_size: images in one query.
+        options: further arguments of `inference.posterior.query`.
 
     Returns:
         `ari_parts` and, from two levels on, `ari_subparts`: adjusted Rand index, its mean over

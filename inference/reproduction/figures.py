@@ -12,16 +12,16 @@ import torch
 
 from inference.data import DataName, ImageSet, Splits, load_data
 from inference.evaluation.latent_space import (
-    between,
     clusters,
     collect_programs,
     embed,
-    sampled,
-    space_numbers,
+    interpolate,
+    latent_space_metrics,
+    sample_cluster,
 )
 from inference.evaluation.metrics import evaluate
-from inference.evaluation.reconstruction import expected, parse_numbers
-from inference.evaluation.sample_quality import read_classifier, sample_numbers
+from inference.evaluation.reconstruction import expected, reconstruction_metrics
+from inference.evaluation.sample_quality import read_feature_classifier, sample_quality_metrics
 from inference.isolation import isolated
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import grid_figure, parse_figure, space_figure
@@ -51,27 +51,27 @@ class FigureInputs:
     across: dict[str, ImageSet] = field(default_factory=dict)
     """Test images of other data sets."""
     classifier: Path | None = None
-    """The file that keeps the classifier of figure 5, see `sample_numbers`."""
+    """The file that keeps the classifier of figure 5, see `sample_quality_metrics`."""
 
 
 def figure_3(given: FigureInputs) -> dict[str, Any]:
     """Figure 3: parts and sub-parts of test images, drawn at each level.
 
-    Numbers: those of `parse_numbers`, and `images`, how many they are of.
+    Numbers: those of `reconstruction_metrics`, and `images`, how many they are of.
     """
     every = given.splits.test.images
     some = every[:SHOWN]
     tree = given.rnp.parse(some)
     above = [(f"level {k} alone", expected(tree, k)) for k in range(tree.level - 1, 0, -1)]
     parse_figure(tree, given.out / "figure-3.png", some, more=above)
-    numbers = parse_numbers(given.rnp, every, seed=given.seed, train=given.splits.train)
+    numbers = reconstruction_metrics(given.rnp, every, seed=given.seed, train=given.splits.train)
     return {"images": len(every), **numbers}
 
 
 def figure_4(given: FigureInputs) -> dict[str, Any]:
     """Figure 4: the space of programs, samples of its clusters, and paths between them.
 
-    Numbers: those of `space_numbers`; `images`, how many test images they are of, and
+    Numbers: those of `latent_space_metrics`; `images`, how many test images they are of, and
     `images_learned_from`, up to five times as many training images, for `class_probe`; and for
     each level `largest_over_mean_change_zK`, the mean of the paths' unevenness, see `between`.
     """
@@ -79,7 +79,7 @@ def figure_4(given: FigureInputs) -> dict[str, Any]:
     test, learned = given.splits.test[: given.num], given.splits.train[: 5 * given.num]
     found = collect_programs(rnp, test)
     numbers: dict[str, Any] = {"images": len(test), "images_learned_from": len(learned)}
-    numbers |= space_numbers(found, collect_programs(rnp, learned), seed)
+    numbers |= latent_space_metrics(found, collect_programs(rnp, learned), seed)
     top = int(found.levels.max())
     levels = found.levels.unique().flip(0).tolist()
     groups = {k: clusters(found, given.clusters, k, seed) for k in levels}
@@ -91,11 +91,11 @@ def figure_4(given: FigureInputs) -> dict[str, Any]:
     plane = embed(found.programs, seed)
     space_figure(plane, top - found.levels, names, shown, out / "figure-4a.png")
     for k, own in groups.items():  # of a flat program there is level 0 alone
-        rows = [(f"{i + 1}", sampled(rnp, g, 10, seed + i)) for i, g in enumerate(own)]
+        rows = [(f"{i + 1}", sample_cluster(rnp, g, 10, seed + i)) for i, g in enumerate(own)]
         grid_figure(rows, out / f"figure-4b-z{k}.png")
         if len(own) < 2:  # of one cluster there is nowhere to go
             continue
-        paths = [between(rnp, a.centre, b.centre, 10, k) for a, b in pairwise(own)]
+        paths = [interpolate(rnp, a.centre, b.centre, 10, k) for a, b in pairwise(own)]
         rows = [(f"{i + 1} to {i + 2}", images) for i, (images, _) in enumerate(paths)]
         grid_figure(rows, out / f"figure-4c-z{k}.png")
         uneven = torch.tensor([value for _, value in paths])
@@ -104,12 +104,12 @@ def figure_4(given: FigureInputs) -> dict[str, Any]:
 
 
 def figure_5(given: FigureInputs) -> dict[str, Any]:
-    """Figure 5: samples of the prior, with their parts; see `sample_numbers`."""
+    """Figure 5: samples of the prior, with their parts; see `sample_quality_metrics`."""
     with torch.random.fork_rng():
         torch.manual_seed(given.seed)
         parse_figure(given.rnp.sample(SHOWN), given.out / "figure-5.png")
     how = (given.num, given.seed, given.rotated_classes, given.classifier)
-    return dict(sample_numbers(given.rnp, given.splits, *how))
+    return dict(sample_quality_metrics(given.rnp, given.splits, *how))
 
 
 def figure_6(given: FigureInputs) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def make_figures(
     }
     file = None if classifier is None else Path(classifier)
     if file is not None:
-        read_classifier(file, splits.train, seed)  # a wrong file is refused before any work
+        read_feature_classifier(file, splits.train, seed)  # a wrong file is refused before any work
     folder, numbers, clock = new_folder(out), {}, Clock()
     how = (num, clusters, seed, training.get("rotated_classes", False))
     given = FigureInputs(rnp, splits, folder, *how, others, file)

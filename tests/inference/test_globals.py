@@ -18,13 +18,13 @@ import pyro_rnp
 from inference import plotting as figures
 from inference.config import TrainConfig
 from inference.data import ImageSet, Splits, load_data
-from inference.evaluation.completion import completion
-from inference.evaluation.latent_space import collect_programs, embed, space_numbers
+from inference.evaluation.completion import completion_metrics
+from inference.evaluation.latent_space import collect_programs, embed, latent_space_metrics
 from inference.evaluation.metrics import evaluate
-from inference.evaluation.one_shot import exemplars, log_given
-from inference.evaluation.part_dictionary import collect, primitives
-from inference.evaluation.reconstruction import parse_numbers
-from inference.evaluation.sample_quality import sample_numbers
+from inference.evaluation.one_shot import class_log_likelihood, exemplars
+from inference.evaluation.part_dictionary import build_dictionary, collect_parts
+from inference.evaluation.reconstruction import reconstruction_metrics
+from inference.evaluation.sample_quality import sample_quality_metrics
 from inference.evaluation.segmentation import segment
 from inference.posterior import half_mask, intervene, move, query
 from inference.reproduction.figures import FigureInputs, figure_5
@@ -67,7 +67,7 @@ def calls(rnp, images, folder):
     splits = Splits(data, data, data)
     tree = rnp.parse(images)
     answer = query(rnp, images[:2], num_samples=4, steps=2)
-    parts = collect(rnp, images, depth=1)
+    parts = collect_parts(rnp, images, depth=1)
     plots = folder / "plots"
     plots.mkdir()
     given = FigureInputs(rnp, splits, plots, num=20, clusters=2)
@@ -85,18 +85,20 @@ def calls(rnp, images, folder):
         "data": lambda: load_data("digits"),
         "evaluate": lambda: evaluate(rnp, data, particles=2),
         "intervene": lambda: intervene(rnp, tree, {"a/1": move(tree[1].action, x=0.1)}, react=True),
-        "completion": lambda: completion(rnp, images, left, images, ("guide",), num_samples=2),
+        "completion": lambda: completion_metrics(
+            rnp, images, left, images, ("guide",), num_samples=2
+        ),
         "segments": lambda: segment(tree, 1),
-        "numbers of parses": lambda: parse_numbers(rnp, images),
-        "numbers of the space": lambda: (space_numbers(space, space), embed(space.programs)),
-        "numbers of samples": lambda: sample_numbers(rnp, splits, 8),
-        "a dictionary": lambda: primitives(parts, 2),
-        "ratios": lambda: log_given(twins, images[:2], images[:2], num_samples=3),
+        "numbers of parses": lambda: reconstruction_metrics(rnp, images),
+        "numbers of the space": lambda: (latent_space_metrics(space, space), embed(space.programs)),
+        "numbers of samples": lambda: sample_quality_metrics(rnp, splits, 8),
+        "a dictionary": lambda: build_dictionary(parts, 2),
+        "ratios": lambda: class_log_likelihood(twins, images[:2], images[:2], num_samples=3),
         "exemplars": lambda: exemplars(twins, images[:1], 2),
         "to_dict": lambda: answer.to_dict(0),
         "drawn": lambda: answer.resample(3),
         "diagnostics": lambda: (problems(rnp, images), Diagnostics().look(rnp, images, 1)),
-        "a picture": lambda: figures.answer_figure(answer, plots / "a.png", images[:2]),
+        "a picture": lambda: figures.posterior_figure(answer, plots / "a.png", images[:2]),
         "a figure of the paper": lambda: figure_5(given),
         "train": lambda: train(run),
     }
@@ -148,7 +150,7 @@ before = state()
 rnp = pyro_rnp.load("mnist")
 answer = inference.posterior.query(rnp, images, method="importance", num_samples=2)
 inference.training.diagnostics.problems(rnp, images)
-inference.plotting.answer_figure(answer, {str(tmp_path / "p.png")!r}, images)
+inference.plotting.posterior_figure(answer, {str(tmp_path / "p.png")!r}, images)
 assert state() == before, "calls"
 assert matplotlib.get_backend() == "svg"
 from matplotlib import pyplot

@@ -10,15 +10,15 @@ import torch
 from matplotlib import image as png
 
 import inference.plotting
-from inference.evaluation.part_dictionary import collect, primitives
+from inference.evaluation.part_dictionary import build_dictionary, collect_parts
 from inference.plotting import (
     COLOURS,
-    answer_figure,
     coloured,
     curves_figure,
     dictionary_figure,
     grey,
     parse_figure,
+    posterior_figure,
     scaling_figure,
     space_figure,
 )
@@ -76,7 +76,7 @@ def test_answers_that_are_not_to_be_trusted_are_framed_in_red(tmp_path, rnp, ima
     few = torch.tensor([1.0, 40.0, 40.0, 40.0])
     zero = torch.zeros(4)
     for name, enough in (("bad", few), ("good", few + 40)):
-        answer_figure(
+        posterior_figure(
             replace(answer, effective_samples=enough, pareto_k=zero), tmp_path / f"{name}.png"
         )
     red = {}
@@ -93,7 +93,7 @@ def test_the_note_on_answers_fits_into_the_picture(tmp_path, monkeypatch, rnp, n
     kept = []
     monkeypatch.setattr(inference.plotting, "_save", lambda figure, path: kept.append(figure))
     answer = query(rnp, torch.rand(num, 1, 8, 8), method="importance", num_samples=2)
-    answer_figure(answer, tmp_path / "p.png", given={"a/1": answer.mean("a/1")})
+    posterior_figure(answer, tmp_path / "p.png", given={"a/1": answer.mean("a/1")})
     (figure,) = kept
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.texts]
@@ -123,7 +123,7 @@ def test_frames_of_given_actions_are_where_they_were_given(tmp_path, rnp, monkey
     below = torch.tensor([[0.25, 0.25, 0.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.0, 0.0, 0.8, 0.0]])
     given = {"a/1": part, "a/1/0": below, "z/0": torch.zeros(3), "a/0/1": below[0]}
     answer = query(rnp, given=given, num_images=2, tolerance=1.0, num_samples=5, steps=2)
-    answer_figure(answer, tmp_path / "p.png", given=given)
+    posterior_figure(answer, tmp_path / "p.png", given=given)
     rows = drawn_in(kept[0])
     wanted = {  # left, right, top and bottom
         "a/1": [(0.1, 0.9, -0.55, 0.05)] * 2,
@@ -180,8 +180,8 @@ def test_ticks_of_the_cost_stand_apart(tmp_path, monkeypatch, most):
 
 
 def test_a_dictionary_has_a_row_for_each_primitive(tmp_path, rnp, images):
-    parts = collect(rnp, images, depth=2)
-    found = primitives(parts, 3)
+    parts = collect_parts(rnp, images, depth=2)
+    found = build_dictionary(parts, 3)
     dictionary_figure(found, parts, tmp_path / "d.png", members=5)
     picture = png.imread(tmp_path / "d.png")
     assert picture.shape[1] > picture.shape[0]

@@ -9,13 +9,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from inference.data import ImageSet
 from inference.evaluation.bounds import importance_weighted_bound
-from inference.evaluation.completion import completion
+from inference.evaluation.completion import completion_metrics
 from inference.evaluation.latent_space import collect_programs
 from inference.evaluation.metrics import evaluate
-from inference.evaluation.one_shot import exemplars, log_given
-from inference.evaluation.part_dictionary import collect
-from inference.evaluation.reconstruction import parse_numbers
-from inference.evaluation.segmentation import posterior_segmentation
+from inference.evaluation.one_shot import class_log_likelihood, exemplars
+from inference.evaluation.part_dictionary import collect_parts
+from inference.evaluation.reconstruction import reconstruction_metrics
+from inference.evaluation.segmentation import segmentation_metrics
 from inference.posterior import intervene, query
 from pyro_rnp import RNP
 from pyro_rnp.checks import as_images, observed
@@ -50,10 +50,10 @@ USES = {
     "query": lambda rnp, x: query(rnp, x, mask=SEEN, **ASK).canvas,
     "query by svi": lambda rnp, x: query(rnp, x, method="svi", steps=2, num_samples=9).canvas,
     "importance_weighted_bound": lambda rnp, x: importance_weighted_bound(rnp, x, 3),
-    "completion": lambda rnp, x: numbers(completion(rnp, x, SEEN, x, ("importance",))),
-    "collect": lambda rnp, x: collect(rnp, x).canvases,
-    "parse_numbers": lambda rnp, x: numbers(parse_numbers(rnp, x)),
-    "log_given": lambda rnp, x: log_given(rnp, x, x, num_samples=2),
+    "completion": lambda rnp, x: numbers(completion_metrics(rnp, x, SEEN, x, ("importance",))),
+    "collect": lambda rnp, x: collect_parts(rnp, x).canvases,
+    "reconstruction_metrics": lambda rnp, x: numbers(reconstruction_metrics(rnp, x)),
+    "class_log_likelihood": lambda rnp, x: class_log_likelihood(rnp, x, x, num_samples=2),
     "exemplars": lambda rnp, x: exemplars(rnp, x[:1], 3).canvas,
     "intervene": lambda rnp, x: (
         intervene(rnp, rnp.parse(x), {"a/0": torch.tensor([0.4, 0.4, 0, 0, 0, 0])}).canvas
@@ -63,8 +63,8 @@ USES = {
 SETS = {
     "evaluate": lambda rnp, x: numbers(evaluate(rnp, labelled(x))),
     "collect_programs": lambda rnp, x: collect_programs(rnp, labelled(x)).canvases,
-    "posterior_segmentation": lambda rnp, x: numbers(
-        posterior_segmentation(
+    "segmentation_metrics": lambda rnp, x: numbers(
+        segmentation_metrics(
             rnp,
             ImageSet(x, torch.zeros(4).long(), torch.zeros(4, 2, 8, 8).long()),
             "importance",

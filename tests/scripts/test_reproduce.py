@@ -14,7 +14,7 @@ import pytest
 import inference.reproduction.experiments
 from inference.cli import train_config
 from inference.data import load_data
-from inference.evaluation.sample_quality import read_classifier
+from inference.evaluation.sample_quality import read_feature_classifier
 from inference.reproduction.artifacts import collect_artifacts
 from inference.reproduction.experiments import Reproduction, read_experiments, with_minutes
 from inference.reproduction.recipes import trained
@@ -52,7 +52,7 @@ def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
     kept = page.parent / "classifier-digits.safetensors"
     how = ("--runs", lines, "--out", out, "--page", page, "--readme", readme)
     call(monkeypatch, "reproduce.py", *how)
-    assert read_classifier(kept, load_data("digits").train, 0) is not None
+    assert read_feature_classifier(kept, load_data("digits").train, 0) is not None
     text = page.read_text()
     metrics = Run(run_folder).metrics
     assert f"| mnist | 1 | {metrics['images_seen']:,} | {metrics['test_sse']:.2f} ± " in text

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inference.evaluation.completion import completion, nearest
+from inference.evaluation.completion import completion_metrics, nearest_images
 from inference.posterior import query
 from pyro_rnp import RNP
 from tests.conftest import tiny
@@ -14,12 +14,12 @@ LEFT = (torch.arange(8) < 4).expand(8, 8)
 def test_the_nearest_is_told_by_what_is_seen_alone():
     among = torch.rand(5, 1, 8, 8)
     images = torch.where(LEFT, among[[3, 1]], torch.rand(2, 1, 8, 8))
-    assert torch.equal(nearest(images, LEFT, among), among[[3, 1]])
+    assert torch.equal(nearest_images(images, LEFT, among), among[[3, 1]])
 
 
 def test_scores_are_those_of_the_hidden_pixels(images):
     rnp = RNP(tiny()).eval()
-    found = completion(
+    found = completion_metrics(
         rnp, images, LEFT, images, ("guide", "svi"), batch_size=3, num_samples=5, steps=2
     )
     assert found["nearest"]["sse"] == 0
@@ -33,13 +33,13 @@ def test_scores_are_those_of_the_hidden_pixels(images):
         errors.append((answer.mean("canvas") - batch)[..., 4:].square().sum((1, 2, 3)))
     assert found["svi"]["sse"] == pytest.approx(torch.cat(errors).mean().item(), rel=1e-5)
     other = torch.where(LEFT, images, 0)
-    assert completion(rnp, other, LEFT, images, (), batch_size=3)["blank"]["sse"] == 0
+    assert completion_metrics(rnp, other, LEFT, images, (), batch_size=3)["blank"]["sse"] == 0
 
 
 def test_it_is_the_expected_pixels_that_count(images):
     rnp = RNP(tiny(likelihood="continuous_bernoulli")).eval()
     options = {"num_samples": 5, "steps": 2}
-    found = completion(rnp, images, LEFT, images, ("svi",), **options)["svi"]["sse"]
+    found = completion_metrics(rnp, images, LEFT, images, ("svi",), **options)["svi"]["sse"]
     answer = query(rnp, images, mask=LEFT, **options)
     wanted = answer.expectation(rnp.model.likelihood(answer.canvas).mean)
     wanted = (wanted - images)[..., 4:].square().sum((1, 2, 3)).mean().item()

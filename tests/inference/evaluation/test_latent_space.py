@@ -8,14 +8,14 @@ import torch
 from inference.data import ImageSet
 from inference.evaluation.latent_space import (
     Cluster,
-    Space,
-    between,
+    LatentSpace,
     clusters,
     collect_programs,
     embed,
+    interpolate,
+    latent_space_metrics,
     run_level,
-    sampled,
-    space_numbers,
+    sample_cluster,
 )
 
 
@@ -27,17 +27,17 @@ def heaps(n=30):
     z[:n, 0] += 3 * labels[:n]
     z[n:, 1] += 5
     levels = torch.tensor([2] * n + [1] * n)
-    return Space(z, levels, torch.rand(2 * n, 1, 8, 8), labels)
+    return LatentSpace(z, levels, torch.rand(2 * n, 1, 8, 8), labels)
 
 
 def test_what_is_apart_is_told_apart_and_what_is_not_is_not():
-    found = space_numbers(heaps(), train=heaps())
+    found = latent_space_metrics(heaps(), train=heaps())
     assert found["level_probe"] == 1
     assert found["class_probe"] == 1
     assert found["silhouette_of_levels"] > 0.5
     mixed = heaps(60)
-    noise = Space(torch.randn(120, 3), mixed.levels, mixed.canvases, mixed.labels)
-    found = space_numbers(noise, train=noise)
+    noise = LatentSpace(torch.randn(120, 3), mixed.levels, mixed.canvases, mixed.labels)
+    found = latent_space_metrics(noise, train=noise)
     assert found["level_probe"] < 0.75
     assert abs(found["silhouette_of_levels"]) < 0.1
 
@@ -45,11 +45,11 @@ def test_what_is_apart_is_told_apart_and_what_is_not_is_not():
 def test_of_classes_only_training_images_say_which_is_which():
     test, train = heaps(), heaps()
     wrong = replace(train, labels=1 - train.labels)
-    assert space_numbers(test, wrong)["class_probe"] == 0
+    assert latent_space_metrics(test, wrong)["class_probe"] == 0
     turned = replace(train, programs=-train.programs)  # all of the test images are of its first
-    assert space_numbers(test, turned)["class_probe"] == pytest.approx(2 / 3)
+    assert latent_space_metrics(test, turned)["class_probe"] == pytest.approx(2 / 3)
     other = replace(train, labels=train.labels + 2)
-    assert space_numbers(test, other).keys() == {"silhouette_of_levels", "level_probe"}
+    assert latent_space_metrics(test, other).keys() == {"silhouette_of_levels", "level_probe"}
 
 
 def test_clusters_are_the_heaps_largest_first():
@@ -88,16 +88,16 @@ def test_a_program_runs_at_either_level(rnp, images):
 
 def test_paths_and_samples(rnp):
     first, last = torch.zeros(3), 2 * torch.ones(3)
-    images, unevenness = between(rnp, first, last, 5, level=2)
+    images, unevenness = interpolate(rnp, first, last, 5, level=2)
     ends = run_level(rnp, torch.stack([first, last]), 2)
     torch.testing.assert_close(images[[0, -1]], ends)
     assert 1 <= unevenness < 4
     change = (images[1:] - images[:-1]).flatten(1).norm(dim=1)
     assert unevenness == pytest.approx((change.max() / change.mean()).item())
     still = Cluster(first, torch.zeros(3), 0, 2)
-    made = sampled(rnp, still, 3)
+    made = sample_cluster(rnp, still, 3)
     torch.testing.assert_close(made, ends[:1].expand(3, -1, -1, -1))
-    wide = sampled(rnp, Cluster(first, torch.ones(3), 0, 2), 3)
+    wide = sample_cluster(rnp, Cluster(first, torch.ones(3), 0, 2), 3)
     assert not torch.equal(wide[0], wide[1])
 
 
@@ -111,6 +111,8 @@ def test_the_plane_keeps_heaps_apart():
 
 def test_of_fewer_distinct_programs_there_are_fewer_clusters():
     programs = torch.tensor([[0.0, 0.0], [0.0, 0.0], [5.0, 5.0], [5.0, 5.0], [0.0, 0.0]])
-    same = Space(programs, torch.full((5,), 2), torch.zeros(5, 1, 4, 4), torch.zeros(5).long())
+    same = LatentSpace(
+        programs, torch.full((5,), 2), torch.zeros(5, 1, 4, 4), torch.zeros(5).long()
+    )
     found = clusters(same, 4, 2)
     assert [c.centre.tolist() for c in found] == [[0.0, 0.0], [5.0, 5.0]]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from inference.evaluation.one_shot import exemplars, log_given, read_runs
+from inference.evaluation.one_shot import class_log_likelihood, exemplars, read_episodes
 from pyro_rnp import RNP
 from tests.conftest import DATA, tiny
 from tests.linear import PIXELS, SIGMA, Z, with_types
@@ -38,7 +38,9 @@ def test_it_is_what_the_evidence_of_a_test_gains_by_an_example(double):
     covariance = torch.cat([torch.cat([own, between], 1), torch.cat([between, own], 1)])
     pair = dist.MultivariateNormal(torch.zeros(2 * PIXELS), covariance)
     alone = dist.MultivariateNormal(torch.zeros(PIXELS), own)
-    found = torch.stack([log_given(rnp, tests, examples, 200, seed) for seed in range(60)])
+    found = torch.stack(
+        [class_log_likelihood(rnp, tests, examples, 200, seed) for seed in range(60)]
+    )
     found = found.exp()
     for t, test in enumerate(tests.flatten(1)):
         for e, example in enumerate(examples.flatten(1)):
@@ -74,9 +76,9 @@ def test_each_test_gets_the_example_that_makes_it_most_probable():
         last.bias[3:].fill_(-5)
     examples = torch.rand(4, 1, 8, 8)
     order = torch.tensor([2, 0, 3, 1])
-    assert torch.equal(log_given(rnp, examples[order], examples).argmax(1), order)
+    assert torch.equal(class_log_likelihood(rnp, examples[order], examples).argmax(1), order)
     state = torch.get_rng_state()
-    found = [log_given(rnp, examples, examples[:3], 7, seed) for seed in (1, 1, 2)]
+    found = [class_log_likelihood(rnp, examples, examples[:3], 7, seed) for seed in (1, 1, 2)]
     assert torch.equal(state, torch.get_rng_state())
     assert found[0].shape == (4, 3)
     assert torch.equal(found[0], found[1])
@@ -88,12 +90,14 @@ def test_without_samples_the_means_of_the_posteriors_stand_for_them():
     tests, examples = torch.rand(4, 1, 8, 8), torch.rand(3, 1, 8, 8)
     prior, (z, known) = rnp.model.prior, (rnp.guide.posterior(x).mean for x in (tests, examples))
     wanted = [prior.like(one).log_prob(z) - prior().log_prob(z) for one in known]
-    torch.testing.assert_close(log_given(rnp, tests, examples, 0), torch.stack(wanted, 1))
+    torch.testing.assert_close(
+        class_log_likelihood(rnp, tests, examples, 0), torch.stack(wanted, 1)
+    )
 
 
 def test_a_prior_that_knows_no_classes_is_refused(rnp, images):
     with pytest.raises(ValueError, match=r"prior normal does not know.*--prior types"):
-        log_given(rnp, images, images)
+        class_log_likelihood(rnp, images, images)
     with pytest.raises(ValueError, match=r"prior normal does not know.*--prior types"):
         exemplars(rnp, images[:1], 3)
 
@@ -114,7 +118,7 @@ def test_runs_are_read_with_their_truth(tmp_path):
             ("test/item01", "test/item02", "training/class01", "training/class02"), ink, strict=True
         ):
             archive.writestr(f"run01/{name}.png", png(drawing))
-    (run,) = read_runs(tmp_path / "runs.zip")
+    (run,) = read_episodes(tmp_path / "runs.zip")
     assert run.truth.tolist() == [1, 0]
     assert run.tests.shape == run.examples.shape == (2, 1, 28, 28)
     small = torch.from_numpy(ink[3].astype(np.float32)).view(1, 1, 105, 105)
@@ -127,7 +131,7 @@ def test_the_published_runs_are_twenty_of_twenty():
     path = DATA / "omniglot-py" / "all_runs.zip"
     if not path.exists():
         pytest.skip("all_runs.zip is not there")
-    runs = read_runs(path)
+    runs = read_episodes(path)
     assert len(runs) == 20
     assert all(run.tests.shape == run.examples.shape == (20, 1, 28, 28) for run in runs)
     assert all(sorted(run.truth.tolist()) == list(range(20)) for run in runs)
@@ -140,11 +144,11 @@ def test_files_that_are_not_the_runs_get_one_sentence(content, tmp_path):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises((FileNotFoundError, ValueError), match=r"runs.zip (does not exist|is not)"):
-        read_runs(path)
+        read_episodes(path)
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.txt", "b")
     with pytest.raises(ValueError, match=r"other.zip is not .*class_labels"):
-        read_runs(tmp_path / "other.zip")
+        read_episodes(tmp_path / "other.zip")
 
 
 def test_a_damaged_drawing_gets_one_sentence(tmp_path):
@@ -156,4 +160,4 @@ def test_a_damaged_drawing_gets_one_sentence(tmp_path):
     place = content.index(bytes(range(60, 70))) if bytes(range(60, 70)) in content else 150
     path.write_bytes(content[:place] + b"\xff" * 9 + content[place + 9 :])
     with pytest.raises(ValueError, match=r"runs.zip is not Omniglot's all_runs.zip"):
-        read_runs(path)
+        read_episodes(path)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from inference.data import ImageSet
-from inference.evaluation.reconstruction import expected, parse_numbers
+from inference.evaluation.reconstruction import expected, reconstruction_metrics
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.rendering import Renderer
 from tests.conftest import tiny
@@ -43,7 +43,7 @@ def test_steps_explain_what_they_add(places, image, steps, overlap):
     rnp = RNP(tiny(steps=(2,)))
     rnp.model.recursion = Drawn(places)
     images = image.expand(2, 1, 8, 8)
-    found = parse_numbers(rnp, images)
+    found = reconstruction_metrics(rnp, images)
     assert found["explained_by_step"] == pytest.approx(steps, abs=1e-5)
     assert found["overlap"] == pytest.approx(overlap, abs=1e-5)
     explained = 1 - found["sse_level_1"] / images[0].square().sum().item()
@@ -54,7 +54,7 @@ def test_where_nothing_is_drawn_there_is_no_overlap_to_speak_of(images):
     rnp = RNP(tiny())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ParseTree, "contributions", lambda tree, depth: torch.zeros(4, 2, 1, 8, 8))
-        assert math.isnan(parse_numbers(rnp, images)["overlap"])
+        assert math.isnan(reconstruction_metrics(rnp, images)["overlap"])
 
 
 def test_where_frames_overlap_the_mean_of_what_is_expected():
@@ -77,7 +77,7 @@ def test_where_frames_overlap_the_mean_of_what_is_expected():
 def test_a_number_for_each_level(images):
     rnp = RNP(tiny()).train()
     train = ImageSet(torch.rand(5, 1, 8, 8), torch.zeros(5, dtype=torch.long))
-    found = parse_numbers(rnp, images, batch_size=3, train=train)
+    found = reconstruction_metrics(rnp, images, batch_size=3, train=train)
     without = {"sse_blank", "sse_mean_image", "explained_mean_image"}
     own = {"sse_level_1", "sse_level_2", "explained_by_step", "overlap"}
     assert found.keys() == own | without

@@ -7,8 +7,8 @@ from inference.data import ImageSet
 from inference.evaluation.segmentation import (
     adjusted_rand,
     by_position,
-    posterior_segmentation,
     segment,
+    segmentation_metrics,
 )
 from inference.posterior import query
 from pyro_rnp import RNP, ParseTree
@@ -60,7 +60,7 @@ def test_the_posterior_s_segments_are_its_most_probable_parts(rnp, images):
     truth = torch.randint(-1, 3, (4, 2, 8, 8))
     data = ImageSet(images, torch.zeros(4, dtype=torch.long), truth)
     how = {"num_samples": 5, "seed": 3}
-    found = posterior_segmentation(rnp, data, "guide", **how)
+    found = segmentation_metrics(rnp, data, "guide", **how)
     answer = query(rnp, images, method="guide", **how)
     for depth, name in ((1, "ari_parts"), (2, "ari_subparts")):
         chances = answer.part_probabilities(depth)
@@ -71,6 +71,6 @@ def test_the_posterior_s_segments_are_its_most_probable_parts(rnp, images):
         floor = adjusted_rand(by_position(truth[:, depth - 1]), truth[:, depth - 1])
         assert found[f"{name}_floor"] == pytest.approx(floor.mean().item())
     with pytest.raises(ValueError, match="flat program has no parts"):
-        posterior_segmentation(RNP(tiny(program="flat:units=3")), data)
+        segmentation_metrics(RNP(tiny(program="flat:units=3")), data)
     with pytest.raises(ValueError, match="true parts of these images are not known"):
-        posterior_segmentation(rnp, ImageSet(images, data.labels))
+        segmentation_metrics(rnp, ImageSet(images, data.labels))

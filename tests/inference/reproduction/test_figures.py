@@ -9,7 +9,7 @@ import inference.evaluation.sample_quality
 import inference.reproduction.figures
 from inference.data import ImageSet, Splits
 from inference.evaluation.latent_space import clusters, collect_programs
-from inference.evaluation.sample_quality import Classifier, Judge
+from inference.evaluation.sample_quality import Classifier, FeatureClassifier
 from inference.reproduction.figures import FigureInputs, figure_3, figure_4, figure_5, figure_6
 
 
@@ -20,10 +20,10 @@ def some(count):
 def test_how_evenly_paths_change_is_their_mean(monkeypatch, rnp, tmp_path):
     found = {2: iter([1.0, 5.0]), 1: iter([2.0, 3.0])}
 
-    def between(rnp, first, last, count, level):
+    def interpolate(rnp, first, last, count, level):
         return torch.zeros(count, 1, 8, 8), next(found[level])
 
-    monkeypatch.setattr(inference.reproduction.figures, "between", between)
+    monkeypatch.setattr(inference.reproduction.figures, "interpolate", interpolate)
     data = some(40)
     numbers = figure_4(FigureInputs(rnp, Splits(data, data, data), tmp_path, num=40, clusters=3))
     assert numbers["largest_over_mean_change_z2"] == 3
@@ -57,15 +57,15 @@ def test_each_figure_says_how_many_images_its_numbers_are_of(monkeypatch, rnp, t
         seen["3"] = len(args[1])
         return {}
 
-    def fidelity(_, data, drawn):
+    def sample_scores(_, data, drawn):
         seen["5"] = len(data), len(drawn)
         return {}
 
-    monkeypatch.setattr(inference.reproduction.figures, "parse_numbers", numbers)
-    monkeypatch.setattr(inference.evaluation.sample_quality, "fidelity", fidelity)
-    judge = Judge(Classifier(1, 3), 0.5)
+    monkeypatch.setattr(inference.reproduction.figures, "reconstruction_metrics", numbers)
+    monkeypatch.setattr(inference.evaluation.sample_quality, "sample_scores", sample_scores)
+    judge = FeatureClassifier(Classifier(1, 3), 0.5)
     monkeypatch.setattr(
-        inference.evaluation.sample_quality, "train_classifier", lambda *_, **__: judge
+        inference.evaluation.sample_quality, "train_feature_classifier", lambda *_, **__: judge
     )
     for name in ("parse_figure", "space_figure", "grid_figure"):
         monkeypatch.setattr(inference.reproduction.figures, name, lambda *_, **__: None)
