@@ -257,8 +257,8 @@ def scaling(preset: str, repeats: int = 5) -> list[dict[str, Any]]:
 def flop(work: Callable[[], object]) -> int:
     """Count the floating-point operations of products and convolutions in one call.
 
-    Our models write each program's weights once and form their gradient once a program: the cheapest
-    exact way known to us, so of a preset this is what the roofline is measured by.
+    Our models write each program's weights once and form their gradient once a program, which is
+    the cheapest exact way known to us, so the roofline of a preset refers to this count.
     """
     with FlopCounterMode(display=False) as counter:
         work()

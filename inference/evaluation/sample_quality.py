@@ -106,7 +106,8 @@ def read_feature_classifier(file: Path, data: ImageSet, seed: int) -> FeatureCla
         The classifier, or None where there is no file.
 
     Raises:
-        ValueError: if it is damaged, or holds a classifier of other images, another seed or another kind.
+        ValueError: if it is damaged, or holds a classifier of other images, of another seed or of
+            another kind.
         FileNotFoundError: if there is not even its folder.
     """
     if not file.parent.is_dir():
