@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
@@ -335,22 +335,3 @@ def _notes(config: TrainConfig, started: str | None) -> dict[str, Any]:
     """What `config.json` holds beside the model."""
     kept = {name: value for name, value in asdict(config).items() if name not in NOT_KEPT}
     return {"training": kept, **({} if started is None else {STARTED: started})}
-
-
-# Until inference.reproduction takes these from Run.
-
-
-def training_of(run: str | Path) -> TrainConfig:
-    return Run(run, shipped=False).config
-
-
-def curve(run: str | Path) -> list[dict[str, Any]]:
-    return Run(run, shipped=False).curve
-
-
-def fingerprint(run: str | Path) -> str:
-    return Run(run).fingerprint
-
-
-def held(folder: Path) -> AbstractContextManager[None]:
-    return Run(folder, shipped=False).lock()

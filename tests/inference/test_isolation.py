@@ -18,7 +18,7 @@ from inference import isolation
 from inference.data import ImageSet
 from inference.evaluation.latent_space import collect_programs
 from inference.evaluation.metrics import evaluate
-from inference.evaluation.reconstruction import parse_numbers
+from inference.evaluation.reconstruction import reconstruction_metrics
 from inference.isolation import VARIABLES, frozen, isolated
 from inference.objectives import OBJECTIVES, check, loss
 from inference.posterior import intervene, query
@@ -37,7 +37,7 @@ USES = {
     "query": lambda rnp, x: query(rnp, x, method="svi", steps=2, num_samples=4),
     "evaluate": lambda rnp, x: evaluate(rnp, labelled(x), particles=2),
     "intervene": lambda rnp, x: intervene(rnp, rnp.parse(x), {"z/0": torch.zeros(3)}),
-    "parse_numbers": lambda rnp, x: parse_numbers(rnp, x),
+    "reconstruction_metrics": lambda rnp, x: reconstruction_metrics(rnp, x),
     "collect_programs": lambda rnp, x: collect_programs(rnp, labelled(x)),
     "check": lambda rnp, x: check(OBJECTIVE, rnp, x),
     "loss": lambda rnp, x: loss(OBJECTIVE, rnp, x).backward(),
@@ -77,7 +77,9 @@ def test_a_piece_s_own_parameters_in_the_store_are_used(images):
     assert (pyro.param("shift") == 1e3).all()
 
 
-@pytest.mark.parametrize("use", ["query", "evaluate", "intervene", "parse_numbers", "check"])
+@pytest.mark.parametrize(
+    "use", ["query", "evaluate", "intervene", "reconstruction_metrics", "check"]
+)
 def test_the_random_state_stays_as_it_was(use, images):
     rnp = RNP(tiny(stochastic="both"))
     before = torch.get_rng_state()
