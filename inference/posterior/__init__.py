@@ -1,5 +1,6 @@
 """Posteriors of a trained model given pixels and parts, and interventions on its parses."""
 
+from inference.posterior.engine import ENGINES, Engine, Method, Samples, Settings
 from inference.posterior.evidence import (
     TOLERANCE,
     Evidence,
@@ -8,18 +9,29 @@ from inference.posterior.evidence import (
     read_evidence,
     read_sites,
 )
+from inference.posterior.guide import GuideEngine, ImportanceEngine
 from inference.posterior.interventions import graft, intervene, move, remove, rotate, scale
 from inference.posterior.log_density import LogDensity
-from inference.posterior.posterior import Method, Posterior
+from inference.posterior.nuts import NUTSEngine
+from inference.posterior.posterior import Posterior
 from inference.posterior.queries import query
+from inference.posterior.variational import VariationalEngine
 
 __all__ = [
+    "ENGINES",
     "TOLERANCE",
+    "Engine",
     "Evidence",
+    "GuideEngine",
+    "ImportanceEngine",
     "LogDensity",
     "Method",
+    "NUTSEngine",
     "Posterior",
+    "Samples",
+    "Settings",
     "Side",
+    "VariationalEngine",
     "graft",
     "half_mask",
     "intervene",

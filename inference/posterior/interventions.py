@@ -21,7 +21,7 @@ from torch import Tensor
 
 from inference.isolation import frozen
 from inference.posterior.evidence import site_value
-from inference.posterior.log_density import NonCentered, base_normal, whiten
+from inference.posterior.reparam import NonCentered, base_normal, whiten
 from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.affine import matrix
 from pyro_rnp.parse_tree import Path, site_name

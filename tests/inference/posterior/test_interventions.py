@@ -16,7 +16,7 @@ from inference.posterior.interventions import (
     rotate,
     scale,
 )
-from inference.posterior.log_density import whiten
+from inference.posterior.reparam import whiten
 from pyro_rnp import RNP
 from pyro_rnp.registry import PLACEMENTS
 from tests.conftest import tiny

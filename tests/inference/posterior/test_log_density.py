@@ -48,7 +48,7 @@ def test_weights_are_those_of_the_formula(stochastic, names, lower_guide, monkey
     seen = torch.rand(8, 8) < 0.6
     sites = rnp.sample(N).sites()
     given = {name: sites[name] for name in names}
-    monkeypatch.setattr(LogDensity, "filled", lambda _: looked)
+    monkeypatch.setattr(LogDensity, "fill_hidden", lambda _: looked)
     options = {"given": given, "mask": seen, "method": "importance", "tolerance": TOLERANCE}
     answer = query(rnp, images, num_samples=S, **options)
     assert answer.log_weights.std(0).min() > 1e-3, "they differ"
@@ -71,7 +71,7 @@ def test_weights_are_those_of_the_formula(stochastic, names, lower_guide, monkey
     pixels = (terms.pixels * seen.flatten()).sum(1) + held_softly(rnp.config, given, sites)
     wanted_p = pixels + sum(terms.p[name] for name in hard)
     wanted_q = torch.zeros(S * N)
-    for name, own in density.apart(u).items():
+    for name, own in density.by_site(u).items():
         torch.testing.assert_close(own.flatten(0, 1), terms.u[name], rtol=1e-8, atol=1e-8)
         standard = log_normal(terms.u[name], torch.tensor(0.0), torch.tensor(1.0))
         wanted_p = wanted_p + standard
@@ -134,7 +134,7 @@ def test_hidden_pixels_are_filled_in_by_what_the_guide_said_best():
     density = LogDensity(rnp, read_evidence(rnp, images, {}, seen, None, 0.1))
     asked = []
     rnp.guide.register_forward_hook(lambda _, inputs, z: asked.append((inputs[0].clone(), z)))
-    found = density.filled(8)
+    found = density.fill_hidden(8)
     assert len(asked) == 8
     fits, shown = [], torch.where(seen, images, 0.0)
     for given, z in asked:  # from blank on; then what is expected of what was said before

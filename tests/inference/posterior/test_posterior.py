@@ -7,7 +7,7 @@ import torch
 from pyro.ops.stats import effective_sample_size
 
 from inference.posterior import query
-from inference.posterior.posterior import importance_weights
+from inference.posterior.weights import importance_weights
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
@@ -61,7 +61,7 @@ def test_chains_are_judged_by_the_number_that_mixes_worst(monkeypatch):
     u = torch.randn(chains, each, N, 3 + 2 * 6)
     u[..., 1] += 0.5 * torch.arange(float(chains)).view(-1, 1, 1)  # of z
     u[..., 7] += 0.05 * torch.arange(float(each)).view(-1, 1)  # of a/0
-    monkeypatch.setattr("inference.posterior.queries.nuts", lambda *_: (u, 0))
+    monkeypatch.setattr("inference.posterior.nuts.sample_chains", lambda *_: (u, 0))
     images = torch.rand(N, 1, 8, 8)
     answer = query(rnp, images, method="nuts", num_samples=chains * each, steps=0, chains=chains)
     halves = u.view(2 * chains, each // 2, N, -1)

@@ -16,18 +16,12 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from torch.distributions import Normal
 
 from inference.posterior import query
-from inference.posterior.evidence import is_random, sites
-from inference.posterior.posterior import (
-    FEWEST,
-    ImportanceWeights,
-    chain_size,
-    importance_weights,
-    mixing,
-    pareto_k,
-)
+from inference.posterior.chains import chain_size, mixing
+from inference.posterior.weights import FEWEST, ImportanceWeights, importance_weights, pareto_k
 from pyro_rnp import RNP
 from pyro_rnp.affine import FIELDS, codomain
 from pyro_rnp.registry import PRIORS
+from pyro_rnp.sites import is_random, sites
 from tests.conftest import tiny
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -492,7 +486,7 @@ def test_an_answer_of_chains_that_diverged_is_not_to_be_trusted(images, monkeypa
     def few(density, fitted, num, *_):  # chains of the fit's own samples, of which some diverged
         return fitted.draw(num)[0].unsqueeze(0), diverged
 
-    monkeypatch.setattr("inference.posterior.queries.nuts", few)
+    monkeypatch.setattr("inference.posterior.nuts.sample_chains", few)
     for diverged in (0, 2):
         answer = query(trained(), images, method="nuts", num_samples=400, steps=50, chains=1)
         assert answer.to_dict(0)["divergences"] == answer.divergences == diverged

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from inference.isolation import frozen
-from inference.posterior import engines
-from inference.posterior.engines import FittedNormal, fit
+from inference.posterior import variational
 from inference.posterior.evidence import read_evidence
 from inference.posterior.log_density import LogDensity
+from inference.posterior.variational import FittedNormal, fit_normal
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
@@ -17,7 +17,7 @@ from tests.conftest import tiny
 @pytest.mark.parametrize("full", [True, False])
 @torch.no_grad()
 def test_samples_are_of_a_mixture_with_the_standard_normal_and_have_its_density(full, monkeypatch):
-    monkeypatch.setattr(engines, "FULL", 3 if full else 2)
+    monkeypatch.setattr(variational, "FULL", 3 if full else 2)
     normal = FittedNormal(3 + torch.randn(2, 3), torch.rand(2, 3) + 0.1).double()
     if full:
         normal.below.copy_(torch.randn(2, 3, 3))
@@ -42,7 +42,7 @@ def test_samples_are_of_a_mixture_with_the_standard_normal_and_have_its_density(
         assert ((products.mean(0) - cov).abs() < 5 * products.std(0) / m**0.5).all()
     e = torch.randn(4, 2, 3).double()
     wanted = loc + torch.einsum("nij,snj->sni", tril, e)
-    torch.testing.assert_close(normal.placed(e), wanted)
+    torch.testing.assert_close(normal.from_standard(e), wanted)
 
 
 @torch.no_grad()
@@ -54,7 +54,7 @@ def test_a_fit_starts_at_the_most_probable_sample_of_the_guide(images):
         torch.manual_seed(2)
         u = density.propose(32)[0]
         torch.manual_seed(2)
-        normal = fit(density, 0)
+        normal = fit_normal(density, 0)
         log_p, here = density.visit(u)[0], density.visit(normal.loc.unsqueeze(0))[0]
     torch.testing.assert_close(here[0], log_p.amax(0), rtol=1e-4, atol=1e-4)
     assert (log_p.amax(0) > log_p.mean(0) + 1).all()

@@ -1,0 +1,125 @@
+"""The contract of a query's engines: from a log-density to weighted samples."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from inference.posterior.log_density import LogDensity
+from inference.posterior.weights import importance_weights
+from pyro_rnp import ParseTree
+from pyro_rnp.registry import Registry
+
+Method = Literal["guide", "importance", "svi", "nuts"]
+"""Names of the engines that come with the project."""
+Kind = Literal["weighted", "unweighted", "chains"]
+"""Of samples: `weighted` samples of a proposal; samples of a proposal that count alike although
+weights say otherwise (`unweighted`); draws of Markov `chains`, which depend on each other."""
+
+ENGINES: Registry[Engine] = Registry("engine")
+"""Engines by name. `@ENGINES.add("mine")` adds an `Engine`, which `query(method="mine")` then uses;
+options follow the name, as in `mine:temperatures=20`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers that `query` passes on to its engine; see there."""
+
+    num_samples: int = 200
+    steps: int = 200
+    warmup: int = 100
+    chains: int = 4
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Samples:
+    """S weighted samples of the posterior of each of N images, from one engine."""
+
+    tree: ParseTree
+    """Trees of S * N images, all N of the first sample first."""
+    weights: Float[Tensor, "s n"]
+    """The weight of each sample; weights add up to 1 over the samples of an image."""
+    kind: Kind = "weighted"
+    log_weights: Float[Tensor, "r n"] | None
+    """log p(u, evidence) - log q(u) of the R samples of a proposal q that the log evidence comes
+    from, in nats. For chains these are samples of the fitted normal, else the samples here (R = S).
+    None where nothing is random."""
+    log_evidence: Float[Tensor, "n"]
+    """Estimate of log p(evidence), in nats."""
+    log_evidence_error: Float[Tensor, "n"]
+    """Standard error of the log evidence, in nats."""
+    effective_samples: Float[Tensor, "n"]
+    """1 / sum of squared weights; of chains the smallest over all numbers of u. For method guide,
+    whose samples count alike, the number that weighting them would leave."""
+    pareto_k: Float[Tensor, "n"]
+    """Shape of the tail of the weights (Vehtari et al., 2024): above 0.7 neither the weights nor
+    errors computed from them are reliable. NaN of fewer than 21 samples, where it is not known; 0
+    where all weights are alike, and for chains."""
+    r_hat: dict[str, Float[Tensor, "n"]] = field(default_factory=dict)
+    """Split r-hat of each random site, the largest over its numbers; of chains alone."""
+    divergences: int = 0
+    """Transitions that diverged, of all images together, which move as one state."""
+    chains: int = 1
+    """Chains, whose draws follow each other in S."""
+    notes: tuple[str, ...] = ()
+    """Reasons not to trust the samples, a sentence each."""
+
+
+class Engine(ABC):
+    """Draws samples of a posterior, for N images at once.
+
+    A new engine is one file: a subclass with `name`, `sample` and, if it is not valid for every
+    density, `check`. It reaches the model through `LogDensity` alone: `log_joint` and `visit` give
+    log p(u, evidence) with its gradient and the trees, `propose` gives samples of the guide, and
+    `fit_normal` of `inference.posterior.variational` gives a normal to start from. Random numbers
+    come from torch's global state, which `query` seeds.
+
+    An engine is asked only where something is random (`density.size` is at least 1), with gradients
+    off (`torch.enable_grad` switches them on) and Pyro's validation off.
+    """
+
+    name: str
+    """How `Posterior.method` calls it."""
+
+    def check(self, density: LogDensity, settings: Settings) -> None:  # noqa: B027
+        """Raise if the engine is not valid for a density, before anything is drawn.
+
+        Raises:
+            ValueError: in one sentence that says what else to do.
+        """
+
+    @abstractmethod
+    def sample(self, density: LogDensity, settings: Settings) -> Samples:
+        """Draw `settings.num_samples` samples for each image.
+
+        Args:
+            density: log p(u, evidence) of u, (N, D).
+            settings: numbers of samples, steps and chains; an engine uses those that it needs.
+        """
+
+
+def determined(density: LogDensity) -> Samples:
+    """Return the one sample there is where the evidence holds every random site."""
+    images = density.evidence.images
+    log_weights, tree = density.visit(images.new_zeros(1, len(images), 0))
+    found = importance_weights(log_weights, exact=True)
+    notes = tuple(filter(None, [found.poor()]))
+    return Samples(tree=tree, log_weights=None, notes=notes, **found._asdict())
+
+
+def engine(method: str | Engine) -> Engine:
+    """Return an engine, given itself or its name with options.
+
+    Raises:
+        ValueError: if there is no engine of that name, or it has no such option.
+    """
+    if isinstance(method, Engine):
+        return method
+    if method.partition(":")[0] not in ENGINES.pieces:
+        raise ValueError(f"method must be one of {', '.join(ENGINES.pieces)}, got {method!r}.")
+    found: Any = ENGINES.make(method)
+    return found
