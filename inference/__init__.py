@@ -3,14 +3,12 @@
 The names below are imported from their packages when they are first used, so that
 `import inference` takes no time.
 
-| name | what it does |
-|---|---|
-| `load_data` | loads a data set by name |
-| `train` | trains a model and leaves a run folder |
-| `Run` | reads a run folder |
-| `intervene` | runs a program again with some of its parts changed |
-| `query` | gives the posterior of programs, parts and pixels under evidence |
-| `evaluate` | scores a model on images |
+- `load_data` loads a data set by name
+- `train` trains a model and leaves a run folder
+- `Run` reads a run folder
+- `intervene` runs a program again with some of its parts changed
+- `query` gives the posterior of programs, parts and pixels under evidence
+- `evaluate` scores a model on images
 """
 
 from __future__ import annotations

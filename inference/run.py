@@ -40,17 +40,15 @@ class Run:
     Nothing is read before it is asked for, and nothing is remembered: each attribute tells what
     the folder holds now. All other code takes the files of a run from here.
 
-    | attribute or method | file of the folder |
-    |---|---|
-    | `config`, `model_config`, `training`, `notes`, `started` | `config.json` |
-    | `load`, `load_weights`, `fingerprint`, `save` | `model.safetensors` |
-    | `metrics`, `ended`, `write_metrics` | `metrics.json`, written last, when a run has ended |
-    | `curve`, `new_curves` | `curves/`, `curves-2/`, ...; `curve.json` of shipped weights |
-    | `checkpoint`, `previous_checkpoint`, `has_checkpoint` | `last.ckpt`, `previous.ckpt` |
-    | `log` | `log.txt` |
-    | `picture` | `parse.png` |
-    | `data`, `data_name` | none: they load the data set that `config.json` names |
-    | `lock` | none: it locks the folder |
+    - `config.json`: `config`, `model_config`, `training`, `notes`, `started`, and `data` and
+      `data_name`, the data set that it names
+    - `model.safetensors`: `load`, `load_weights`, `fingerprint`, `save`
+    - `metrics.json`, written last, when a run has ended: `metrics`, `ended`, `write_metrics`
+    - `curves/`, `curves-2/`, ... (shipped weights: `curve.json`): `curve`, `new_curves`
+    - `last.ckpt` and `previous.ckpt`: `checkpoint`, `previous_checkpoint`, `has_checkpoint`
+    - `log.txt`: `log`
+    - `parse.png`: `picture`
+    - the folder itself: `path`, `make`, `lock`
 
     Args:
         run: a run folder, which need not exist yet, or the name of shipped weights.

@@ -31,14 +31,15 @@ def load_data(
     The splits and their order are the same at every call. Test images are shuffled, so that the
     first are a random sample of all (in MNIST's own files the first are easier).
 
-    | name | train / validation / test | source |
-    |---|---|---|
-    | digits | 1,257 / 180 / 360 | scikit-learn's 8x8 handwritten digits, scaled to 28x28 |
-    | mnist, fashion | 55,000 / 5,000 / 10,000 | torchvision |
-    | omniglot | 17,352 / 1,928 / 13,180 | torchvision or npz; test: characters never trained on |
-    | omniglot-new | 9,885 / 659 / 2,636 | the characters of omniglot's test split, by drawing |
-    | omniglot-all | 27,237 / 2,587 / 2,636 | both to learn from; test: that of omniglot-new |
-    | strokes | 8,000 / 1,000 / 1,000 | synthetic characters, with the true part of each pixel |
+    Their numbers of train / validation / test images:
+
+    - `digits`, 1,257 / 180 / 360: scikit-learn's 8x8 handwritten digits, scaled to 28x28
+    - `mnist`, `fashion`, 55,000 / 5,000 / 10,000: MNIST and Fashion-MNIST of torchvision
+    - `omniglot`, 17,352 / 1,928 / 13,180: of torchvision or npz files; the characters of the test
+      split are in neither other split
+    - `omniglot-new`, 9,885 / 659 / 2,636: the characters of omniglot's test split, by drawing
+    - `omniglot-all`, 27,237 / 2,587 / 2,636: both to learn from; the test split of omniglot-new
+    - `strokes`, 8,000 / 1,000 / 1,000: synthetic characters, with the true part of each pixel
 
     Args:
         name: one of the names above.
