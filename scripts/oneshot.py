@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from inference.cli import add_images, add_run, chosen_images, parser, run
 from inference.evaluation.one_shot import class_log_likelihood, exemplars, read_episodes
+from inference.evaluation.statistics import standard_error
 from inference.outputs import new_file
 from inference.plotting import exemplar_figure
-from inference.statistics import standard_error
 from pyro_rnp import load
 from pyro_rnp.class_model import type_prior
 

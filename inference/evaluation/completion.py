@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
+from inference.evaluation.statistics import standard_error
 from inference.posterior import Method, query
-from inference.statistics import standard_error
 from pyro_rnp import RNP
 from pyro_rnp.checks import Images
 

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from inference.data import ImageSet
 from inference.evaluation.bounds import importance_weighted_bound
 from inference.evaluation.segmentation import adjusted_rand, by_position, segment
+from inference.evaluation.statistics import standard_error
 from inference.isolation import frozen
-from inference.statistics import standard_error
 from inference.traces import latent_sites, trace_both
 from pyro_rnp import RNP
 

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from inference.data import ImageSet
 from inference.evaluation.clustering import k_means
+from inference.evaluation.statistics import standard_error
 from inference.posterior import Method, query
-from inference.statistics import standard_error
 from pyro_rnp import RNP, ParseTree
 
 

@@ -16,12 +16,12 @@ from inference.cli import train_config
 from inference.config import TrainConfig
 from inference.data import DataName, ImageSet, load_data
 from inference.evaluation.metrics import evaluate
+from inference.evaluation.statistics import standard_error
 from inference.outputs import write_json
 from inference.plotting import grid_figure, parse_figure
 from inference.reproduction.artifacts import TRANSFER
 from inference.reproduction.recipes import trained
 from inference.run import METRICS, Run
-from inference.statistics import standard_error
 from inference.system import hardware
 from pyro_rnp import RNP
 
