@@ -1,12 +1,18 @@
-"""Each tutorial runs from its first cell to its last."""
+"""Each tutorial runs from its first cell to its last, and so do the snippets of each guide."""
+
+import re
 
 import matplotlib
 import pyro
 import pytest
 
+from pyro_rnp.registry import PRIORS
 from tests.docs.tutorials import DOCS, cells, run
 
 PAGES = sorted(page for page in (DOCS / "tutorials").glob("*.md") if page.name != "index.md")
+
+GUIDES = [page for page in (DOCS / "how-to").glob("*.md") if page.stem != "questions"]
+"""`tests/test_readme.py` runs the other one."""
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -17,6 +23,17 @@ def test_a_tutorial_runs(page, tmp_path, monkeypatch):
     matplotlib.use("Agg")
     run(page)
     pyro.clear_param_store()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("page", sorted(GUIDES), ids=lambda page: page.stem)
+def test_the_snippets_of_a_guide_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for code in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        exec(compile(code, str(page), "exec"), namespace)
+    PRIORS.pieces.pop("laplace", None)
 
 
 def test_there_are_tutorials_and_each_has_cells():
