@@ -35,7 +35,7 @@ $(DOCS_READY): $(READY)
 # Each warning, failing cell and broken reference fails the build; links to other sites are not
 # looked at, which `make linkcheck` does.
 docs: $(DOCS_READY)
-	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -q -E -W --keep-going -j 2 -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
 linkcheck: $(DOCS_READY)

@@ -19,6 +19,7 @@ formula nothing is substituted.
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import pyro_rnp
 from inference.outputs import markdown
 
 HERE = Path(__file__).parent
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the tutorials, two of which run at a time
 
 project = "pyro-rnp"
 author = "the authors of pyro-rnp"

@@ -13,6 +13,7 @@ PAGES = sorted(page for page in (DOCS / "tutorials").glob("*.md") if page.name !
 
 GUIDES = [page for page in (DOCS / "how-to").glob("*.md") if page.stem != "questions"]
 """`tests/test_readme.py` runs the other one."""
+GUIDES += [DOCS / "index.md", DOCS / "getting-started.md"]
 
 
 @pytest.mark.usefixtures("unchecked")
