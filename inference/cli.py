@@ -374,6 +374,7 @@ def add_images(arguments: ArgumentParser, num: int = 8) -> None:
     """Add the flags that choose images: `--images`, or `--data`, `--data-root` and `--num`.
 
     Args:
+        arguments: the command's parser, which gets the flags.
         num: default of `--num`, the number of test images.
     """
     arguments.add_argument("--images", type=str, nargs="*", default=[], help="image files")

@@ -52,12 +52,21 @@ def unused(path: str | Path, hint: str = "") -> Path:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as a JSON file, whole or not at all."""
+    """Write a value as a JSON file, whole or not at all.
+
+    Args:
+        path: the file, which is replaced if it exists.
+        value: numbers, texts, lists and dictionaries, as `json.dumps` takes them.
+    """
     write(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Format a table as Markdown.
+
+    Args:
+        head: the names of the columns.
+        rows: the cells, as many in a row as there are columns.
 
     >>> print(markdown(["model", "ELBO"], [["a", "1.0"]]))
     | model | ELBO |

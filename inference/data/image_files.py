@@ -154,7 +154,9 @@ def read_images(
     """Read image files; a line on stderr names those whose dark and light were swapped unasked.
 
     Args:
-        files: the files; the other arguments are those of `read_image`.
+        files: the files.
+        config: that of the model that reads the images, with their size and channels.
+        resize, invert, binarize: as `read_image` takes them, for all files.
 
     Raises:
         FileNotFoundError, ValueError: as `read_image`.
