@@ -17,6 +17,9 @@ class Composition(ABC):
 
     A composition is made as `Composition(config, **options)`. The canvas is the sum over patches of
     the placed patch times its visible share, so that the summands are the parts' contributions.
+
+    Args:
+        config: the model's configuration.
     """
 
     opaque = False

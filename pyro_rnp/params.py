@@ -30,6 +30,9 @@ def plain(name: str) -> str:
 
     >>> plain("model._orig_mod.recursion.weight")
     'model.recursion.weight'
+
+    Args:
+        name: of a tensor in a `state_dict`.
     """
     return name.replace("_orig_mod.", "")
 

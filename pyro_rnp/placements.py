@@ -73,7 +73,13 @@ class Placement(nn.Module, ABC):
         to_source: Float[Tensor, "n 2 3"],
         size: int,
     ) -> Float[Tensor, "n c {size} {size}"]:
-        """A leaf where it lands, from its appearance; asked for only if `continuous`."""
+        """A leaf where it lands, from its appearance; called only if `continuous`.
+
+        Args:
+            appearance: outputs of D, (N, appearance_size), unbounded.
+            to_source: maps from the larger canvas's frame to the patch's.
+            size: pixels across the larger canvas.
+        """
         raise NotImplementedError
 
     def cover(
@@ -128,6 +134,9 @@ class Continuous(Bilinear):
     many frequencies in each direction as the patch has pixels across, at most 12. The canvas of a
     part that is itself a program consists of pixels and is interpolated; with
     `RNPConfig.composed` there is no such canvas on the way to the image.
+
+    Args:
+        config: gives the shape of a patch.
     """
 
     continuous = True

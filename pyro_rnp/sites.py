@@ -188,6 +188,10 @@ class GuideRun:
 
         A tensor with equal numbers does not count: it may be detached or computed otherwise, and
         gradients have to flow to it; and to read numbers would wait for a device.
+
+        Args:
+            name: of a site of this model.
+            value: the value that the model has for the site.
         """
         return self.values[name] is value
 
@@ -199,7 +203,11 @@ class Handover:
         self._run: GuideRun | None = None
 
     def give(self, run: GuideRun) -> None:
-        """Offer a run; it replaces one that was not taken."""
+        """Offer a run to the model.
+
+        Args:
+            run: it replaces one that was not taken.
+        """
         self._run = run
 
     def take(self) -> GuideRun | None:

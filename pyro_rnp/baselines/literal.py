@@ -49,7 +49,16 @@ class LiteralRecursion(nn.Module):
     def forward(
         self, z: Tensor, sites: Sites | None = None, target: Tensor | None = None
     ) -> ParseTree:
-        """Run programs; sites and the target are passed over."""
+        """Run the programs z^K of N images.
+
+        Args:
+            z: programs, (N, |z|).
+            sites: unused; actions and programs have their predicted values.
+            target: unused.
+
+        Returns:
+            The tree of N images.
+        """
         return self._run(z, self.config.depth)
 
     def _run(self, z: Tensor, level: int) -> ParseTree:

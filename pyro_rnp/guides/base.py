@@ -49,7 +49,11 @@ class TopGuide(nn.Module, ABC):
 
 
 def positive(raw: Tensor) -> Tensor:
-    """An encoder's output as a scale: softplus(raw) + 1e-4, of the same shape."""
+    """An encoder's output as a scale, softplus(raw) + 1e-4.
+
+    Args:
+        raw: unbounded numbers, of any shape.
+    """
     return F.softplus(raw) + 1e-4
 
 
@@ -70,7 +74,11 @@ class Guide(Registered):
         self.lower = LOWER_GUIDES.make(config.lower_guide, config) if config.any_random else None
 
     def attach(self, model: Any) -> None:
-        """Keep the `Model`, which runs the programs; its parameters stay the model's own."""
+        """Keep the model, which runs the programs.
+
+        Args:
+            model: a `pyro_rnp.model.Model`; its parameters do not become the guide's.
+        """
         self.model = (model,)
 
     def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:

@@ -91,7 +91,18 @@ class Corrections(LowerGuide):
     def correct(
         self, kind: Kind, path: Path, predicted: Tensor, scale: Tensor, seen: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation from features of the image, (M * N, seen)."""
+        """Correct a prediction.
+
+        Args:
+            kind: as for `forward`.
+            path: as for `forward`.
+            predicted: as for `forward`.
+            scale: as for `forward`.
+            seen: features of the image, (M * N, seen).
+
+        Returns:
+            Mean and standard deviation, (M * N, d) each.
+        """
         name = f"{kind}{len(path)}"
         step = self.places[name][path[-1]].expand(len(predicted), -1)
         shift, stretch = self.networks[name](torch.cat([predicted, seen, step], -1)).chunk(2, -1)

@@ -47,18 +47,32 @@ class Refined(DiagonalNormal):
         self.register_buffer("noise", noise, persistent=False)
 
     def attach(self, rnp: Any) -> None:
-        """Keep the model of an `RNP`; its parameters stay the model's own, not the guide's."""
+        """Keep the model, whose bound the steps follow.
+
+        Args:
+            rnp: a `pyro_rnp.RNP`; its model's parameters do not become the guide's.
+        """
         self.model = (rnp.model,)
 
     def proposal(self, images: Float[Tensor, "n c h w"]) -> Distribution:
-        """The encoder's normal before the refinement: batch shape (N,), event shape (|z|,)."""
-        return super().posterior(images)
-
-    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
-        """The refined normal: batch shape (N,), event shape (|z|,).
+        """The encoder's normal before the refinement.
 
         Args:
             images: (N, C, H, W) in [0, 1].
+
+        Returns:
+            A diagonal normal with batch shape (N,) and event shape (|z|,).
+        """
+        return super().posterior(images)
+
+    def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """The refined normal.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+
+        Returns:
+            A diagonal normal with batch shape (N,) and event shape (|z|,).
 
         Raises:
             NotImplementedError: under `torch.jit.trace`, which records no gradient steps.

@@ -41,7 +41,11 @@ class VampPrior(Prior):
         self.logits = nn.Parameter(torch.zeros(components))
 
     def attach(self, rnp: Any) -> None:
-        """Keep the guide of an `RNP`; its parameters stay the guide's own, not the prior's."""
+        """Keep the guide, whose posteriors are the components.
+
+        Args:
+            rnp: a `pyro_rnp.RNP`; its guide's parameters do not become the prior's.
+        """
         self.guide = (rnp.guide,)
         with torch.no_grad():
             (z,) = (each := self._components()).event_shape
