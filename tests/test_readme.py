@@ -15,6 +15,7 @@ import pytest
 from inference.data import DATASETS
 from inference.objectives import OBJECTIVES
 from inference.posterior import Method
+from inference.posterior.engine import ENGINES
 from pyro_rnp import PRESETS
 from pyro_rnp.config import PIECES
 from pyro_rnp.registry import GUIDES, PRIORS
@@ -98,9 +99,10 @@ def test_the_table_of_pieces_is_that_of_the_registries():
     }
     lower = rows.pop("lower")
     wanted = {name: set(PIECES[name].pieces) for name in PIECES if name != "lower_guide"}
-    wanted |= {"objective": set(OBJECTIVES.pieces), "engine": set(get_args(Method))}
+    wanted |= {"objective": set(OBJECTIVES.pieces), "engine": set(ENGINES.pieces)}
     wanted |= {"data": set(DATASETS), "preset": set(PRESETS)}
     assert rows == wanted
+    assert rows["engine"] == set(get_args(Method))
     assert lower == set(PIECES["lower_guide"].pieces)
 
 
