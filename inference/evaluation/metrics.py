@@ -1,4 +1,4 @@
-"""Figures that say how well a model explains images."""
+"""Scores of a model on images: squared errors, ELBO, bounds and baselines without a model."""
 
 from __future__ import annotations
 
@@ -31,27 +31,33 @@ def evaluate(
     keep: Path | None = None,
     train: ImageSet | None = None,
 ) -> dict[str, float]:
-    """Means over images, of one posterior sample each unless said.
+    """Score a model on images: means over images, with one posterior sample of each.
 
     Args:
+        rnp: the model and its guide, neither of which is changed.
+        data: the images and, where they are known, their true segments.
+        batch_size: images that are run together.
+        seed: of the posterior samples; the caller's random state stays as it was.
         particles: samples of the guide for each image in the importance-weighted bound; 0 leaves
-            it out.
+            the bound out.
         keep: see `importance_weighted_bound`.
         train: the training images; their mean image is scored on the same images as the model.
 
     Returns:
-        `sse` squared error summed over an image's pixels, of what the likelihood expects;
-        `sse_mean` the same at the posterior's centre; `mse` squared error per pixel; `kl` the KL
-        of the guide from the prior, of all that is random, in nats; `elbo` the evidence lower
-        bound in nats, without the part term; `iw_bound` the importance-weighted bound, in nats,
-        see `importance_weighted_bound`; `sse_error`, `elbo_error` and `iw_bound_error` standard
-        errors over images;
-        `explained` the share of the images' squared intensity, 1 - SSE / sum of x^2;
-        `sse_blank`, `sse_mean_image` and `explained_mean_image` the same without a model, see
-        `baselines`; `canvas_variance_ratio` how far canvases differ between images, see there. A
-        guide that is a point has neither KL nor bounds. Where the true segments are known also
-        `ari_parts` and, from two levels on, `ari_subparts`, see `adjusted_rand`, and with `_floor`
-        behind the same of k-means on the pixels' positions.
+        Scores by name:
+
+        - `sse`: squared error of the likelihood's mean, summed over an image's pixels; `sse_mean`:
+          the same at the posterior's centre; `mse`: `sse` per pixel;
+        - `kl`: KL of the guide from the prior, over all random sites, in nats; `elbo`: the evidence
+          lower bound without the part term, in nats; `iw_bound`: see `importance_weighted_bound`. A
+          guide that is a point has none of these;
+        - `sse_error`, `elbo_error`, `iw_bound_error`: standard errors over images, from two images
+          on;
+        - `explained`: the share of the images' squared intensity, 1 - SSE / sum of x^2;
+        - `sse_blank`, `sse_mean_image`, `explained_mean_image`: see `baselines`;
+        - `canvas_variance_ratio`: see the function of that name;
+        - `ari_parts` and, from two levels on, `ari_subparts`, where true segments are known: see
+          `adjusted_rand`; with `_floor` behind, the same of k-means on the positions of pixels.
 
     Raises:
         ValueError: if the images are not what the model reads.
@@ -85,16 +91,16 @@ def evaluate(
 
 
 def baselines(images: Float[Tensor, "n c h w"], train: ImageSet | None = None) -> dict[str, float]:
-    """The squared error of images without a model, summed over an image's pixels.
+    """Return the squared error of images without a model, summed over an image's pixels.
 
     Args:
-        images: those that a model is scored on.
-        train: those that it learned from.
+        images: (N, C, H, W), the images that a model is scored on.
+        train: the images that it learned from.
 
     Returns:
-        `sse_blank` of a blank canvas. Where `train` is given, `sse_mean_image` of the mean of the
-        training images, and `explained_mean_image` the share of the images' squared intensity that
-        it explains: a model that ignores the image can reach that.
+        `sse_blank`, of a blank canvas. Where `train` is given also `sse_mean_image`, of the mean
+        training image, and `explained_mean_image`, the share of the images' squared intensity that
+        the mean image explains, which a model that ignores the image can reach.
     """
     found = {"sse_blank": _error(images)}
     if train is not None:
@@ -116,10 +122,14 @@ def _explained(error: float, blank: float) -> float:
 def canvas_variance_ratio(
     canvases: Float[Tensor, "n c h w"], images: Float[Tensor, "n c h w"]
 ) -> float:
-    """The canvases' variance over that of their images, each between images, summed over pixels.
+    """Return the variance of canvases over that of their images, each between images.
 
-    It is 0 where a model draws the same for every image, and 1 where it draws the images; not a
-    number where there is one image, or all are the same.
+    Args:
+        canvases, images: (N, C, H, W). Variances are summed over pixels.
+
+    Returns:
+        0 where a model draws the same canvas for every image, 1 where it draws the images; NaN of a
+        single image, or of images that are all the same.
     """
     if len(images) < 2:
         return float("nan")
@@ -128,10 +138,10 @@ def canvas_variance_ratio(
 
 
 def _scores(rnp: RNP, batch: ImageSet, total: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Scores of each image, and what is expected of its pixels at the posterior's centre.
+    """Scores of each image, and the likelihood's mean of its pixels at the posterior's centre.
 
     Args:
-        total: images that share the KL of what is drawn once for all.
+        total: images that share the KL of a site that is drawn once for all.
     """
     x = batch.images
     with rnp.model.one_run():

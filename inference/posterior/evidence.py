@@ -1,4 +1,4 @@
-"""What a query is given: pixels as far as a mask lets them be seen, and sites by name."""
+"""Evidence of a query: pixels as far as a mask shows them, and values of sites by name."""
 
 from __future__ import annotations
 
@@ -20,12 +20,19 @@ from pyro_rnp.sites import is_random, sites
 
 Side = Literal["left", "right", "top", "bottom"]
 TOLERANCE = 0.02
-"""How far a determined site may lie from what is given: a standard deviation, as a share of the
-range of its numbers."""
+"""Default standard deviation of a determined site around its given value, as a share of the range
+of its numbers."""
 
 
 def read_sites(path: Path) -> dict[str, Tensor]:
-    """Sites and their values from a JSON file.
+    """Read sites and their values from a JSON file.
+
+    Args:
+        path: a file like `{"a/0": [...], "z/1": [...]}`: a list of numbers, a list of such lists
+            for several images, or an action as a parse has it, `{"scale_x": ..., ...}`.
+
+    Returns:
+        Float tensors by site. `query` checks that the sites exist and the values fit.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -52,7 +59,19 @@ def read_sites(path: Path) -> dict[str, Tensor]:
 
 
 def half_mask(side: Side, size: int) -> Bool[Tensor, "{size} {size}"]:
-    """A mask that hides one half of an image and shows the other."""
+    """Return a mask that hides one half of an image.
+
+    Args:
+        side: the half that is hidden. Of an odd size, the middle row or column belongs to the right
+            or bottom half.
+        size: height and width in pixels.
+
+    Returns:
+        True where a pixel is seen.
+
+    >>> half_mask("right", 4)[0].tolist()
+    [True, True, False, False]
+    """
     seen, middle = torch.ones(size, size, dtype=torch.bool), size // 2
     rows = {"top": slice(middle), "bottom": slice(middle, None)}.get(side, slice(None))
     columns = {"left": slice(middle), "right": slice(middle, None)}.get(side, slice(None))
@@ -62,18 +81,20 @@ def half_mask(side: Side, size: int) -> Bool[Tensor, "{size} {size}"]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a query is given, for N images."""
+    """Pixels and sites that are known of N images; `read_evidence` makes it."""
 
     images: Tensor
     """(N, C, H, W), 0 where hidden."""
     seen: Tensor
-    """(N, C, H, W), True where seen."""
+    """(N, C, H, W), True where a pixel is seen."""
     hard: dict[str, Tensor]
+    """Values, (N, d), of random sites, which are held exactly."""
     soft: dict[str, tuple[Tensor, Tensor]]
-    """Values and tolerances."""
+    """Values, (N, d), and tolerances, (d,), of sites that the model determines: the value is
+    observed with normal noise of that standard deviation around the model's."""
 
     def repeat(self, k: int) -> Evidence:
-        """All of it k times, one after the other."""
+        """Return the evidence of k * N images: all N of the first copy first."""
 
         def over(value: Tensor) -> Tensor:
             return value.repeat(k, *[1] * (value.ndim - 1))
@@ -86,6 +107,7 @@ class Evidence:
         )
 
     def notes(self, config: RNPConfig) -> list[str]:
+        """Return sentences on evidence without pixels and on sites held within a tolerance."""
         found = []
         if not self.seen.any():
             found.append("No pixel is seen: this is a query on the prior.")
@@ -110,6 +132,16 @@ def read_evidence(
     num_images: int | None,
     tolerance: float,
 ) -> Evidence:
+    """Check the evidence of a query and bring it to one shape.
+
+    Args:
+        rnp, images, given, mask, num_images, tolerance: as `query` takes them.
+
+    Raises:
+        ValueError: in one sentence, if the tolerance is not positive; if images, mask and values
+            are not of one number of images or do not fit the model; or if the mask hides all of one
+            image but not of another.
+    """
     config, like = rnp.config, next(rnp.parameters())
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise ValueError(f"tolerance must be positive and finite, got {tolerance}.")
@@ -153,7 +185,7 @@ def read_evidence(
 
 
 def _range(config: RNPConfig, name: str, like: Tensor) -> Tensor:
-    """The width of what a determined site's numbers may be; 1 of one that has no choice."""
+    """The width of the range of a determined site's numbers; 1 where the range is one value."""
     if name[0] == "z":
         return like.new_full((config.program_size,), 2.0)
     box: Any = codomain(config, like)
@@ -162,13 +194,18 @@ def _range(config: RNPConfig, name: str, like: Tensor) -> Tensor:
 
 
 def site_value(config: RNPConfig, name: str, value: Any, bounds: bool = True) -> Tensor:
-    """A value for a site, (d,) or (N, d), once it is found to be one.
+    """Check the value of a site and return it as a tensor, (d,) or (N, d).
 
     Args:
-        bounds: whether it must be such as the model can give.
+        config: the model's.
+        name: the site.
+        value: anything that `torch.as_tensor` takes.
+        bounds: whether the value must lie in the range that the model can give; a value beyond by
+            rounding is then moved to the bound.
 
     Raises:
-        ValueError: in one sentence, if there is no such site or it does not take this value.
+        ValueError: in one sentence, if there is no such site, or the value is of another shape, not
+            finite or out of range.
     """
     random = is_random(config, name)
     kind, depth = sites(config)[name]

@@ -1,7 +1,8 @@
-"""What if a part were elsewhere, other, or not there at all: interventions on a parse.
+"""Interventions on a parse: a part is moved, rotated, scaled, removed or replaced.
 
 `intervene` runs a tree's program again with some sites set from outside, by Pyro's `do`. `move`,
-`rotate`, `scale` and `remove` make actions of actions; `graft` takes a part out of one tree.
+`rotate`, `scale` and `remove` map an action to another; `graft` gives the edits that put a part of
+one tree into another.
 """
 
 from __future__ import annotations
@@ -32,21 +33,34 @@ from pyro_rnp.sites import is_random
 def intervene(
     rnp: RNP, tree: ParseTree, edits: Mapping[str, Tensor], *, react: bool = False
 ) -> ParseTree:
-    """The tree that the program makes where some of its sites are set from outside.
+    """Set sites of a tree from outside and run the rest of its program: a counterfactual.
 
-    What is inside a part whose program changes is run anew. All else keeps its value or, with
-    `react`, follows: later parts see what was done to earlier ones. What is random and follows
-    keeps the noise with which it was drawn around what the program predicts, so that nothing is
-    drawn here (a counterfactual, Pearl, 2009).
+    Sites inside a part whose program changes run anew. All other sites keep their values or, with
+    `react`, run anew too, so that later parts react to edits of earlier ones. A random site that
+    runs anew keeps the noise with which it was drawn around the program's prediction, so that
+    nothing is drawn here, and without an edit the tree stays the same.
+
+    Source: Pearl, "Causality", 2009, section 7.1 (abduction, action, prediction).
 
     Args:
+        rnp: the model that made the tree.
         tree: of N images, as `rnp.parse`, `rnp.sample` or a query gives it.
         edits: sites, as `z/1` or `a/0`, to values, (N, d) or (d,) for all images. Actions may lie
-            outside of the configuration's bounds.
-        react: whether later steps may react.
+            outside of the configuration's bounds, but scales must be positive.
+        react: whether steps after an edit may react to it.
+
+    Returns:
+        The tree of N images after the edits, its canvas included.
 
     Raises:
-        ValueError: in one sentence, if a site does not exist or a value is not what it takes.
+        ValueError: in one sentence, if a site does not exist or a value does not fit it.
+
+    >>> from pyro_rnp import RNPConfig
+    >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2, 1), program_size=3))
+    >>> tree = rnp.parse(torch.rand(2, 1, 8, 8))
+    >>> after = intervene(rnp, tree, {"a/1": move(tree[1].action, x=0.2)})
+    >>> bool(torch.equal(after[0].action, tree[0].action)), after.canvas.shape
+    (True, torch.Size([2, 1, 8, 8]))
     """
     edits = {
         name: site_value(rnp.config, name, value, bounds=False).to(tree.program)
@@ -72,14 +86,14 @@ def intervene(
             fn = before[name]["fn"]
             if fn.support.check(old[name]).all():
                 noise[name] = _SameNoise(fn, old[name])
-            else:  # an earlier edit put it where no noise does
+            else:  # no noise gives this value, which an earlier edit set
                 loose.remove(name)
         set_to = {name: value for name, value in new.items() if name not in loose}
         return pyro.do(poutine.reparam(rnp.model, config=noise), data=set_to)(None, n)
 
 
 class _SameNoise(Reparam):
-    """A random site with the noise that it was drawn with, whatever is now predicted."""
+    """A random site with the noise that it was drawn with, around the present prediction."""
 
     def __init__(self, fn: Any, value: Tensor) -> None:
         self.fn, self.value = fn, value
@@ -98,10 +112,14 @@ def _inside(name: str, program: str) -> bool:
 
 
 def move(action: Float[Tensor, "*b 6"], x: float = 0.0, y: float = 0.0) -> Float[Tensor, "*b 6"]:
-    """The action of a part that is x to the right and y farther down, in half-widths.
+    """Return the action of a part after a translation.
+
+    Args:
+        action: (..., 6).
+        x, y: to the right and down, in half-widths of the parent's frame, from -4 to 4.
 
     Raises:
-        ValueError: if that is more than 4, as pixels would be.
+        ValueError: if x or y is out of that range, as a number of pixels would be.
     """
     if not max(abs(x), abs(y)) <= 4:
         raise ValueError(
@@ -111,10 +129,14 @@ def move(action: Float[Tensor, "*b 6"], x: float = 0.0, y: float = 0.0) -> Float
 
 
 def rotate(action: Float[Tensor, "*b 6"], angle: float) -> Float[Tensor, "*b 6"]:
-    """The action of a part that is turned by an angle, in radians, clockwise.
+    """Return the action of a part after a rotation about its own centre.
+
+    Args:
+        action: (..., 6).
+        angle: clockwise, in radians, from -2 pi to 2 pi.
 
     Raises:
-        ValueError: if that is more than once around, as degrees would be.
+        ValueError: if the angle is out of that range, as degrees would be.
     """
     if not abs(angle) <= 2 * math.pi:
         raise ValueError(f"A part is turned by radians, from -6.28 to 6.28, got {angle:g}.")
@@ -122,10 +144,14 @@ def rotate(action: Float[Tensor, "*b 6"], angle: float) -> Float[Tensor, "*b 6"]
 
 
 def scale(action: Float[Tensor, "*b 6"], factor: float) -> Float[Tensor, "*b 6"]:
-    """The action of a part that is larger by a factor both ways, about its own centre.
+    """Return the action of a part scaled about its own centre.
+
+    Args:
+        action: (..., 6).
+        factor: of both scales, above 0 and at most 10.
 
     Raises:
-        ValueError: if the factor is not positive, or more than 10, as a percentage would be.
+        ValueError: if the factor is out of that range, as a percentage would be.
     """
     if not 0 < factor <= 10:
         raise ValueError(f"A part is scaled by a factor above 0, at most 10, got {factor:g}.")
@@ -133,11 +159,12 @@ def scale(action: Float[Tensor, "*b 6"], factor: float) -> Float[Tensor, "*b 6"]
 
 
 def remove(action: Float[Tensor, "*b 6"], config: RNPConfig | None = None) -> Float[Tensor, "*b 6"]:
-    """The action of a part that lies out of sight, beyond the nearest edge left or right.
+    """Return the action of a part moved out of sight, beyond the nearer of left and right edge.
 
-    What lies there draws nothing; a later step that reacts sees a part that is far out.
+    There the part draws nothing; later steps that react see an action far out.
 
     Args:
+        action: (..., 6).
         config: the model's. It is needed where placement is composed: a part is then not cut off
             at its parent's frame, and must be moved beyond the image's.
     """
@@ -156,16 +183,23 @@ EDITS: dict[str, tuple[Callable[..., Tensor], int, str]] = {
     "scale": (scale, 1, "PART:FACTOR"),
     "remove": (remove, 0, "PART"),
 }
-"""Edits of an action by name, with how many numbers they take and how they are written."""
+"""Edits of an action by name: the function, how many numbers it takes, and the command's syntax."""
 
 
 def read_edit(
     config: RNPConfig, tree: ParseTree, kind: str, text: str, edits: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """An edit of `EDITS` as commands write it: `move` with `1:0.2,0` moves part 1 by 0.2, 0.
+    """Read an edit of `EDITS` as commands write it: `move` with `1:0.2,0` moves part 1 by 0.2, 0.
 
     Args:
-        edits: what is changed already, and is changed further.
+        config: the model's.
+        tree: the parse that is edited.
+        kind: the name of the edit.
+        text: the part and its numbers.
+        edits: edits before this one, which it builds on.
+
+    Returns:
+        The action's site and its value, for `intervene`.
 
     Raises:
         ValueError: in one sentence, if the text is not such an edit, or there is no such part.
@@ -185,7 +219,10 @@ def read_edit(
 
 
 def read_path(text: str) -> Path:
-    """A part's place in the tree, from `1` for the second part or `1/3` for its fourth sub-part.
+    """Read a part's path in the tree: `1` for the second part, `1/3` for its fourth sub-part.
+
+    >>> read_path("1/3")
+    (1, 3)
 
     Raises:
         ValueError: if the text is neither.
@@ -196,7 +233,7 @@ def read_path(text: str) -> Path:
 
 
 def part(tree: ParseTree, path: Path) -> ParseTree:
-    """The part of a tree at a path.
+    """Return the part of a tree at a path.
 
     Raises:
         ValueError: if there is none.
@@ -212,13 +249,16 @@ def part(tree: ParseTree, path: Path) -> ParseTree:
 def graft(
     source: ParseTree, path: Path, at: Path | None = None, pose: bool = True
 ) -> dict[str, Tensor]:
-    """The edits that put a part of one tree into another: its program and all that is below.
+    """Return the edits that put a part of one tree into another: its program and all sites below.
 
     Args:
-        source: a tree of as many images as the tree that it goes into, or of one.
+        source: a tree of as many images as the tree that the part goes into, or of one.
         path: the part, (1,) for the second, (1, 3) for its fourth sub-part.
-        at: which part of the other tree it becomes; by default the same.
-        pose: whether it brings its action, its place in its parent's frame, along.
+        at: the part of the other tree that it replaces; by default the one at the same path.
+        pose: whether the part keeps its own action, or takes that of the part it replaces.
+
+    Returns:
+        Sites and values for `intervene`.
 
     Raises:
         ValueError: if the source has no such part, or the other part has another level.
