@@ -1,4 +1,9 @@
-"""Pictures of parses and samples."""
+"""Pictures of parses, posteriors, dictionaries and curves, as PNG files.
+
+Ink is black on white. A part has the colour of its number in its program: blue, red, green,
+orange, purple, brown, then blue again; so has its frame, the outline of its canvas in the image.
+Each file is written whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +29,18 @@ from pyro_rnp.files import write
 from pyro_rnp.parse_tree import site_name
 
 COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown")
-"""Of the first part, the second, and so on, repeating; the paper's order."""
+"""Colours of the first part, the second and so on, repeating, in the paper's order."""
 CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
 
 
 class Frame(NamedTuple):
-    """Where a part is, in each of N images, on one row of a picture."""
+    """A part's frame in each of N images, on one row of a picture."""
 
     name: str
+    """The text beside the frame."""
     row: int
     maps: Float[Tensor, "n 2 3"]
+    """From the part's coordinates to the image's, both in half-widths."""
     colour: str
 
 
@@ -42,10 +49,14 @@ def _colour(part: int) -> str:
 
 
 def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tensor, "n h w 3"]:
-    """Shares of ink in the colours of their parts, on white.
+    """Colour the intensity that each part adds, on white.
 
     Args:
-        colours: after so many shares the colours begin again.
+        shares: (N, parts, C, H, W), the part of an image that each part adds, in [0, 1].
+        colours: after this many parts the colours begin again.
+
+    Returns:
+        (N, H, W, 3) RGB in [0, 1].
     """
     names = [_colour(i % colours) for i in range(shares.shape[1])]
     inks = torch.tensor([matplotlib.colors.to_rgb(name) for name in names])
@@ -54,7 +65,14 @@ def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tens
 
 
 def grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w 3"]:
-    """Ink as black on white, colour images as they are; (N, H, W, 3)."""
+    """Turn images of one channel into black ink on white; images of three channels stay.
+
+    Args:
+        images: (N, C, H, W); values beyond [0, 1] are clamped.
+
+    Returns:
+        (N, H, W, 3) RGB in [0, 1].
+    """
     shown = images.clamp(0, 1).permute(0, 2, 3, 1)
     return shown if shown.shape[-1] == 3 else (1 - shown[..., :1]).expand(-1, -1, -1, 3)
 
@@ -66,15 +84,18 @@ def parse_figure(
     titles: Sequence[str] = (),
     more: Sequence[tuple[str, Float[Tensor, "n c h w"]]] = (),
 ) -> None:
-    """Draw a tree: a column for each image; its rows are the image (where given), the canvas, and
-    for each level the shares of the nodes in their colours, outlined by their frames.
+    """Draw parses or samples, a column for each image.
 
-    Steps are blue, red, green, orange in the order in which a program runs them; at the level of
-    sub-parts the order is that within the part. Written whole or not at all.
+    Rows: the image, where given; the canvas; the rows of `more`; then, for each level, the parts in
+    the colours of their numbers, each outlined by its frame. A sub-part has the colour of its
+    number within its part.
 
     Args:
-        titles: of the columns.
-        more: rows below the canvas, with their names.
+        tree: parses or samples of N images.
+        path: PNG file to write.
+        images: (N, C, H, W) in [0, 1]; None for samples, which have none.
+        titles: titles of the columns.
+        more: names and images (N, C, H, W) of rows below the canvas.
     """
     with torch.no_grad():
         tree = tree.map(lambda t: t.detach().cpu())
@@ -113,14 +134,19 @@ def posterior_figure(
     shown: int = 3,
     given: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Draw what follows from a query: a column for each image.
+    """Draw a posterior, a column for each image.
 
-    Rows: the image and what was seen of it (where given; hidden pixels are blue), the expected
-    canvas and its standard deviation, a few samples drawn by weight, and the parts and sub-parts
-    that probably made each pixel. Answers that are not to be trusted are framed in red and said
-    to be so. Written whole or not at all.
+    Rows: the image, where given, and its seen pixels, with the hidden ones in light blue; the
+    posterior mean of the canvas, and twice its standard deviation; samples, drawn by weight; and
+    for each level the probability that a part made the pixel, in the colours of the parts. A
+    column whose posterior is not trusted is framed in red, and a red note says so.
 
     Args:
+        answer: the posterior of N images.
+        path: PNG file to write.
+        images: (N, C, H, W) in [0, 1] that the query was given.
+        seen: (N, C, H, W), True where pixels were seen.
+        shown: samples to draw.
         given: the sites that were given, as `query` takes them. The frame of an action among them
             is drawn, in the colour of its part and with its name, on the expected canvas and on
             the row of its level; that of a sub-part whose parent's action is not given lies in
@@ -158,7 +184,7 @@ def posterior_figure(
 def _given_frames(
     answer: Posterior, given: Mapping[str, Tensor], rows: Sequence[int]
 ) -> list[Frame]:
-    """The frames of the actions that are given, on the first row and on that of their depth."""
+    """The frames of the given actions, on the first of the rows and on that of their depth."""
     found, n = [], len(answer.log_evidence)
     for site in (site for site in given if site.startswith("a/")):
         path = tuple(int(step) for step in site.split("/")[1:])
@@ -174,9 +200,16 @@ def _given_frames(
 def dictionary_figure(
     found: PartDictionary, parts: PartTable, path: str | Path, members: int = 10
 ) -> None:
-    """Draw a dictionary: a row a primitive, its mean, then the parts that are most typical of it.
+    """Draw a dictionary of parts, a row for each group.
 
-    All in the parts' own frames; a row's name is the share of parts that the primitive stands for.
+    A row has the mean canvas of the group, then its most typical parts, all in the parts' own
+    frames. Its name is the share of all parts that are in the group.
+
+    Args:
+        found: the dictionary.
+        parts: the parts that it was made of.
+        path: PNG file to write.
+        members: typical parts of each group.
     """
     rows = []
     for mean, usage, indices in zip(found.canvases, found.usage, found.members, strict=True):
@@ -191,7 +224,13 @@ def dictionary_figure(
 def exemplar_figure(
     images: Float[Tensor, "n c h w"], made: Float[Tensor, "n k c h w"], path: str | Path
 ) -> None:
-    """Draw images, a row each, and beside each what else was made of its class."""
+    """Draw images, a row each, and beside each its new exemplars.
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
+        made: (N, K, C, H, W), the exemplars of each image's class.
+        path: PNG file to write.
+    """
     rows = torch.cat([images.unsqueeze(1), made.cpu()], 1)
     grid_figure([("given, others", row) for row in rows], path)
 
@@ -203,13 +242,17 @@ def space_figure(
     shown: Sequence[tuple[int, str, Float[Tensor, "c s s"]]],
     path: str | Path,
 ) -> None:
-    """Draw programs on a plane, a dot each, coloured by kind, and what some of them draw.
+    """Draw programs on a plane, a dot each, and the pictures that some of them draw.
 
-    Pictures lie on their dots, or as near as they can without hiding one another.
+    Dots and the frames of pictures have the colour of the program's kind, as the legend says. A
+    picture lies on its dot, or beside it with a line to it, so that none hides another.
 
     Args:
-        colours: the kind of each, a number of `names`.
-        shown: programs by number, with a name and an image each.
+        plane: (M, 2) coordinates of the programs.
+        colours: (M,) kind of each program, an index of `names`.
+        names: names of the kinds.
+        shown: programs to show: number, text in the picture, and picture (C, S, S) in [0, 1].
+        path: PNG file to write.
     """
     figure = Figure(figsize=(7, 7), layout="constrained")
     axis = figure.subplots()
@@ -234,7 +277,7 @@ def space_figure(
 
 
 def _apart(points: Float[Tensor, "n 2"], width: float) -> Float[Tensor, "n 2"]:
-    """Where squares of a width go that would lie on points, so that none covers another."""
+    """Move squares of a width from their points until none covers another."""
     # Those on the very same point would not know which way to go.
     places = points + 1e-3 * width * torch.randn(
         points.shape, generator=torch.Generator().manual_seed(0)
@@ -250,7 +293,12 @@ def _apart(points: Float[Tensor, "n 2"], width: float) -> Float[Tensor, "n 2"]:
 
 
 def grid_figure(rows: Sequence[tuple[str, Float[Tensor, "n c h w"]]], path: str | Path) -> None:
-    """Draw rows of images, each with its name."""
+    """Draw rows of images, each with its name.
+
+    Args:
+        rows: names and images (N, C, H, W) in [0, 1], of the same N.
+        path: PNG file to write.
+    """
     _grid([(name, grey(images)) for name, images in rows], path)
 
 
@@ -311,9 +359,14 @@ def _draw_frame(
 
 
 def scaling_figure(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Draw time and memory per image, one column per sweep of `benchmark.scaling`.
+    """Draw time and memory per image, a column for each sweep of a scaling test.
 
-    Logarithmic but from 0; the dotted line grows as the number of nodes, from the first point.
+    Axes are logarithmic, or linear where a sweep begins at 0. The dotted grey line is proportional
+    to the number of nodes in the tree, through the first point.
+
+    Args:
+        rows: those of `inference.evaluation.benchmark.scaling`.
+        path: PNG file to write.
     """
     sweeps = list(dict.fromkeys(row["sweep"] for row in rows))
     units = {"ms_per_image": "ms per image", "mib_per_image": "MiB per image"}
@@ -351,12 +404,13 @@ def _plain_ticks(axis: Axes) -> None:
 def curves_figure(
     curves: Mapping[str, Mapping[float, float]], ticks: Sequence[int], label: str, path: str | Path
 ) -> None:
-    """Draw curves by epochs done, the first dotted; both axes logarithmic.
+    """Draw curves over epochs, both axes logarithmic; the first is a black dotted reference.
 
     Args:
-        curves: by name, from epochs to values.
-        ticks: epochs that are named.
-        label: what the values are.
+        curves: by name, values by epochs done.
+        ticks: epochs to mark on the axis.
+        label: name and unit of the values.
+        path: PNG file to write.
     """
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axis = figure.subplots()

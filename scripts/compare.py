@@ -10,7 +10,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from inference.cli import parser, run, train_config
 from inference.data import load_data
-from inference.evaluation.metrics import evaluate
+from inference.evaluation import evaluate
 from inference.objectives import OBJECTIVES, check
 from inference.outputs import markdown, write_json
 from inference.reproduction.recipes import trained

@@ -5,7 +5,8 @@ from typing import Literal, get_args
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_images, add_run, chosen_images, parser, run
-from inference.evaluation.part_dictionary import By, PartLocation, build_dictionary, collect_parts
+from inference.evaluation import PartLocation, build_dictionary, collect_parts
+from inference.evaluation.part_dictionary import By
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import dictionary_figure
 from inference.posterior.interventions import read_path

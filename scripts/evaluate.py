@@ -3,7 +3,7 @@
 import json
 
 from inference.cli import add_data_root, add_run, parser, run
-from inference.evaluation.score import score_run
+from inference.evaluation import score_run
 
 
 def main() -> None:

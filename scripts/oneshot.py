@@ -8,8 +8,12 @@ from jsonargparse.typing import NonNegativeInt
 from tqdm import tqdm
 
 from inference.cli import add_images, add_run, chosen_images, parser, run
-from inference.evaluation.one_shot import class_log_likelihood, exemplars, read_episodes
-from inference.evaluation.statistics import standard_error
+from inference.evaluation import (
+    class_log_likelihood,
+    exemplars,
+    read_episodes,
+    standard_error,
+)
 from inference.outputs import new_file
 from inference.plotting import exemplar_figure
 from pyro_rnp import load

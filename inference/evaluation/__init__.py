@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from inference.evaluation.sample_quality import sample_quality_metrics
     from inference.evaluation.score import score_run
     from inference.evaluation.segmentation import segmentation_metrics
+    from inference.evaluation.statistics import standard_error
 
 _NAMES = {
     "bounds": ("importance_weighted_bound",),
@@ -32,6 +33,7 @@ _NAMES = {
     "sample_quality": ("sample_quality_metrics",),
     "score": ("score_run",),
     "segmentation": ("segmentation_metrics",),
+    "statistics": ("standard_error",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -52,6 +54,7 @@ __all__ = [
     "sample_quality_metrics",
     "score_run",
     "segmentation_metrics",
+    "standard_error",
 ]
 
 

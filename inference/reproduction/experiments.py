@@ -17,7 +17,7 @@ from typing import Any
 
 from inference.cli import add_data_root, parser, sentence, train_config
 from inference.data import DataName
-from inference.evaluation.score import score_run
+from inference.evaluation import score_run
 from inference.outputs import write_json
 from inference.reproduction.artifacts import FIGURES, PART, SCORE, SCORES, TRANSFERS, Clock
 from inference.reproduction.figures import make_figures

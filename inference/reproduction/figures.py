@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from inference.data import DataName, ImageSet, Splits, load_data
+from inference.evaluation import evaluate
 from inference.evaluation.latent_space import (
     clusters,
     collect_programs,
@@ -19,7 +20,6 @@ from inference.evaluation.latent_space import (
     latent_space_metrics,
     sample_cluster,
 )
-from inference.evaluation.metrics import evaluate
 from inference.evaluation.reconstruction import expected, reconstruction_metrics
 from inference.evaluation.sample_quality import read_feature_classifier, sample_quality_metrics
 from inference.isolation import isolated

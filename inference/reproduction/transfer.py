@@ -15,8 +15,7 @@ from torch import Tensor
 from inference.cli import train_config
 from inference.config import TrainConfig
 from inference.data import DataName, ImageSet, load_data
-from inference.evaluation.metrics import evaluate
-from inference.evaluation.statistics import standard_error
+from inference.evaluation import evaluate, standard_error
 from inference.outputs import write_json
 from inference.plotting import grid_figure, parse_figure
 from inference.reproduction.artifacts import TRANSFER

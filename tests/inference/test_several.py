@@ -14,11 +14,17 @@ ROOT = Path(__file__).parents[2]
 
 
 def several(folder, processes, dies_at=-1):
+    """Start a training; `ended` waits for it."""
     # As a module: the folder of a script would come first, in which `inference` are its tests.
     command = [sys.executable, "-m", "tests.several", str(folder), str(processes), str(dies_at)]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, text=True, **streams)
+
+
+def ended(process):
+    """The exit status of a training, and what it said on stderr."""
+    _, said = process.communicate(timeout=300)
+    return process.returncode, said
 
 
 def losses(path):
@@ -26,9 +32,10 @@ def losses(path):
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
-    for name, processes in (("one", 1), ("two", 2)):
-        done = several(tmp_path / name, processes)
-        assert done.returncode == 0, done.stderr
+    both = [several(tmp_path / name, processes) for name, processes in (("one", 1), ("two", 2))]
+    for process in both:
+        code, said = ended(process)
+        assert code == 0, said
     one = losses(tmp_path / "one-0")
     two = [sum(pair) / 2 for pair in zip(*(losses(tmp_path / f"two-{r}") for r in (0, 1)))]  # noqa: B905
     assert len(one) == 8
@@ -41,10 +48,10 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
 
 
 def test_a_process_that_is_lost_ends_the_run_with_one_sentence(tmp_path):
-    done = several(tmp_path / "two", 2, dies_at=3)
-    assert done.returncode == 2, done.stderr
-    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    code, text = ended(several(tmp_path / "two", 2, dies_at=3))
+    assert code == 2, text
+    (said,) = [line for line in text.splitlines() if line.startswith("error:")]
     assert "Another of the 2 processes was lost" in said
     assert f"The last good state is in {tmp_path / 'two'}" in said
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in text
     assert read(tmp_path / "two" / "last.ckpt")["global_step"] == 0

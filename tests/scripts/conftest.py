@@ -1,10 +1,13 @@
 """A small run folder and image files for the scripts."""
 
+import functools
+
 import pytest
 from PIL import Image
 
 from inference.cli import train_config
 from inference.data import load_data
+from inference.evaluation import sample_quality
 from inference.training import train
 from tests.scripts.helpers import SMALL
 
@@ -25,3 +28,10 @@ def digits(tmp_path):
     for file, image in zip(files, images, strict=True):
         Image.fromarray((image * 255).round().byte().numpy()).save(file)
     return files
+
+
+@pytest.fixture
+def quick_classifier(monkeypatch):
+    """The classifier of figure 5 learns for two epochs, where its accuracy does not matter."""
+    quick = functools.partial(sample_quality.train_feature_classifier, epochs=2)
+    monkeypatch.setattr(sample_quality, "train_feature_classifier", quick)

@@ -6,8 +6,6 @@ import numpy as np
 from PIL import Image
 
 import inference.evaluation.benchmark
-import inference.reproduction.experiments
-import inference.reproduction.transfer
 from inference.evaluation.benchmark import sweeps
 from tests.scripts.helpers import call
 

@@ -4,9 +4,6 @@ import json
 
 import pytest
 
-import inference.evaluation.benchmark
-import inference.reproduction.experiments
-import inference.reproduction.transfer
 from inference.data import load_data
 from inference.evaluation.metrics import evaluate
 from inference.run import Run

@@ -12,7 +12,7 @@ from tests.scripts.helpers import SMALL, call, refused
 
 
 @pytest.mark.parametrize(("program", "clusters"), [("recursive", 3), ("flat", 1)])
-def test_figures(monkeypatch, run_folder, tmp_path, program, clusters):
+def test_figures(monkeypatch, run_folder, quick_classifier, tmp_path, program, clusters):
     folder = run_folder
     if program == "flat":
         folder = tmp_path / "flat"
@@ -52,7 +52,7 @@ def test_a_classifier_that_cannot_be_kept_is_said_before_anything_is_made(
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_figures_of_what_comes_along(monkeypatch, tmp_path, name):
+def test_figures_of_what_comes_along(monkeypatch, quick_classifier, tmp_path, name):
     out = tmp_path / "out"
     call(monkeypatch, "figures.py", name, "--data=digits", "--num=40", "--clusters=2", "--out", out)
     found = json.loads((out / "figures.json").read_text())

@@ -17,6 +17,7 @@ from inference.data import load_data
 from inference.evaluation.sample_quality import read_feature_classifier
 from inference.reproduction.artifacts import collect_artifacts
 from inference.reproduction.experiments import Reproduction, read_experiments, with_minutes
+from inference.reproduction.figures import make_figures
 from inference.reproduction.recipes import trained
 from inference.reproduction.report import CURVES, report
 from inference.reproduction.tables import results_table
@@ -38,7 +39,9 @@ def test_the_page_says_what_comes_along(tmp_path):
             assert row in there
 
 
-def test_reproduce(monkeypatch, capsys, run_folder, tmp_path):
+def test_reproduce(monkeypatch, capsys, run_folder, quick_classifier, tmp_path):
+    few = functools.partial(make_figures, num=60, clusters=3)
+    monkeypatch.setattr(inference.reproduction.experiments, "make_figures", few)
     out, lines = tmp_path / "out", tmp_path / "runs.txt"
     shutil.copytree(run_folder, out / "mnist")
     small = " ".join(["--epochs=1", "--batch_size=600", *SMALL])

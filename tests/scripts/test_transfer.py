@@ -7,9 +7,6 @@ import shutil
 import pytest
 import torch
 
-import inference.evaluation.benchmark
-import inference.reproduction.experiments
-import inference.reproduction.transfer
 from inference.cli import train_config
 from inference.data import DATASETS, Splits, load_data
 from inference.evaluation.metrics import evaluate
