@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import inference.evaluation.metrics
 from inference.data import load_data
 from inference.evaluation.metrics import evaluate
 from inference.run import Run

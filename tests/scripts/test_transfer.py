@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+import inference.reproduction.transfer
 from inference.cli import train_config
 from inference.data import DATASETS, Splits, load_data
 from inference.evaluation.metrics import evaluate
