@@ -1,5 +1,7 @@
 """Diagnostics: each problem is seen, and told once, when it lasts; and the verdict at the end."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -66,7 +68,7 @@ def test_a_canvas_that_is_blank(well, images):
     def faded(*args):
         tree = run(*args)
         parts = [_placed(part.map(lambda t: 1e-4 * t), part) for part in tree]
-        return type(tree)(tree.program, tree.canvas, children=tuple(parts))
+        return replace(tree, children=tuple(parts))
 
     hypernet.forward = faded
     assert list(problems(well, images)) == ["blank"]
@@ -80,7 +82,7 @@ def test_a_part_that_is_not_used(well, images):
     def without_the_second(*args):
         tree = run(*args)
         blank = tree[1].map(torch.zeros_like)
-        return type(tree)(tree.program, tree.canvas, children=(tree[0], _placed(blank, tree[1])))
+        return replace(tree, children=(tree[0], _placed(blank, tree[1])))
 
     hypernet.forward = without_the_second
     found = problems(well, images)
@@ -90,7 +92,7 @@ def test_a_part_that_is_not_used(well, images):
 
 
 def _placed(node, like):
-    return type(node)(node.program, node.canvas, like.action, node.decoding, node.children)
+    return replace(node, action=like.action)
 
 
 def test_parts_that_are_all_alike(well, images):
@@ -99,7 +101,7 @@ def test_parts_that_are_all_alike(well, images):
 
     def the_first_twice(*args):
         tree = run(*args)
-        return type(tree)(tree.program, tree.canvas, children=(tree[0], tree[0]))
+        return replace(tree, children=(tree[0], tree[0]))
 
     hypernet.forward = the_first_twice
     assert list(problems(well, images)) == ["alike"]
