@@ -116,7 +116,8 @@ myst_substitutions["pieces_table"] = _pieces(myst_substitutions["benchmarks"]["p
 # Tutorials: Markdown with cells of code, which the build runs
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_in_temp = True  # a tutorial writes files
+nb_execution_timeout = 300  # of a cell, on a machine with other work
 nb_merge_streams = True
 nb_output_stderr = "show"
 
