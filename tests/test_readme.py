@@ -151,7 +151,7 @@ def test_the_commands_that_a_page_names_are_there(page):
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"(?:`|^|\s)make ([a-z]+)(?=`|\s+#|$)", PAGES[page], re.M):
         assert re.search(rf"^{target}:", makefile, re.M), target
-    named = r"scripts/([a-z]+)\.py([^`]*?)(?:`|\n\n)"
+    named = r"scripts/([a-z]+)\.py([^`]*?)(?=`|\n\n|\S*scripts/[a-z]+\.py)"
     for script, rest in re.findall(named, PAGES[page], re.S):
         given = re.findall(r"(?<=\s)--([a-z][\w.-]*)", re.sub(r'"[^"]*"', "", rest))
         assert set(given) <= flags(script), script
