@@ -154,10 +154,24 @@ nitpick_ignore_regex = [
 
 
 def _plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Read |z| and `Layer`s as they are meant, which reStructuredText would not."""
-    for i, line in enumerate(lines):
-        if not line.lstrip().startswith((">>>", "...")):
-            lines[i] = re.sub(r"(?<=\w`)(?=\w)", r"\\ ", line.replace("|", r"\|"))
+    """Read |z|, `Layer`s and Markdown's tables as they are meant."""
+    found: list[str] = []
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.startswith("|") and line.endswith("|"):
+            if not before.startswith("|"):
+                found += [".. list-table::", "   :header-rows: 1", ""]
+            cells = [_escaped(cell.strip()) for cell in line.strip("|").split(" | ")]
+            if set(line) - set("|- "):
+                found += [f"   {'  ' if i else '* '}- {cell}" for i, cell in enumerate(cells)]
+        elif line.lstrip().startswith((">>>", "...")):
+            found.append(line)
+        else:
+            found.append(_escaped(line))
+    lines[:] = found
+
+
+def _escaped(line: str) -> str:
+    return re.sub(r"(?<=\w`)(?=\w)", r"\\ ", line.replace("|", r"\|"))
 
 
 def setup(app: Any) -> None:

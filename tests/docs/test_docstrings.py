@@ -16,10 +16,8 @@ MODULES = [
     for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
 NOT_YET = {
-    *("inference.evaluation.metrics", "inference.evaluation.sample_quality", "inference.plotting"),
-    *("inference.posterior.engines", "inference.posterior.evidence", "inference.traces"),
-    *("inference.posterior.interventions", "inference.posterior.log_density"),
-    *("inference.posterior.posterior", "inference.posterior.queries"),
+    *("inference.evaluation.sample_quality", "inference.traces"),
+    *("inference.posterior.engines", "inference.posterior.interventions"),
     *("inference.reproduction.pretrained", "inference.reproduction.tables"),
     "inference.reproduction.transfer",
 }
