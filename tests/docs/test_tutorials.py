@@ -6,7 +6,7 @@ import matplotlib
 import pyro
 import pytest
 
-from pyro_rnp.registry import PRIORS
+from pyro_rnp.config import PIECES
 from tests.docs.tutorials import DOCS, cells, run
 
 PAGES = sorted(page for page in (DOCS / "tutorials").glob("*.md") if page.name != "index.md")
@@ -14,6 +14,13 @@ PAGES = sorted(page for page in (DOCS / "tutorials").glob("*.md") if page.name !
 GUIDES = [page for page in (DOCS / "how-to").glob("*.md") if page.stem != "questions"]
 """`tests/test_readme.py` runs the other one."""
 GUIDES += [DOCS / "index.md", DOCS / "getting-started.md"]
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch):
+    """Pieces that a page adds are gone after it."""
+    for registry in PIECES.values():
+        monkeypatch.setattr(registry, "pieces", dict(registry.pieces))
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -34,7 +41,6 @@ def test_the_snippets_of_a_guide_run(page, tmp_path, monkeypatch):
     namespace = {}
     for code in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
         exec(compile(code, str(page), "exec"), namespace)
-    PRIORS.pieces.pop("laplace", None)
 
 
 def test_there_are_tutorials_and_each_has_cells():
