@@ -14,7 +14,9 @@ import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine.messenger import Messenger
+from pyro.util import check_model_guide_match
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -40,12 +42,20 @@ class _Surrogate:
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the loss of a batch, a tensor without dimensions, in nats."""
         particles = self.num_particles if self.num_particles > 1 else None
-        traces = trace_both(model, guide, *args, particles=particles, **kwargs)
+        traces = _traces(model, guide, particles, *args, **kwargs)
         return self.total(traces) / self.num_particles
 
     def total(self, traces: Traces) -> Any:
         """Return the loss of a batch, summed over particles, in nats."""
         return _log_prob_sum(traces.guide) - _log_prob_sum(traces.model)
+
+
+def _traces(model: Any, guide: Any, particles: int | None, *args: Any, **kwargs: Any) -> Traces:
+    """Return `trace_both`; with Pyro's validation on, warn of sites that only one of them has."""
+    traces = trace_both(model, guide, *args, particles=particles, **kwargs)
+    if is_validation_enabled():
+        check_model_guide_match(traces.model, traces.guide)
+    return traces
 
 
 def _log_prob_sum(trace: poutine.Trace) -> Any:
@@ -160,7 +170,7 @@ class RenyiELBO(Trace_ELBO):
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
         particles = self.num_particles
-        traces = trace_both(model, guide, *args, particles=particles, **kwargs)
+        traces = _traces(model, guide, particles, *args, **kwargs)
         weights: Any = 0.0  # (particles, N)
         for sign, trace in ((1, traces.model), (-1, traces.guide)):
             trace.compute_log_prob()

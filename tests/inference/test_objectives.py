@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 
 import pyro
 import pyro.distributions as dist
@@ -51,6 +52,26 @@ def test_with_the_exact_posterior_every_bound_is_the_evidence(name, toy):
         assert abs(sum(draws) / 400 - wanted.item()) < 4 * error
     else:
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES.pieces)
+def test_validation_warns_of_a_site_that_the_guide_leaves_out(name):
+    def model():
+        with pyro.plate("images", N, dim=-1):
+            a = pyro.sample("a", dist.Normal(0.0, 1.0))
+            b = pyro.sample("b", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(a + b, 1.0), obs=torch.zeros(N))
+
+    def guide():
+        with pyro.plate("images", N, dim=-1):
+            pyro.sample("a", dist.Normal(0.0, 1.0))
+
+    def run():
+        with suppress(KeyError):  # the closed form needs the guide's distribution of b
+            OBJECTIVES.make(name).differentiable_loss(model, guide)
+
+    with pyro.validation_enabled(), pytest.warns(UserWarning, match="model but not guide"):
+        run()
 
 
 def off(rnp):
