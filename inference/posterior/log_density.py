@@ -48,6 +48,7 @@ class LogDensity:
 
     def __init__(self, rnp: RNP, evidence: Evidence, progress: bool = False) -> None:
         self.rnp, self.evidence, self.progress = rnp, evidence, progress
+        self._repeated = 1, evidence
         trace: Any = poutine.trace(self._model(1)).get_trace()
         random = per_image(latent_sites(trace))
         self.nbytes: int = trace.nodes["_RETURN"]["value"].nbytes
@@ -71,7 +72,9 @@ class LogDensity:
 
     def _model(self, copies: int, u: Tensor | None = None) -> Any:
         """A Pyro model of the evidence, `copies` times over; with u, nothing in it is random."""
-        evidence = self.evidence.repeat(copies)
+        if copies != self._repeated[0]:  # a sampler asks for the same number over and over
+            self._repeated = copies, self.evidence.repeat(copies)
+        evidence = self._repeated[1]
         sites: dict[str, Reparam] = {"x": MaskedLikelihood(evidence.seen)}
         if u is not None:
             sites |= {name: NonCentered(own) for name, own in self.by_site(u).items()}

@@ -23,6 +23,7 @@ def world():
 def make():
     """A tiny RNP, programs of its prior, their images, and its guide after some training."""
     pyro.set_rng_seed(0)
+    pyro.clear_param_store()  # of what tests before left there
     config = tiny(
         **{"image_size": 6, "patch_size": 4, "steps": (1,), "program_size": 2, "sigma": 0.02},
         **{"placement": "bicubic", "min_scale": 0.4, "max_scale": 0.9, "part_weight": 0.0},
@@ -53,9 +54,11 @@ def departure(truth, draws):
     return [chisquare(c.numpy()).pvalue for c in counts], counts
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated")  # it halves the time
 def test_nuts_is_calibrated_and_the_guide_s_departure_is_measured(world, capsys):
     rnp, truth, images = world
-    kernel = NUTS(rnp.model, max_tree_depth=4)
+    how = {"jit_compile": True, "ignore_jit_warnings": True}
+    kernel = NUTS(rnp.model, max_tree_depth=4, **how)
     mcmc = MCMC(kernel, num_samples=2 * DRAWS, warmup_steps=60, disable_progbar=True)
     with pyro.validation_enabled(False):
         mcmc.run(images)
