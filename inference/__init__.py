@@ -1,4 +1,4 @@
-"""What is done with a recursive neural program: data, training, queries, evaluation and figures.
+"""Data, training, queries, evaluation and figures of recursive neural programs.
 
 The names below are imported from their packages when they are first used, so that
 `import inference` takes no time.

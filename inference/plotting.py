@@ -60,8 +60,8 @@ def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tens
     """
     names = [_colour(i % colours) for i in range(shares.shape[1])]
     inks = torch.tensor([matplotlib.colors.to_rgb(name) for name in names])
-    ink = shares.mean(2).clamp(0, 1)
-    return (1 - torch.einsum("nphw,pr->nhwr", ink, 1 - inks)).clamp(0, 1)
+    intensity = shares.mean(2).clamp(0, 1)
+    return (1 - torch.einsum("nphw,pr->nhwr", intensity, 1 - inks)).clamp(0, 1)
 
 
 def grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w 3"]:
@@ -127,7 +127,7 @@ def parse_figure(
 
 
 def posterior_figure(
-    answer: Posterior,
+    posterior: Posterior,
     path: str | Path,
     images: Float[Tensor, "n c h w"] | None = None,
     seen: Bool[Tensor, "n c h w"] | None = None,
@@ -142,7 +142,7 @@ def posterior_figure(
     column whose posterior is not trusted is framed in red, and a red note says so.
 
     Args:
-        answer: the posterior of N images.
+        posterior: the posterior of N images.
         path: PNG file to write.
         images: (N, C, H, W) in [0, 1] that the query was given.
         seen: (N, C, H, W), True where pixels were seen.
@@ -153,8 +153,8 @@ def posterior_figure(
             the parent's expected frame.
     """
     with torch.no_grad():
-        mean = answer.mean("canvas").cpu()
-        spread = answer.variance("canvas").clamp(min=0).sqrt().cpu()
+        mean = posterior.mean("canvas").cpu()
+        spread = posterior.variance("canvas").clamp(min=0).sqrt().cpu()
         rows: list[tuple[str, Tensor]] = []
         if images is not None:
             rows.append(("image", grey(images.cpu())))
@@ -164,17 +164,17 @@ def posterior_figure(
                 rows.append(("seen", torch.where(hidden, blue, grey(images.cpu()))))
         on = [len(rows)]
         rows += [("expected", grey(mean)), ("std. dev.", grey(2 * spread))]
-        drawn = answer.resample(shown).cpu()
+        drawn = posterior.resample(shown).cpu()
         rows += [(f"sample {i + 1}", grey(canvas)) for i, canvas in enumerate(drawn)]
-        for depth in range(1, answer.tree.level + 1):
-            chances = answer.part_probabilities(depth)[:, :-1].unsqueeze(2).cpu()
+        for depth in range(1, posterior.tree.level + 1):
+            chances = posterior.part_probabilities(depth)[:, :-1].unsqueeze(2).cpu()
             name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
             on.append(len(rows))
-            rows.append((name, coloured(chances, len(answer.tree.nodes(depth - 1)[0]))))
-        frames = _given_frames(answer, given or {}, on)
-    trusted = answer.trusted.tolist()
+            rows.append((name, coloured(chances, len(posterior.tree.nodes(depth - 1)[0]))))
+        frames = _given_frames(posterior, given or {}, on)
+    trusted = posterior.trusted.tolist()
     note = (
-        "framed in red: not to be trusted (few effective samples, heavy or unknown tails of "
+        "framed in red: unreliable (few effective samples, heavy or unknown tails of "
         "weights, unsound chains)"
     )
     edges = ["0.85" if good else "red" for good in trusted]
@@ -182,16 +182,16 @@ def posterior_figure(
 
 
 def _given_frames(
-    answer: Posterior, given: Mapping[str, Tensor], rows: Sequence[int]
+    posterior: Posterior, given: Mapping[str, Tensor], rows: Sequence[int]
 ) -> list[Frame]:
     """The frames of the given actions, on the first of the rows and on that of their depth."""
-    found, n = [], len(answer.log_evidence)
+    found, n = [], len(posterior.log_evidence)
     for site in (site for site in given if site.startswith("a/")):
         path = tuple(int(step) for step in site.split("/")[1:])
         maps = torch.eye(2, 3).expand(n, 2, 3)
         for depth in range(1, len(path) + 1):
             above = site_name("a", path[:depth])
-            action = given.get(above, answer.mean(above)).cpu().float()
+            action = given.get(above, posterior.mean(above)).cpu().float()
             maps = compose(maps, matrix(action.expand(n, -1)))
         found += [Frame(site, rows[i], maps, _colour(path[-1])) for i in (0, len(path))]
     return found

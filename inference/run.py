@@ -113,7 +113,7 @@ class Run:
         """
         new_folder(self.path)
 
-    # What the run is ---------------------------------------------------------------------------
+    # Model and configuration -------------------------------------------------------------------
 
     @property
     def model_config(self) -> RNPConfig:
@@ -169,7 +169,7 @@ class Run:
         """Write `config.json`; the arguments are those of `save`."""
         save_model_config(config.model, self.path, _notes(config, started))
 
-    # What it learned from, and what it learned -------------------------------------------------
+    # Data and weights --------------------------------------------------------------------------
 
     @property
     def data_name(self) -> str:
@@ -217,11 +217,11 @@ class Run:
         """The first twelve hexadecimal digits of the SHA-256 of the file of weights."""
         return hashlib.sha256((self.path / WEIGHTS).read_bytes()).hexdigest()[:12]
 
-    # How it went -------------------------------------------------------------------------------
+    # Progress and results ----------------------------------------------------------------------
 
     @property
     def metrics(self) -> dict[str, Any] | None:
-        """What `metrics.json` holds; None if the run has not ended."""
+        """The content of `metrics.json`; None if the run has not ended."""
         path = self.path / METRICS
         return json.loads(path.read_text()) if path.exists() else None
 
@@ -330,6 +330,6 @@ class Run:
 
 
 def _notes(config: TrainConfig, started: str | None) -> dict[str, Any]:
-    """What `config.json` holds beside the model."""
+    """The entries of `config.json` beside the model."""
     kept = {name: value for name, value in asdict(config).items() if name not in NOT_KEPT}
     return {"training": kept, **({} if started is None else {STARTED: started})}

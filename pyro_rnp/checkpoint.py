@@ -149,7 +149,7 @@ def load_config(folder: str | Path) -> tuple[RNPConfig, dict[str, Any]]:
     """
     path = Path(folder) / CONFIG
     if not path.is_file():
-        by_name = f" Weights that come along: {', '.join(shipped())}." if shipped() else ""
+        by_name = f" Pretrained models: {', '.join(shipped())}." if shipped() else ""
         raise FileNotFoundError(
             f"{path} does not exist; a run folder holds {CONFIG} and {WEIGHTS}.{by_name}"
         )

@@ -187,7 +187,7 @@ def _write(g: Tensor, basis: Tensor, shapes: Sequence[_Shape]) -> tuple[Tensor, 
 
 
 def _autocast(like: Tensor) -> tuple[str, torch.dtype, bool]:
-    """What autocast does here and now, as its arguments: in a backward pass it does nothing."""
+    """The arguments of the autocast that is active; a backward pass runs without it."""
     device = like.device.type
     return device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
 

@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def row(line: str, args) -> dict:
-    """What one variant gives, from its run folder, which is made if it is not there."""
+    """The results of one variant, which is trained if its run folder is not there."""
     folder = Path(args.out) / (re.sub(r"[^\w.=,:+-]+", "_", line.strip("- ")) or "as-it-is")
     flags = shlex.split(f"{args.flags} {line}")
     config = train_config(flags)

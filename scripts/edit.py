@@ -14,8 +14,7 @@ from pyro_rnp.affine import UNITS
 
 def main() -> None:
     arguments = parser(
-        "What if a part were elsewhere, other, or not there? Parse images, change parts, and run "
-        "the rest of the program.",
+        "Parse images, change parts (move, replace, remove), and run the rest of the program.",
         "The folder holds edit.png, in which the images as they were parsed stand left of what "
         "became of them, and edit.json with the trees after. A part is written as 1 (the second), "
         "a sub-part as 1/3. Example: edit.py RUN --images a.png --move 1:0.2,0 --remove 2 "

@@ -20,7 +20,7 @@ def main() -> None:
         "the centre agree with true ones, with _floor that of k-means on positions. completion: "
         "squared error of hidden pixels by method, beside no ink (blank), the mean (mean_image) "
         "and the nearest training image, "
-        "the share of answers that say they are to be trusted, and seconds an image. "
+        "the share of images whose posterior is reliable, and seconds an image. "
         "segmentation: as test_ari, but by the posterior probability of each part.",
     )
     add_run(arguments)

@@ -1,4 +1,4 @@
-"""Ask a trained model what follows from pixels or parts that are given."""
+"""Query a trained model for the posterior given pixels or parts."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pyro_rnp import load
 
 def main() -> None:
     arguments = parser(
-        "Ask a trained model what follows from what is given: pixels, parts, both or nothing.",
+        "Query a trained model for the posterior given pixels, parts, both or nothing.",
         "The folder holds query.png, a column an image; query.json: notes, log evidence (nats) "
         "and effective samples of each image, and mean and standard deviation of every site; and "
         "samples.npz: every site's samples (S, N, ...), their weights (S, N), and the chances of "

@@ -13,8 +13,8 @@ HERE = Path(__file__).parent
 def main() -> None:
     arguments = parser(
         "Make the paper's figures and tables again: train, draw, measure, and write one page.",
-        "What is there is not made again, so an interrupted reproduction goes on where it stopped; "
-        "all of it takes many hours. Beside the page lie the artifacts of the runs, without their "
+        "Results that are there are not made again, so an interrupted reproduction goes on where "
+        "it stopped; all of it takes many hours. Beside the page lie the artifacts of the runs, without their "
         "weights; --only_page adds those there are, and writes the page.",
     )
     arguments.add_argument(

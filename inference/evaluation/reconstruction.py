@@ -62,7 +62,7 @@ def reconstruction_metrics(
         `sse_level_k`, k < K, as the parents of the parts after k levels expect it, see `expected`.
         `explained_by_step` the share of the images' squared intensity that each step of
         the top program explains beyond those before it; they add up to what the canvas explains.
-        `overlap` the share of ink that lies where another part has more: 0 where parts are apart,
+        `overlap` the share of intensity that lies where another part has more: 0 where parts are apart,
         not a number where nothing is drawn.
         A flat program has `sse_level_0` alone of these. Beside them stands what takes no model,
         see `inference.evaluation.metrics.baselines`.
@@ -74,7 +74,7 @@ def reconstruction_metrics(
     depth = rnp.config.depth
     errors = dict.fromkeys(range(min(1, depth), depth + 1), 0.0)
     steps = torch.zeros(rnp.config.steps[0])
-    power = ink = covered = 0.0
+    power = intensity = covered = 0.0
     with frozen(rnp, seed):
         for x in images.split(batch_size):
             tree = rnp.parse(x, sample=True)
@@ -88,12 +88,12 @@ def reconstruction_metrics(
             left = (x.unsqueeze(1) - so_far).square().sum((0, 2, 3, 4))
             steps += (left[:-1] - left[1:]).cpu()
             power += float(x.square().sum())
-            ink += float(shares.sum())
+            intensity += float(shares.sum())
             covered += float((shares.sum(1) - shares.amax(1)).sum())
     found: dict[str, float | list[float]] = {
         f"sse_level_{k}": value / len(images) for k, value in errors.items()
     }
     if depth:
         found["explained_by_step"] = (steps / power).tolist()
-        found["overlap"] = covered / ink if ink else float("nan")
+        found["overlap"] = covered / intensity if intensity else float("nan")
     return found | baselines(images, train)

@@ -132,12 +132,12 @@ def read_feature_classifier(file: Path, data: ImageSet, seed: int) -> FeatureCla
 
 
 def keep_feature_classifier(
-    judge: FeatureClassifier, file: Path, data: ImageSet, seed: int
+    classifier: FeatureClassifier, file: Path, data: ImageSet, seed: int
 ) -> None:
     """Write a classifier to a file, whole or not at all.
 
     Args:
-        judge: the classifier.
+        classifier: the classifier.
         file: the file.
         data: the training set of the classifier.
         seed: the seed of its training.
@@ -145,8 +145,8 @@ def keep_feature_classifier(
     Raises:
         OSError: if it cannot be written.
     """
-    notes = {"of": _identity(data, seed), "accuracy": repr(judge.accuracy)}
-    tensors = {name: value.contiguous() for name, value in judge.model.state_dict().items()}
+    notes = {"of": _identity(data, seed), "accuracy": repr(classifier.accuracy)}
+    tensors = {name: value.contiguous() for name, value in classifier.model.state_dict().items()}
     write(file, safetensors.save(tensors, notes))
 
 
@@ -252,7 +252,7 @@ def sample_quality_metrics(
     splits: Splits,
     num: int,
     seed: int = 0,
-    turned: bool = False,
+    rotated_classes: bool = False,
     classifier: Path | None = None,
 ) -> dict[str, float | int]:
     """Compare samples of the prior with test images, in the features of a classifier of the set.
@@ -262,7 +262,7 @@ def sample_quality_metrics(
         splits: its data set.
         num: test images, and as many samples; at most half of the test images.
         seed: seed of the samples, of the rotations and of the classifier's training.
-        turned: rotate each test image by a random number of quarter turns, as training did.
+        rotated_classes: rotate each test image by a random number of quarter turns, as training did.
         classifier: file of the classifier; it is trained and written there if there is no file.
 
     Returns:
@@ -273,16 +273,16 @@ def sample_quality_metrics(
     Raises:
         ValueError, FileNotFoundError: as `read_feature_classifier`.
     """
-    judge = None if classifier is None else read_feature_classifier(classifier, splits.train, seed)
-    if judge is None:
-        judge = train_feature_classifier(splits.train, splits.validation, seed=seed)
+    scorer = None if classifier is None else read_feature_classifier(classifier, splits.train, seed)
+    if scorer is None:
+        scorer = train_feature_classifier(splits.train, splits.validation, seed=seed)
         if classifier is not None:
-            keep_feature_classifier(judge, classifier, splits.train, seed)
+            keep_feature_classifier(scorer, classifier, splits.train, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         images = splits.test.images[: 2 * min(num, len(splits.test) // 2)]
-        test, other = (rotate_at_random(images) if turned else images).chunk(2)
-        found = sample_scores(judge.model, test, rnp.sample(len(test)).canvas.to(test))
-    floor = {f"{name}_floor": v for name, v in sample_scores(judge.model, test, other).items()}
+        test, other = (rotate_at_random(images) if rotated_classes else images).chunk(2)
+        found = sample_scores(scorer.model, test, rnp.sample(len(test)).canvas.to(test))
+    floor = {f"{name}_floor": v for name, v in sample_scores(scorer.model, test, other).items()}
     of = {"images": len(test)}
-    return {**of, **found, **floor, "classifier_accuracy": judge.accuracy}
+    return {**of, **found, **floor, "classifier_accuracy": scorer.accuracy}

@@ -93,7 +93,7 @@ class LogDensity:
 
     def model(self) -> None:
         """Run the density as a Pyro model with one latent, u, (N, D), of an improper flat prior."""
-        with pyro.plate("asked", len(self.evidence.images), dim=-1):
+        with pyro.plate("batch", len(self.evidence.images), dim=-1):
             u = pyro.sample("u", dist.ImproperUniform(constraints.real_vector, (), (self.size,)))
         self._model(1, u)()
 

@@ -141,9 +141,9 @@ class Posterior(Samples):
         found: Any = 0.0
         for weights, tree in zip(self.weights, self.tree.split(self.weights.shape[1]), strict=True):
             shares = tree.contributions(depth).mean(2).clamp(min=0)
-            ink = shares.sum(1, keepdim=True)
-            made = shares / ink.clamp(min=1)
-            every = torch.cat([made, 1 - ink.clamp(max=1)], 1)
+            intensity = shares.sum(1, keepdim=True)
+            made = shares / intensity.clamp(min=1)
+            every = torch.cat([made, 1 - intensity.clamp(max=1)], 1)
             found = found + every * weights.view(-1, 1, 1, 1)
         return found
 

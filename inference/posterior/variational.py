@@ -127,7 +127,7 @@ def fit_normal(density: LogDensity, steps: int) -> FittedNormal:
         # The gradient by way of u alone has no noise where the fit is exact (Roeder et al., 2017).
         with torch.no_grad():
             here = normal()
-        with pyro.plate("asked", len(u), dim=-1):
+        with pyro.plate("batch", len(u), dim=-1):
             pyro.sample("u", dist.Delta(u, here.log_prob(u), 1))
 
     rates = {"lr": 0.03, "lrd": 0.1 ** (1 / max(steps, 1)), "clip_norm": 1e3}

@@ -52,7 +52,8 @@ class ImportanceWeights(NamedTuple):
             why.append(f"weights with an unknown tail (take {FEWEST} samples or more to know it)")
         elif unknown.any():
             why.append("weights that are not finite")
-        sentence = f"{bad} of {len(enough)} answers are not to be trusted: {', or '.join(why)}."
+        images = f"{bad} of {len(enough)} images"
+        sentence = f"The posterior of {images} is unreliable: {', or '.join(why)}."
         return sentence if bad else ""
 
 

@@ -133,7 +133,7 @@ def figure_6(given: FigureInputs) -> dict[str, Any]:
 DRAW: dict[str, Callable[[FigureInputs], dict[str, Any]]] = {
     "3": figure_3, "4": figure_4, "5": figure_5, "6": figure_6,
 }  # fmt: skip
-"""What draws each figure of the paper and gives its numbers."""
+"""The function that draws each figure of the paper and returns its numbers."""
 
 
 @isolated()

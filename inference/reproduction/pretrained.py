@@ -1,4 +1,4 @@
-"""Trained models that come with the project: weights, and a card that says what they are."""
+"""Pretrained models of the project: their weights, and the card of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyro_rnp.checkpoint import SHIPPED, WEIGHTS
 from pyro_rnp.files import write
 
 LARGEST = 10_000_000
-"""Bytes of a file of weights that comes along."""
+"""Bytes of a file of pretrained weights, at most."""
 SOURCES = {
     "digits": "scikit-learn's handwritten digits, 1,797 of 8x8 pixels, brought to 28x28",
     "mnist": "MNIST (LeCun, Cortes and Burges), 55,000 of its training images",
@@ -82,7 +82,9 @@ def ship(run: str | Path, name: str, to: Path | None = None) -> Path:
     weights = trained.path / WEIGHTS
     size = weights.stat().st_size
     if size > LARGEST:
-        raise ValueError(f"{weights} has {size:,} bytes; at most {LARGEST:,} come along.")
+        raise ValueError(
+            f"{weights} has {size:,} bytes; a pretrained model has at most {LARGEST:,}."
+        )
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another --name.")
     describe(trained.path, folder)

@@ -226,8 +226,8 @@ class KeepCheckpoints(Callback):
         if trainer.world_size > 1:  # all processes must agree, and need not at every step
             if module.batches_seen % LOOK_EVERY:
                 return
-            asked = torch.tensor([due, number > 0], device=module.device).float()
-            due, stop = (trainer.strategy.reduce(asked) > 0).tolist()
+            wanted = torch.tensor([due, number > 0], device=module.device).float()
+            due, stop = (trainer.strategy.reduce(wanted) > 0).tolist()
             number = (number or signal.SIGTERM) if stop else 0
         if not (due or number):
             return

@@ -18,7 +18,7 @@ ALIKE = 0.01
 MORE_STEPS = (
     "try more training (--minutes, --epochs) or, with the preset fast, --learning_rate 3e-3"
 )
-"""What to try when canvases do not differ between images."""
+"""Advice for canvases that do not differ between images."""
 PATIENCE = 5
 """Looks in a row at which a problem must be there before it is told."""
 MIN_KL = 0.1
@@ -98,23 +98,23 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
         )
     tree = rnp.guide.parse(images, sample=False)
     shares = tree.contributions(1) if rnp.config.depth else tree.canvas.unsqueeze(1)
-    ink = shares.sum((-3, -2, -1))  # of (N, parts, C, H, W)
-    if float(ink.sum()) < MIN_SHARE * float(images.sum()):
+    intensity = shares.sum((-3, -2, -1))  # of (N, parts, C, H, W)
+    if float(intensity.sum()) < MIN_SHARE * float(images.sum()):
         found["blank"] = (
-            f"the canvas is blank, with less than {MIN_SHARE:.0%} of the images' ink: parts have "
-            "left it or faded; start again with a lower --learning_rate"
+            f"the canvas is blank, with less than {MIN_SHARE:.0%} of the images' intensity: parts "
+            "have left it or faded; start again with a lower --learning_rate"
         )
         return found
     if not found and canvas_variance_ratio(tree.canvas, images) < ALIKE:
         found["ignored"] = f"canvases do not differ between images: {MORE_STEPS}"
     if not rnp.config.depth:
         return found
-    used = (ink / ink.sum(1, keepdim=True).clamp(min=1e-12)).amax(0)
+    used = (intensity / intensity.sum(1, keepdim=True).clamp(min=1e-12)).amax(0)
     for part, share in enumerate(used.tolist()):
         if share < MIN_SHARE:
             found[f"part {part}"] = (
-                f"part {part} is not used: less than {MIN_SHARE:.0%} of the ink in each image; "
-                "start again with a lower --learning_rate, at which parts stay in the image, or "
+                f"part {part} is not used: less than {MIN_SHARE:.0%} of the intensity in each "
+                "image; start again with a lower --learning_rate, at which parts stay in the image, or "
                 "with fewer parts (--model.steps)"
             )
     apart = (shares - shares[:, :1]).square().sum((-3, -2, -1)).amax(1).sqrt()

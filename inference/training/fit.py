@@ -222,7 +222,7 @@ def _fit(trainer: lightning.Trainer, module: Training, checkpoint: Path | None) 
 
 
 def _fatal(error: Exception, trainer: lightning.Trainer, config: TrainConfig) -> str | None:
-    """What to say of an error that no code could have avoided; None if it is not one."""
+    """The sentence on an error that no code could have avoided; None if it is another error."""
     text = str(error)
     if out_of_memory(error):
         return (

@@ -173,7 +173,7 @@ class Training(lightning.LightningModule):
         self.log("images_seen", float(self.images_seen), sync_dist=True)
         self.log("seconds", self.timer.time_elapsed(), sync_dist=True)
 
-    # What the callbacks ask --------------------------------------------------------------------
+    # For the callbacks -------------------------------------------------------------------------
 
     def loss_per_image(self, batch: Tensor) -> Tensor:
         """Give the objective, the mean over a batch of images (N, C, H, W), in nats."""

@@ -78,7 +78,7 @@ def calls(rnp, images, folder):
     space = collect_programs(rnp, data)
     found = {
         "load": lambda: load(folder / "run"),
-        "load what comes along": lambda: load("mnist"),
+        "load a pretrained model": lambda: load("mnist"),
         "save": lambda: save(rnp, folder / "again"),
         "a model": lambda: SameClass(twins, 2),
         "parse": lambda: rnp.parse(images),

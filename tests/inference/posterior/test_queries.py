@@ -177,7 +177,7 @@ def test_every_method_agrees_with_brute_force(method, asked):
     answer = query(rnp, **known, method=method, num_samples=num, warmup=40, progress=False)
     if not answer.trusted.all():
         assert known["given"], "a guide that does not look at parts, or a normal, may miss them"
-        assert "not to be trusted" in answer.notes[-1]
+        assert "is unreliable: " in answer.notes[-1]
         if method == "importance":
             return
 
@@ -357,7 +357,7 @@ def test_an_answer_that_is_not_to_be_trusted_says_so(images):
     answer = query(rnp, images, method="importance", num_samples=50)
     poor = int((~answer.trusted).sum())
     assert poor
-    assert answer.notes[-1].startswith(f"{poor} of 4 answers are not to be trusted")
+    assert answer.notes[-1].startswith(f"The posterior of {poor} of 4 images is unreliable: ")
     answer = query(rnp, images, method="nuts", num_samples=16, warmup=2, steps=2)
     assert not answer.trusted.all()
     assert any("r-hat" in note for note in answer.notes)
@@ -464,7 +464,7 @@ def test_weights_that_are_not_finite_are_said_to_be_so(bad):
     log_weights[:, 1] = bad
     found = importance_weights(log_weights)
     assert found.pareto_k.isfinite().tolist() == [True, False]
-    assert "1 of 2 answers" in found.poor()
+    assert "The posterior of 1 of 2 images is unreliable: " in found.poor()
     assert found.poor().endswith("weights that are not finite.")
 
 
@@ -473,7 +473,7 @@ def test_answers_of_few_samples_are_not_trusted_until_there_are_enough(images):
     few = query(rnp, rnp.sample(4).canvas.clamp(0, 1), num_samples=FEWEST - 1, steps=100)
     assert (few.effective_samples >= 10).any(), "not for want of effective samples"
     assert not few.trusted.any()
-    assert few.notes[-1].startswith("4 of 4 answers are not to be trusted: ")
+    assert few.notes[-1].startswith("The posterior of 4 of 4 images is unreliable: ")
     assert f"take {FEWEST} samples or more" in few.notes[-1]
     assert json.loads(json.dumps(few.to_dict(0), allow_nan=False))["pareto_k"] is None
     assert query(rnp, num_images=2, method="guide", num_samples=12).trusted.all(), "the prior's own"
@@ -487,7 +487,7 @@ def test_a_note_names_what_is_wrong_and_nothing_else():
         return ImportanceWeights(weights=torch.zeros(70, 2), **rest, **{**fine, **changes}).poor()
 
     assert said() == ""
-    start = "1 of 2 answers are not to be trusted: "
+    start = "The posterior of 1 of 2 images is unreliable: "
     few = f"{start}fewer than 10 effective samples of 70 (the least has 3.0)."
     assert said(effective_samples=torch.tensor([3.0, 60.0])) == few
     heavy = f"{start}weights with a tail of Pareto k above 0.7 (the worst has 0.90)."
@@ -515,7 +515,7 @@ def test_diverging_chains_say_so():
     assert mixing({"z": torch.ones(2)}, 0, 50) == []
     assert mixing({"z": torch.ones(2)}, 3, 50)[0].startswith("3 of 50 transitions diverged")
     (note,) = mixing({"z": torch.tensor([1.0, 1.3]), "a/0": torch.ones(2)}, 0, 50)
-    assert note.startswith("1 of 2 answers")
+    assert note.startswith("The posterior of 1 of 2 images is unreliable: ")
 
 
 def test_an_answer_of_chains_that_diverged_is_not_to_be_trusted(images, monkeypatch):

@@ -1,4 +1,4 @@
-"""Models that come along: found by name, with a card that says what made them."""
+"""Pretrained models: found by name, with a card that says how each was trained."""
 
 import json
 import re
@@ -117,13 +117,13 @@ def test_each_that_comes_along_says_what_it_is_and_is_small(name):
 
 def test_a_name_that_there_is_not_gets_those_that_are(run, weights):
     ship(run, "small", weights)
-    with pytest.raises(FileNotFoundError, match="come along: small"):
+    with pytest.raises(FileNotFoundError, match="Pretrained models: small"):
         load("smal")
 
 
 def test_what_cannot_be_shipped_is_refused_and_leaves_nothing(run, weights, monkeypatch):
     monkeypatch.setattr(shipping, "LARGEST", 10)
-    with pytest.raises(ValueError, match="at most 10 come along"):
+    with pytest.raises(ValueError, match="a pretrained model has at most 10"):
         ship(run, "small", weights)
     monkeypatch.undo()
     (run / "metrics.json").unlink()
