@@ -99,8 +99,8 @@ class RNPConfig:
     """Whether leaves go straight to the image through the product of their ancestors' actions,
     instead of by way of their parents' pixels (the paper)."""
     stochastic: str = "none"
-    """Latents below the top: none (the paper), programs, actions or both; or one for each level, the
-    parts' first: actions,both."""
+    """Latents below the top: none (the paper), programs, actions or both; or one for each level,
+    the parts' first: actions,both."""
     lower_guide: str = "bottom_up"
     """Guide of random sites below the top: top_down (the step's own prediction, corrected from the
     whole image) or bottom_up (corrected from what the canvas does not yet explain there)."""

@@ -21,7 +21,7 @@ class Sheet(NamedTuple):
     pixels: Float[Tensor, "n c s s"]
     """The patch in its own frame."""
     appearance: Float[Tensor, "n appearance"] | None
-    """The logits or coefficients of a leaf, which a continuous placement reads in place of pixels."""
+    """Logits or coefficients of a leaf, which a continuous placement reads in place of pixels."""
     to_source: Float[Tensor, "n 2 3"]
     """The map from the canvas's frame to the patch's."""
 

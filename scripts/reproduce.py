@@ -14,8 +14,8 @@ def main() -> None:
     arguments = parser(
         "Make the paper's figures and tables again: train, draw, measure, and write one page.",
         "Results that are there are not made again, so an interrupted reproduction goes on where "
-        "it stopped; all of it takes many hours. Beside the page lie the artifacts of the runs, without their "
-        "weights; --only_page adds those there are, and writes the page.",
+        "it stopped; all of it takes many hours. Beside the page lie the artifacts of the runs, "
+        "without their weights; --only_page adds those there are, and writes the page.",
     )
     arguments.add_argument(
         "--runs",

@@ -62,8 +62,8 @@ def reconstruction_metrics(
         `sse_level_k`, k < K, as the parents of the parts after k levels expect it, see `expected`.
         `explained_by_step` the share of the images' squared intensity that each step of
         the top program explains beyond those before it; they add up to what the canvas explains.
-        `overlap` the share of intensity that lies where another part has more: 0 where parts are apart,
-        not a number where nothing is drawn.
+        `overlap` the share of intensity that lies where another part has more: 0 where parts are
+        apart, not a number where nothing is drawn.
         A flat program has `sse_level_0` alone of these. Beside them stands what takes no model,
         see `inference.evaluation.metrics.baselines`.
 

@@ -262,7 +262,8 @@ def sample_quality_metrics(
         splits: its data set.
         num: test images, and as many samples; at most half of the test images.
         seed: seed of the samples, of the rotations and of the classifier's training.
-        rotated_classes: rotate each test image by a random number of quarter turns, as training did.
+        rotated_classes: whether to rotate each test image by a random number of quarter turns, as
+            training did.
         classifier: file of the classifier; it is trained and written there if there is no file.
 
     Returns:

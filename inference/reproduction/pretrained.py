@@ -44,29 +44,35 @@ BESIDE = (
 LIMITS = (
     "It reads light ink on a dark ground, one channel, at the size of its training images; "
     "`--resize` and `--invert` of the commands bring others to that.",
-    "The parse is what one encoder says at once: images unlike those it learned from are taken "
-    "apart badly, without a warning. `query` with `svi` or `importance` says how far to trust it.",
-    "The parts are whatever explained pixels best. They have no names, and are no pen strokes.",
-    "What is shown here are means over one test split, from one seed. The preset `fast` was put "
+    "The parse comes from one pass of an encoder: images unlike those that it learned from are "
+    "parsed badly, without a warning. `query` with `svi` or `importance` says how far to trust it.",
+    "Training finds the parts that explain pixels best; they have no names and are no pen strokes.",
+    "The numbers above are means over one test split, from one seed. The preset `fast` was put "
     "together with a look at 2,000 test images of MNIST, `omniglot.yaml` with looks at those of "
     "Omniglot (docs/explanation/limitations.md).",
 )
 
 
 def ship(run: str | Path, name: str, to: Path | None = None) -> Path:
-    """Put a run's model among those that come along, under a name.
+    """Add a run's model to the pretrained models, under a name.
 
-    The folder holds `config.json` and `model.safetensors`, `metrics.json` and `curve.json` of the
-    run, and the model's card as `README.md`.
+    The model's folder holds `config.json`, `model.safetensors`, `metrics.json` and `curve.json` of
+    the run, and the model's card as `README.md`.
 
     Args:
-        to: folder of such models; None is that of the project's own sources.
+        run: folder of a run that ended.
+        name: name of the pretrained model: letters, digits, `-`, `.` and `_`.
+        to: folder of pretrained models; None is that of the project's own sources.
+
+    Returns:
+        The model's folder, `to / name`.
 
     Raises:
         FileNotFoundError: if the run did not end, or `to` is None and the package is installed
             without the project's sources.
         FileExistsError: if there is a model of that name.
-        ValueError: if the name is none, or its weights are more than `LARGEST` bytes, or damaged.
+        ValueError: if the name has other characters, or the weights are more than `LARGEST` bytes,
+            or damaged.
     """
     if to is None and not (SHIPPED.parents[1] / "pyproject.toml").is_file():
         raise FileNotFoundError(
@@ -97,7 +103,16 @@ def ship(run: str | Path, name: str, to: Path | None = None) -> Path:
 
 
 def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
-    """A model's card, as Markdown."""
+    """Write a model's card.
+
+    Args:
+        name: the name or folder by which `pyro_rnp.load` finds the model.
+        config: the configuration that the model was trained under.
+        metrics: the content of the run's `metrics.json`.
+
+    Returns:
+        The card, as Markdown.
+    """
     model, data, command = config.model, config.data, " ".join(to_flags(config))
     if config.start is not None:
         command += " --start RUN"
@@ -109,7 +124,7 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
     took = f"{hours} h {minutes} min" if hours else f"{metrics['seconds'] / 60:.1f} minutes"
     root = "" if data in ("digits", "strokes") else " --data-root DIR"
     rows = [name for name in metrics if name.startswith("test_") and not name.endswith("_error")]
-    rotated = ", each turned by quarters too" * config.rotated_classes
+    rotated = ", each also rotated by quarter turns" * config.rotated_classes
     lines = [
         f"# {Path(name).name}",
         f"{kind}, |z| = {model.program_size}, {metrics['parameters']:,} parameters, as "
@@ -119,7 +134,7 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
         + (", from another run's weights." if config.start else "."),
         f"- Training: {metrics['images_seen']:,} images in {took} on "
         f"{metrics.get('hardware', 'a CPU')}; {metrics['skipped_steps']} steps skipped. "
-        "`curve.json` has what validation gave after each epoch.",
+        "`curve.json` has the validation scores after each epoch.",
         f"- Test images: {TESTED.get(data, 'the test split')}.",
         "## On the test split",
         "| figure | value |\n|---|---|\n"

@@ -30,37 +30,42 @@ HEADLINES = {
 }
 
 PICTURES = {
-    "3": "From top to bottom: the test image; the canvas that the program draws; what it expects "
-    "of its parts before they run (level 1 alone); the parts, blue, red, green, orange and, where "
-    "there is a fifth, purple in the order in which the program places them; the sub-parts, in the "
-    "same order within each part. Lines are the frames of parts.",
-    "4a": "Programs of test images and of their parts on a plane (t-SNE). A picture is what the "
-    "program nearest to the mean of a cluster draws; numbers are those of the rows below.",
-    "4b-z2": "A row a cluster, the largest first, of programs drawn around its mean.",
-    "4c-z2": "From the mean of a cluster, left, to that of the next, right.",
-    "5": "Drawn from the prior: the canvas, its parts and its sub-parts, coloured as in figure 3.",
+    "3": "From top to bottom: the test image; the canvas that the program draws; the program's "
+    "expectation of its parts before they run (level 1 alone); the parts, blue, red, green, orange "
+    "and, where there is a fifth, purple in the order in which the program places them; the "
+    "sub-parts, in the same order within each part. Lines are the frames of parts.",
+    "4a": "Programs of test images and of their parts on a plane (t-SNE). A picture is the canvas "
+    "of the program nearest to the mean of a cluster; its number is that of the cluster's row in "
+    "figure 4b.",
+    "4b-z2": "Each row has samples around the mean of one cluster; the largest cluster is first.",
+    "4c-z2": "Each row leads from the mean of a cluster, left, to that of the next, right.",
+    "5": "Samples of the prior: the canvas, its parts and its sub-parts, coloured as in figure 3.",
 }
-"""What the pictures of a figure show."""
+"""Captions of the pictures of a figure."""
 LEGENDS = {
-    "3": "Squared error by the whole program (`sse_level_2`; of a flat VAE `sse_level_0`), and by "
-    "what the top program expects of its parts, without running them (`sse_level_1`); the share of "
-    "the images' squared intensity that each step of the top program adds; the share of ink that "
-    "lies where another part has more (`overlap`). Of all test images. Where they are there, "
-    "`sse_blank`, `sse_mean_image` and `explained_mean_image` are of a blank canvas and of the "
-    "mean training image.",
-    "4a": "Silhouette of images' and parts' programs as two clusters, from -1 to 1; accuracy of a "
-    "linear probe that tells one from the other (five folds), and of one that tells the class from "
-    "an image's program, learned from training images.",
-    "4c-z2": "Largest change from one image to the next along a path over the mean one, mean of "
-    "the paths: 1 where all steps are alike, 9 where everything happens at once. z2: images' "
-    "programs; z1: parts'; z0: those of a flat VAE.",
-    "5": "Fréchet distance, precision and recall of as many samples as test images, in the last "
-    "hidden layer of a small classifier, and its accuracy on validation images. `_floor`: what as "
-    "many other test images come to in the place of samples. With `--classifier "
-    "docs/reproduction/classifier-SET.safetensors` all runs are held against the same features. "
-    "A model that learned from turned images is held against turned test images.",
+    "3": "All test images of the run's data set. `sse_level_2`: squared error of the whole "
+    "program, summed over an image's pixels (of a flat VAE `sse_level_0`); `sse_level_1`: that of "
+    "the top program's expectation of its parts, which are not run; `explained_by_step`: the share "
+    "of the images' squared intensity that each step of the top program adds; `overlap`: the share "
+    "of intensity that lies where another part has more. Where they are there, `sse_blank`, "
+    "`sse_mean_image` and `explained_mean_image` are of a blank canvas and of the mean training "
+    "image.",
+    "4a": "As many test images as the table above says. `silhouette_of_levels`: silhouette of "
+    "images' and parts' programs as two clusters, from -1 to 1; `level_probe`: accuracy of a "
+    "linear probe that tells one from the other (five folds); `class_probe`: accuracy of a linear "
+    "probe of an image's class from its program, fitted to training images.",
+    "4c-z2": "The largest change from one image to the next along a path, divided by the mean "
+    "change; mean of the paths between clusters of test images: 1 where all steps are alike, 9 "
+    "where the whole change is in one step. z2: images' programs; z1: parts' programs; z0: "
+    "programs of a flat VAE.",
+    "5": "Fréchet distance, precision and recall of samples against as many test images, whose "
+    "number the table above has, in the last hidden layer of a small classifier; "
+    "`classifier_accuracy` is on validation images. `_floor`: the same scores of as many other "
+    "test images in place of samples. With `--classifier "
+    "docs/reproduction/classifier-SET.safetensors` all runs of a data set share one classifier. A "
+    "model that learned from rotated images is compared with rotated test images.",
 }
-"""What the numbers of a figure are."""
+"""Captions of the numbers of a figure: the columns, the images that they are of and the unit."""
 
 
 def report(artifacts: Path, remarks: str) -> str:
@@ -77,33 +82,43 @@ def report(artifacts: Path, remarks: str) -> str:
     shown = partial(_shown, artifacts)
     parts = [
         "# Reproduction",
-        "What is in the paper (Fisher and Rao, arXiv 2206.08462), made again by commands, with "
-        "numbers; `scripts/reproduce.py --data-root DIR` makes all. Every measured number is read "
-        "from what the runs left. Squared error is summed over an image's pixels, of one posterior "
-        "sample unless said; KL and bounds are in nats; ± is a standard error over images, not "
-        "over seeds. DIR is a folder of data sets as `--data-root` takes it.",
-        come_along(artifacts),
+        "The results of the paper (Fisher and Rao, arXiv 2206.08462), computed again with this "
+        "project. `scripts/reproduce.py --data-root DIR` makes the whole page, and every measured "
+        "number is read from the files that the runs left. Unless a caption says otherwise, "
+        "squared error is summed over an image's pixels, of one posterior sample; KL and bounds "
+        "are in nats; ± is a standard error over images, not over seeds. In commands, DIR is a "
+        "folder of data sets, and RUN is a run's folder or the name of a pretrained model.",
+        pretrained(artifacts),
         "## Runs",
-        "Machines of the same name differ in speed, as images/s of runs of the same kind show.",
+        "One run a row, on the test split of its data set: `test_sse`, squared error of one "
+        "posterior sample; `at the mean`, squared error at the posterior's centre; KL and ELBO in "
+        "nats an image. `minutes` and `images/s` are of training, and `skipped` counts steps that "
+        "were not applied. Each command below names the data set (`--data`) and the seed "
+        "(`--seed`; 0 where it names none). Machines of the same name differ in speed, as images/s "
+        "of runs of the same kind show.",
         tables.trainings(artifacts),
         "## Beside the authors' published logs",
-        "MNIST, 16 numbers a program, 4 by 4 parts, squared error plus 0.2 KL, batches of 64: "
-        "squared error after each epoch, of test images theirs, of 1,000 validation images ours; "
-        "and of all test images at the end. A flat VAE learns for as many minutes as a recursion "
-        "beside it on the same machine (see above), so for more epochs.",
+        "MNIST: squared error after each epoch, of test images in the authors' log and of 1,000 "
+        "validation images in our runs, and of all test images at the end. Every run has 16 "
+        "numbers a program, 4 by 4 parts, a loss of squared error plus 0.2 KL, and batches of 64; "
+        "its command and seed are above. A flat VAE trains for as many minutes as an RNP beside "
+        "it on the same machine, so for more epochs.",
         shown(CURVES, "Squared error of digits by epochs, the authors' and ours"),
         tables.curves(artifacts),
-        "Omniglot, 64 numbers a program, 5 by 5 parts: squared error at the end, of characters "
-        "learned from (theirs in training, of ours 1,000 drawings that were held out) and of "
-        "unseen ones. Where images are turned by quarters too, an epoch has each drawing in all "
-        "four turns.",
+        "Omniglot: squared error at the end, of characters learned from (training images in the "
+        "authors' log, 1,000 validation images in our runs) and of unseen characters (all test "
+        "images, or as many as a row says). Every run has 64 numbers a program and 5 by 5 parts; "
+        "its command and seed are above. With rotated images, an epoch has each drawing in all "
+        "four orientations.",
         tables.characters(artifacts),
     ]
     current = {run for run, _ in figure_results(artifacts)}
     if costs := tables.figure_costs(artifacts):
         parts += [
-            "## What the figures took",
-            "The first run of a data set trains its classifier too.",
+            "## Cost of the figures",
+            "One run a row: the number of test images that figures 4 and 5 are of (figures 3 and 6 "
+            "are of all), the seed, and the minutes that `scripts/figures.py RUN --data-root DIR` "
+            "takes. The first run of a data set trains its classifier too.",
             costs,
         ]
     for figure, headline in HEADLINES.items():
@@ -117,9 +132,9 @@ def report(artifacts: Path, remarks: str) -> str:
         if drawn or numbers:
             command = f"scripts/figures.py RUN --only {figure[0]} --data-root DIR"
             about = PICTURES.get(figure, "") if drawn else ""
-            parts += [f"## {headline}", f"By `{command}`.", about, *drawn]
+            parts += [f"## {headline}", f"Command: `{command}`; seed as above.", about, *drawn]
             parts += [LEGENDS[figure], numbers] if numbers else []
-    unseen = [*tables.elsewhere(artifacts, shown), *tables.tuned(artifacts, shown)]
+    unseen = [*tables.other_sets(artifacts, shown), *tables.tuned(artifacts, shown)]
     likelihoods = tables.bounds(artifacts)
     parts += ["## Figure 6: images unlike those learned from", *unseen] if unseen else []
     parts += ["## Likelihood of binarised images", likelihoods] if likelihoods else []
@@ -132,8 +147,15 @@ def _shown(artifacts: Path, name: str, title: str) -> str:
     return f"![{title}]({name})" if (artifacts / name).exists() else ""
 
 
-def come_along(artifacts: Path) -> str:
-    """A sentence that names those of the runs' models that are shipped."""
+def pretrained(artifacts: Path) -> str:
+    """Return a sentence that names the pretrained models among the runs.
+
+    Args:
+        artifacts: folder of artifacts.
+
+    Returns:
+        The sentence; an empty string where no run has the weights of a pretrained model.
+    """
     metrics = dict(ended_runs(artifacts))
     names = [
         n for n in shipped() if metrics.get(n, {}).get("weights") == Run(SHIPPED / n).fingerprint
@@ -143,7 +165,7 @@ def come_along(artifacts: Path) -> str:
         "`pyro_rnp.load` and every command, in the place of RUN, take them by name, and "
         "`pyro_rnp/weights/NAME/README.md` is the card of each"
     )
-    return f"Trained models that come with the project: {listed}; {how}." if names else ""
+    return f"Pretrained models of the project: {listed}; {how}." if names else ""
 
 
 def write_report(page: Path, readme: Path, remarks: Path) -> None:

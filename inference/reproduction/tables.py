@@ -50,7 +50,11 @@ def _run(folder: Path) -> Run:
 
 
 def trainings(artifacts: Path) -> str:
-    """A row for each run: what made it, and what came out."""
+    """Return a table of all runs, a row each, and the list of their commands.
+
+    Args:
+        artifacts: folder of artifacts.
+    """
     head = ["run", "epochs", "images seen", "`test_sse`", "at the mean", *BASELINES, "KL", "ELBO",
             "parameters", "minutes", "images/s", "on", "skipped"]  # fmt: skip
     rows, commands = [], []
@@ -78,9 +82,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _epochs(run: Path) -> str:
-    """How many were done, by the images seen where training went by the clock."""
-    if (asked := _run(run).config.epochs) is not None:
-        return str(asked)
+    """The number of epochs done, by the images seen where training went by the clock."""
+    if (epochs := _run(run).config.epochs) is not None:
+        return str(epochs)
     points = _run(run).curve
     return f"{_done(points[-1], points):.1f}" if len(points) > 1 else ""
 
@@ -92,7 +96,15 @@ def _done(point: dict[str, Any], points: Sequence[dict[str, Any]]) -> float:
 
 
 def learned(artifacts: Path) -> dict[str, dict[float, float]]:
-    """Squared error on MNIST by epochs done, the authors' first."""
+    """Return the squared error on MNIST by epochs done, for the authors' log and each like run.
+
+    Args:
+        artifacts: folder of artifacts.
+
+    Returns:
+        A dictionary from epochs to squared error for each row's name, the authors' first. An epoch
+        may be a fraction where training went by the clock.
+    """
     found = {"authors, test": {float(epoch): sse for epoch, sse in AUTHORS.items()}}
     for name, _ in _like_for_like(artifacts, "mnist"):
         points = _run(artifacts / name).curve
@@ -102,7 +114,11 @@ def learned(artifacts: Path) -> dict[str, dict[float, float]]:
 
 
 def curves(artifacts: Path) -> str:
-    """The squared error of each run on MNIST after each epoch, beside the authors'."""
+    """Return a table of each run's squared error on MNIST after each epoch, beside the authors'.
+
+    Args:
+        artifacts: folder of artifacts.
+    """
     head = ["after epoch", *map(str, AUTHORS), "at the end, test"]
     runs = dict(_like_for_like(artifacts, "mnist"))
     ends = [f"{[*AUTHORS.values()][-1]:.1f}"]
@@ -111,13 +127,17 @@ def curves(artifacts: Path) -> str:
     for (name, points), end in zip(learned(artifacts).items(), ends, strict=True):
         rows.append([name, *(f"{points[e]:.1f}" if e in points else "" for e in AUTHORS), end])
     again = [[*_scored(artifacts, name)] for name in runs]
-    rows += [[what, *[""] * len(AUTHORS), sse] for some in again for what, sse, _ in some]
+    rows += [[title, *[""] * len(AUTHORS), sse] for some in again for title, sse, _ in some]
     commands = "\n".join(command for some in again for _, _, command in some)
     return f"{markdown(head, rows)}{_over_seeds(artifacts, 'mnist')}\n\n{commands}".strip()
 
 
 def characters(artifacts: Path) -> str:
-    """The squared error of each run on Omniglot, beside the authors'."""
+    """Return a table of each run's squared error on Omniglot, beside the authors'.
+
+    Args:
+        artifacts: folder of artifacts.
+    """
     theirs = AUTHORS_OMNIGLOT
     ends = [f"{theirs[which]:.1f}" for which in ("seen", "unseen")]
     commands: list[str] = []
@@ -131,8 +151,8 @@ def characters(artifacts: Path) -> str:
         rows.append(
             [_named(artifacts, name), _epochs(artifacts / name), images, f"{seen:.2f}", unseen]
         )
-        for what, sse, command in _scored(artifacts, name):
-            rows.append([what, "", "", "", sse])
+        for title, sse, command in _scored(artifacts, name):
+            rows.append([title, "", "", "", sse])
             commands.append(command)
     head = ["run", "epochs", "images seen", "characters learned from", "unseen characters"]
     return "\n\n".join(
@@ -141,16 +161,16 @@ def characters(artifacts: Path) -> str:
 
 
 def _scored(artifacts: Path, name: str) -> Iterator[tuple[str, str, str]]:
-    """What else was asked about a run's squared error, what came out, and by which command."""
-    for run, asked, score in score_results(artifacts):
-        if run == name and "particles" not in asked:
-            of = f"{int(asked['num']):,} of the" if "num" in asked else "all"
-            guide = f", {asked['guide']}" if "guide" in asked else ""
-            what = f"{name}{guide}, {of} test images"
+    """The title, squared error and command of each evaluation of a run after its training."""
+    for run, options, score in score_results(artifacts):
+        if run == name and "particles" not in options:
+            of = f"{int(options['num']):,} of the" if "num" in options else "all"
+            guide = f", {options['guide']}" if "guide" in options else ""
+            title = f"{name}{guide}, {of} test images"
             flags = " ".join(score["made"]["asked"])
             command = f"scripts/evaluate.py {name} {flags} --data-root DIR"
             sse = with_error(score, "test_sse", ".2f")
-            yield what, sse, f"- {what}: `{command}`, {_took(score['made'])}"
+            yield title, sse, f"- {title}: `{command}`, {_took(score['made'])}"
 
 
 def _over_seeds(artifacts: Path, data: str) -> str:
@@ -159,12 +179,12 @@ def _over_seeds(artifacts: Path, data: str) -> str:
     for name, found in _like_for_like(artifacts, data):
         same = tuple(to_flags(replace(_run(artifacts / name).config, seed=0)))
         groups.setdefault(same, {})[name] = found["test_sse"]
-    said = [
+    sentences = [
         f"Mean of {', '.join(own)}: {mean(own.values()):.2f}, standard deviation of a run "
         f"{stdev(own.values()):.2f}."
         for own in groups.values() if len(own) > 1
     ]  # fmt: skip
-    return "".join(f"\n\n{line}" for line in said)
+    return "".join(f"\n\n{sentence}" for sentence in sentences)
 
 
 def _like_for_like(artifacts: Path, data: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -183,13 +203,13 @@ def _like_for_like(artifacts: Path, data: str) -> Iterator[tuple[str, dict[str, 
 
 def _named(artifacts: Path, name: str) -> str:
     config = _run(artifacts / name).config
-    what = {
+    variations = {
         "flat VAE": config.model.program != "recursive",
-        "of turned images too": config.rotated_classes,
-        "of moved images": config.jitter > 0,
+        "with rotated images": config.rotated_classes,
+        "jittered": config.jitter > 0,
     }
-    said = ", ".join(name for name, so in what.items() if so)
-    return f"{name} ({said})" if said else name
+    present = ", ".join(variation for variation, there in variations.items() if there)
+    return f"{name} ({present})" if present else name
 
 
 def results_table(artifacts: Path) -> str:
@@ -247,7 +267,15 @@ def results_table(artifacts: Path) -> str:
 
 
 def figure_numbers(artifacts: Path, figure: str) -> str:
-    """The numbers that belong to a figure, a row a run, the flat VAE's below."""
+    """Return a table of the numbers that belong to a figure, a row for each run.
+
+    Args:
+        artifacts: folder of artifacts.
+        figure: the figure or its panel, as 3 or 4c-z2.
+
+    Returns:
+        The table; an empty string where no run has such numbers.
+    """
     columns = {
         "3": ("sse_level_0", "sse_level_1", "sse_level_2", "sse_mean_image", "sse_blank",
               "explained_by_step", "explained_mean_image", "overlap"),
@@ -267,7 +295,14 @@ def figure_numbers(artifacts: Path, figure: str) -> str:
 
 
 def figure_costs(artifacts: Path) -> str:
-    """What the numbers of figures are of, and what they took."""
+    """Return a table of the images, seed, minutes and machine behind each run's figures.
+
+    Args:
+        artifacts: folder of artifacts.
+
+    Returns:
+        The table; an empty string where no run has figures.
+    """
     rows = []
     for name, read in figure_results(artifacts):
         made = read["made"]
@@ -289,15 +324,25 @@ def _cell(value: float | Sequence[float] | None) -> str:
 
 
 def tuned(artifacts: Path, shown: Shown) -> list[str]:
-    """Squared error of unseen images, a table for each case that `scripts/transfer.py` left."""
+    """Return tables of the squared error of unseen images before and after tuning, and pictures.
+
+    Args:
+        artifacts: folder of artifacts.
+        shown: function from the name of a picture and its title to the picture in the page.
+
+    Returns:
+        Paragraphs: a caption, and a table and pictures for each case of `scripts/transfer.py`.
+    """
     parts: list[str] = []
     for run, found in transfer_results(artifacts):
         parts = parts or [
-            "Tuned, squared error of test images of a kind that was left out (`unseen`), of "
-            "validation images of the others (`seen`), and of other data sets. `without`: learned "
-            "from the others; `tuned`: then the encoder alone learned from the kind; `all`: "
-            "learned from everything; `blank`: no ink; `mean image`, where it is there: the "
-            "mean of what `without` learned from."
+            "Squared error before and after the encoder is tuned, summed over an image's pixels: "
+            "of test images of the classes or the data set that training left out (`unseen`), of "
+            "validation images of the others (`seen`), and of test images of further data sets. "
+            "`without`: trained on the others; `tuned`: its encoder then trained on training images "
+            "of those left out; `all`: trained on everything; `blank`: a blank canvas; `mean "
+            "image`, in newer files: the mean training image of `without`. Each row is one run, "
+            "of seed 0 where its command names none."
         ]
         parts.append(
             f"{run}, by `scripts/transfer.py {in_configs(found['flags'])} --data-root DIR`, "
@@ -317,8 +362,16 @@ def tuned(artifacts: Path, shown: Shown) -> list[str]:
     return parts
 
 
-def elsewhere(artifacts: Path, shown: Shown) -> list[str]:
-    """Squared error of other data sets, by models that nothing was tuned of."""
+def other_sets(artifacts: Path, shown: Shown) -> list[str]:
+    """Return a table and pictures of test images of other data sets, by models as trained.
+
+    Args:
+        artifacts: folder of artifacts.
+        shown: function from the name of a picture and its title to the picture in the page.
+
+    Returns:
+        Paragraphs: a caption, the table and the pictures; none where no run has such numbers.
+    """
     rows, parts, metrics = [], [], dict(ended_runs(artifacts))
     for name, read in figure_results(artifacts):
         found, own = read.get("6", {}), str(_run(artifacts / name).config.data)
@@ -330,7 +383,7 @@ def elsewhere(artifacts: Path, shown: Shown) -> list[str]:
             if f"{data}_mean_image" in found:
                 beside += f", mean image {found[f'{data}_mean_image']:.1f}"
             cells[data] = f"{with_error(found, data, '.1f')} ({beside})"
-            title = f"{SETS[data]}, by what was learned from {SETS.get(name)}"
+            title = f"{SETS[data]}, by the model of {SETS.get(name)}"
             picture = shown(f"{name}-figures/figure-6-{data}.png", title)
             if name in SETS and picture:
                 parts += [f"{title}:", picture]
@@ -338,8 +391,10 @@ def elsewhere(artifacts: Path, shown: Shown) -> list[str]:
     if not rows:
         return []
     how = (
-        "Nothing tuned, by `scripts/figures.py RUN --only 6 --across '[mnist,omniglot,fashion]' "
-        "--data-root DIR`: squared error of test images, those of a model's own set among them."
+        "Squared error of all test images of each data set, summed over an image's pixels, by "
+        "models that were not tuned to it; the column of a model's own set has its `test_sse`. One "
+        "run a row, with the seed of the table above. Command: `scripts/figures.py RUN --only 6 "
+        "--across '[mnist,omniglot,fashion]' --data-root DIR`."
     )
     return [how, markdown(["run", *SETS.values()], rows), *parts]
 
@@ -355,30 +410,43 @@ def _hours(seconds: float) -> str:
 
 
 def bounds(artifacts: Path) -> str:
-    """Negative log-likelihoods by the importance-weighted bound, beside published ones."""
+    """Return a table of negative log-likelihoods by the importance-weighted bound.
+
+    Args:
+        artifacts: folder of artifacts.
+
+    Returns:
+        A caption and the table, with published results; an empty string where no run has a bound.
+    """
     rows, metrics = [], dict(ended_runs(artifacts))
     for name, published in PUBLISHED.items():
         own = []
-        for run, asked, found in score_results(artifacts):
-            if not run.startswith(name) or "particles" not in asked:
+        for run, options, found in score_results(artifacts):
+            if not run.startswith(name) or "particles" not in options:
                 continue
             ends = [f"{-found[f'test_{k}']:.1f} ± {found[f'test_{k}_error']:.1f}" for k in
                     ("elbo", "iw_bound")]  # fmt: skip
             every = f"{-metrics[run]['test_elbo']:.1f}"
-            sizes = [f"{int(asked[n]):,}" if n in asked else "all" for n in ("particles", "num")]
+            sizes = [
+                f"{int(options[n]):,}" if n in options else "all" for n in ("particles", "num")
+            ]
             z = str(_run(artifacts / run).config.model.program_size)
             own.append([_named(artifacts, run), z, *sizes, *ends, every, _took(found["made"])])
         if own:
             rows += own
-            rows += [[f"{what} (published)", "", "", "", "", f"{nats:.1f}", "", ""]
-                     for what, nats in published.items()]  # fmt: skip
+            rows += [[f"{model} (published)", "", "", "", "", f"{nats:.1f}", "", ""]
+                     for model, nats in published.items()]  # fmt: skip
     if not rows:
         return ""
     how = (
-        "By `scripts/evaluate.py RUN --particles K --num IMAGES --data-root DIR`. The published "
-        "rows are of all test images and of other binarisations, those of Omniglot also of another "
-        "reduction to 28x28 and another split. As there, ours of Omniglot learned from the "
-        "characters that they are tested on, in other drawings."
+        "Binarised MNIST and Omniglot, test split, in nats an image: the negative ELBO and the "
+        "negative importance-weighted bound with k particles, of the first IMAGES test images, and "
+        "the negative ELBO of all test images at the end of training. One run a row; its command "
+        "above has the seed. Command: `scripts/evaluate.py RUN --particles K --num IMAGES "
+        "--data-root DIR`. The published rows are of all test images and of other binarisations; "
+        "those of Omniglot are also of another reduction to 28x28 and another split. Our Omniglot "
+        "runs learned, like the published ones, from other drawings of the characters that they "
+        "are tested on."
     )
     head = [
         "model",

@@ -114,8 +114,8 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
         if share < MIN_SHARE:
             found[f"part {part}"] = (
                 f"part {part} is not used: less than {MIN_SHARE:.0%} of the intensity in each "
-                "image; start again with a lower --learning_rate, at which parts stay in the image, or "
-                "with fewer parts (--model.steps)"
+                "image; start again with a lower --learning_rate, at which parts stay in the "
+                "image, or with fewer parts (--model.steps)"
             )
     apart = (shares - shares[:, :1]).square().sum((-3, -2, -1)).amax(1).sqrt()
     size = shares.square().sum((-3, -2, -1)).amax(1).sqrt()

@@ -139,7 +139,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     for other in ("mnist-other", "mnist-some", "mnist-flow", "mnist-binary", "omniglot"):
         assert f"{other}, validation" not in text, "of another setting"
     assert "| authors | 29 |  | 12.5 | 15.9 |" in text
-    name = "omniglot (of turned images too, of moved images)"
+    name = "omniglot (with rotated images, jittered)"
     assert f"| {name} | 1.5 | 15,000 | 40.00 | 13.50 ± 0.12 |" in text
     said = "Mean of mnist, mnist-seed-1: 6.77, standard deviation of a run 0.32."
     assert said in text
@@ -175,7 +175,9 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert places == sorted(places)
     assert "| IWAE, k = 50 (published) |  |  |  |  | 87.1 |  |  |" in text
     assert "unfinished" not in text
-    assert "come with the project" not in text, "a model of that name does, but not this run's"
+    assert "Pretrained models of the project" not in text, (
+        "a model of that name does, but not this run's"
+    )
     assert "silhouette" not in text
     assert "DRAW" not in text
     assert text.endswith("It *differs*.\n")
@@ -303,7 +305,7 @@ def test_of_nothing_there_is_a_page_too(tmp_path):
     assert "Likelihood" not in text
 
 
-def test_the_page_that_comes_along_is_made_of_what_is_kept():
+def test_the_page_in_the_documentation_is_made_of_what_is_kept():
     root = Path(__file__).parents[3]
     remarks = (root / "docs" / "differences.md").read_text()
     folder = root / "docs" / "reproduction"
