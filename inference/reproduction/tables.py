@@ -339,8 +339,8 @@ def tuned(artifacts: Path, shown: Shown) -> list[str]:
             "Squared error before and after the encoder is tuned, summed over an image's pixels: "
             "of test images of the classes or the data set that training left out (`unseen`), of "
             "validation images of the others (`seen`), and of test images of further data sets. "
-            "`without`: trained on the others; `tuned`: its encoder then trained on training images "
-            "of those left out; `all`: trained on everything; `blank`: a blank canvas; `mean "
+            "`without`: trained on the others; `tuned`: its encoder then trained on the "
+            "training images left out; `all`: trained on everything; `blank`: a blank canvas; `mean "
             "image`, in newer files: the mean training image of `without`. Each row is one run, "
             "of seed 0 where its command names none."
         ]
