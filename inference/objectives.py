@@ -103,7 +103,13 @@ class TraceMeanFieldELBO(_Surrogate, TraceMeanField_ELBO):
         return loss
 
     def kl(self, q: Distribution, p: Distribution, value: Tensor) -> Tensor:
-        """Return the KL of a site, summed over the batch, in nats; see `site_kl`."""
+        """Return the KL of a site, summed over the batch, in nats; see `site_kl`.
+
+        Args:
+            q: distribution of the site in the guide.
+            p: distribution of the site in the model.
+            value: the value that the guide drew.
+        """
         return site_kl(q, p, value).sum()
 
 

@@ -70,7 +70,11 @@ class Run:
         The folder is not made yet; `make` makes it.
 
         Args:
+            config: how the run is to be trained; `out`, `data` and `preset` name its folder.
             check: whether to look if that folder exists; of several processes one does.
+
+        Returns:
+            The run, whose folder does not exist yet.
 
         Raises:
             FileExistsError: if something has that name already.
@@ -166,7 +170,12 @@ class Run:
         save_model(rnp, self.path, _notes(config, started))
 
     def save_config(self, config: TrainConfig, started: str | None = None) -> None:
-        """Write `config.json`; the arguments are those of `save`."""
+        """Write `config.json`: the model's configuration and how it is trained.
+
+        Args:
+            config: how the model is trained.
+            started: the `fingerprint` of the run that it began with, if any.
+        """
         save_model_config(config.model, self.path, _notes(config, started))
 
     # Data and weights --------------------------------------------------------------------------
@@ -194,6 +203,9 @@ class Run:
             name: another data set instead, as `inference.data.load_data` takes it.
             root: the folder of the data, if they are not where they were in training.
 
+        Returns:
+            The training, validation and test split.
+
         Raises:
             FileNotFoundError, ValueError: as `data_name` and `inference.data.load_data`.
         """
@@ -205,11 +217,25 @@ class Run:
         )
 
     def load(self, guide: str | None = None) -> RNP:
-        """Load the model, in evaluation mode, on the CPU; see `pyro_rnp.load`."""
+        """Load the model, in evaluation mode, on the CPU; see `pyro_rnp.load`.
+
+        Args:
+            guide: a guide in place of the run's, as `refined:steps=50`; by default the run's own.
+
+        Raises:
+            FileNotFoundError, ValueError: as `pyro_rnp.load`.
+        """
         return load(self.path, guide)
 
     def load_weights(self, rnp: RNP) -> None:
-        """Put the run's weights into a model; see `pyro_rnp.checkpoint.load_weights`."""
+        """Put the run's weights into a model; see `pyro_rnp.checkpoint.load_weights`.
+
+        Args:
+            rnp: a model of the same architecture.
+
+        Raises:
+            FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_weights`.
+        """
         load_weights(rnp, self.path / WEIGHTS)
 
     @property
@@ -231,7 +257,14 @@ class Run:
         return (self.path / METRICS).exists()
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
-        """Write `metrics.json`, with which the run has ended; return its path."""
+        """Write `metrics.json`, with which the run has ended.
+
+        Args:
+            metrics: JSON types by name, as `images_seen`, `seconds` and the scores `test_...`.
+
+        Returns:
+            The path of the file.
+        """
         write_json(self.path / METRICS, metrics)
         return self.path / METRICS
 
@@ -268,7 +301,7 @@ class Run:
         return [rows[seen] for seen in sorted(rows)]
 
     def new_curves(self) -> str:
-        """The name of a folder for curves that is not there yet: `curves`, `curves-2`, ..."""
+        """Return the first name for a folder of curves that is free: `curves`, `curves-2`, ..."""
         name, number = "curves", 1
         while (self.path / name).exists():
             number += 1
@@ -296,7 +329,11 @@ class Run:
         return self.path / PICTURE
 
     def log(self, sentence: str) -> None:
-        """Add a line to `log.txt`, with the date and time before the sentence."""
+        """Add a line to `log.txt`: the date and time, and a sentence.
+
+        Args:
+            sentence: the sentence, without a line break.
+        """
         with (self.path / LOG).open("a") as file:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {sentence}\n")
 

@@ -63,7 +63,8 @@ def trace_both(
     """Run the guide, then the model with the values that the guide drew.
 
     Args:
-        model, guide: Pyro programs; `args` and `kwargs` go to both of them.
+        model, guide: Pyro programs.
+        args, kwargs: arguments of both programs.
         particles: runs of both side by side, under a plate of that size at dim -2; by default one
             run without such a plate. The programs' own plate of images must stand at dim -1.
     """
@@ -79,7 +80,14 @@ def trace_both(
 
 
 def sample_sites(trace: poutine.Trace) -> dict[str, Site]:
-    """Return all sites of a trace that have a density, drawn or observed, in order, by name."""
+    """Return the sites of a trace that have a density, drawn or observed, by name.
+
+    Args:
+        trace: the trace of a Pyro program.
+
+    Returns:
+        The sites in the order in which the program ran them.
+    """
     nodes: Any = trace.nodes
     return {
         name: site
@@ -89,12 +97,22 @@ def sample_sites(trace: poutine.Trace) -> dict[str, Site]:
 
 
 def latent_sites(trace: poutine.Trace) -> dict[str, Site]:
-    """Return the sites of a trace that are drawn, in order, by name."""
+    """Return the sites of a trace that are drawn, by name.
+
+    Args:
+        trace: the trace of a Pyro program.
+
+    Returns:
+        The sites in the order in which the program ran them.
+    """
     return {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
 
 
 def per_image(sites: dict[str, Site]) -> dict[str, Site]:
     """Return the sites as they are, if each of them is drawn for every image by itself.
+
+    Args:
+        sites: sites by name, as of `latent_sites`.
 
     Raises:
         ValueError: if a site stands outside of the plate of images, as a latent of a prior's own.
@@ -130,6 +148,7 @@ def log_joint(trace: poutine.Trace, n: int) -> Tensor:
     """Return the log-density of all sites of a trace together, (n,), in nats.
 
     Args:
+        trace: the trace of a Pyro program over n images.
         n: images; the log-density of a site that is drawn once counts for each of them.
     """
     trace.compute_log_prob(lambda _, site: not site_is_subsample(site))

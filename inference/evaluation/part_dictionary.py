@@ -64,7 +64,12 @@ class PartTable:
         return self.programs if by == "program" else self.canvases.flatten(1)
 
     def distances(self, to: Int[Tensor, "k"], by: By = "canvas") -> Float[Tensor, "k m"]:
-        """Euclidean distances from the parts in some rows to all parts."""
+        """Compute the Euclidean distances from some parts to all M parts.
+
+        Args:
+            to: rows of K parts, from 0.
+            by: compare the programs or the canvases.
+        """
         features = self.features(by)
         return torch.cdist(features[to], features)
 

@@ -168,7 +168,12 @@ def _accuracy(model: Classifier, data: ImageSet, classes: Tensor) -> float:
 
 @torch.no_grad()
 def features(model: Classifier, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
-    """The features of images (N, C, H, W), the last hidden layer, in double precision."""
+    """Compute the features of images, the last hidden layer, in double precision.
+
+    Args:
+        model: the classifier.
+        images: (N, C, H, W) in [0, 1].
+    """
     return torch.cat([model.features(x) for x in images.split(1000)]).double()
 
 

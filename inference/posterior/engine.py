@@ -88,6 +88,10 @@ class Engine(ABC):
     def check(self, density: LogDensity, settings: Settings) -> None:  # noqa: B027
         """Raise if the engine is not valid for a density, before anything is drawn.
 
+        Args:
+            density: log p(u, evidence) of u, (N, D).
+            settings: numbers of samples, steps and chains.
+
         Raises:
             ValueError: in one sentence that says what else to do.
         """

@@ -235,6 +235,10 @@ def read_path(text: str) -> Path:
 def part(tree: ParseTree, path: Path) -> ParseTree:
     """Return the part of a tree at a path.
 
+    Args:
+        tree: a parse tree.
+        path: the part, (1,) for the second, (1, 3) for its fourth sub-part.
+
     Raises:
         ValueError: if there is none.
     """

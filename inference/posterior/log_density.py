@@ -58,8 +58,11 @@ class LogDensity:
     def check_memory(self, num: int) -> None:
         """Raise unless memory holds the trees of `num` samples, in pieces and then as one.
 
+        Args:
+            num: samples for each image.
+
         Raises:
-            ValueError: if it does not.
+            ValueError: if the memory that is free is too small.
         """
         n, needed = len(self.evidence.images), 2 * self.nbytes * (num if self.size else 1)
         free = available_memory(self.rnp.device)
@@ -98,7 +101,14 @@ class LogDensity:
         self._model(1, u)()
 
     def by_site(self, u: Tensor) -> dict[str, Tensor]:
-        """Split u, (..., D), into the slices of the random sites, (..., d) by name."""
+        """Split u into the slices of the random sites.
+
+        Args:
+            u: (..., D).
+
+        Returns:
+            (..., d) for each random site of d numbers, by name.
+        """
         return dict(zip(self.sizes, u.split(list(self.sizes.values()), -1), strict=True))
 
     def log_joint(self, u: Tensor) -> tuple[Tensor, ParseTree]:
@@ -145,9 +155,13 @@ class LogDensity:
         return log_p, ParseTree.join([tree for _, tree in pieces])
 
     def log_likelihood(self, tree: ParseTree) -> Tensor | None:
-        """Return log p(seen pixels | canvas) of S * N trees, (S, N), in nats.
+        """Return log p(seen pixels | canvas) of each sample.
 
-        None where no pixel is seen.
+        Args:
+            tree: S * N trees, all N of the first sample first.
+
+        Returns:
+            (S, N), in nats; None where no pixel is seen.
         """
         n = len(self.evidence.images)
         if not self.evidence.seen.any():

@@ -76,15 +76,27 @@ class Posterior(Samples):
         return self.samples["canvas"]
 
     def mean(self, name: str) -> Tensor:
-        """Return the posterior mean of a site, (N, ...)."""
+        """Return the posterior mean of a site, (N, ...).
+
+        Args:
+            name: name of the site, as `z`, `a/0` or `canvas`.
+        """
         return self.expectation(self.samples[name])
 
     def variance(self, name: str) -> Tensor:
-        """Return the posterior variance of each number of a site, (N, ...)."""
+        """Return the posterior variance of each number of a site, (N, ...).
+
+        Args:
+            name: name of the site.
+        """
         return self.expectation((self.samples[name] - self.mean(name)).square())
 
     def covariance(self, name: str) -> Float[Tensor, "n d d"]:
-        """Return the posterior covariance of the numbers of a site, which are flattened."""
+        """Return the posterior covariance of the numbers of a site, (N, D, D).
+
+        Args:
+            name: name of a site of D numbers; those of the canvas are flattened.
+        """
         apart = (self.samples[name] - self.mean(name)).flatten(2)
         return torch.einsum("sn,sni,snj->nij", self.weights, apart, apart)
 
@@ -94,6 +106,9 @@ class Posterior(Samples):
         Unweighted samples of a proposal (method guide) are biased: their error has, besides, how
         far weighting the samples would move the mean. The error of a single random sample is
         infinite.
+
+        Args:
+            name: name of the site.
         """
         mean = self.mean(name)
         error = self._error(self.samples[name], mean)
@@ -102,7 +117,11 @@ class Posterior(Samples):
         return error.hypot(self._weighted().mean(name) - mean)
 
     def covariance_error(self, name: str) -> Float[Tensor, "n d d"]:
-        """Return the Monte Carlo standard error of a site's covariance; see `standard_error`."""
+        """Return the Monte Carlo standard error of a site's covariance, (N, D, D).
+
+        Args:
+            name: name of the site; see `covariance`, and `standard_error` on biased samples.
+        """
         apart, covariance = (self.samples[name] - self.mean(name)).flatten(2), self.covariance(name)
         error = self._error(apart.unsqueeze(-1) * apart.unsqueeze(-2), covariance)
         if self.kind != "unweighted":
@@ -220,7 +239,11 @@ class Posterior(Samples):
         return arviz.InferenceData(attrs={**about, "notes": "\n".join(self.notes)}, **groups)
 
     def expectation(self, values: Tensor) -> Tensor:
-        """Return the posterior mean, (N, ...), of values computed for each sample, (S, N, ...)."""
+        """Return the posterior mean of a function of the sites, (N, ...).
+
+        Args:
+            values: the function's values at each sample, (S, N, ...).
+        """
         return self._weigh(values).sum(0)
 
     def _weigh(self, values: Tensor) -> Tensor:

@@ -35,17 +35,21 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class FigureInputs:
-    """A model, its data, and how many of them the figures take."""
+    """A model, its data, and the numbers of images and clusters that the figures use."""
 
     rnp: RNP
+    """The model."""
     splits: Splits
+    """The data set of the model."""
     out: Path
+    """The folder for the pictures."""
     num: int = 2000
     """Test images for the numbers of figures 4 and 5, at most; those of figures 3 and 6 are of
     all."""
     clusters: int = 10
-    """Of each level."""
+    """Clusters of programs of each level."""
     seed: int = 0
+    """Seed of all that is drawn, and of the classifier's training."""
     rotated_classes: bool = False
     """Whether the model learned from images rotated by quarter turns too."""
     across: dict[str, ImageSet] = field(default_factory=dict)
@@ -55,9 +59,13 @@ class FigureInputs:
 
 
 def figure_3(given: FigureInputs) -> dict[str, Any]:
-    """Figure 3: parts and sub-parts of test images, drawn at each level.
+    """Draw figure 3: parts and sub-parts of test images, drawn at each level.
 
-    Numbers: those of `reconstruction_metrics`, and `images`, how many they are of.
+    Args:
+        given: the model, its data and the folder for the picture, `figure-3.png`.
+
+    Returns:
+        The numbers of `reconstruction_metrics`, and `images`, the number of test images.
     """
     every = given.splits.test.images
     some = every[:SHOWN]
@@ -69,11 +77,17 @@ def figure_3(given: FigureInputs) -> dict[str, Any]:
 
 
 def figure_4(given: FigureInputs) -> dict[str, Any]:
-    """Figure 4: the space of programs, samples of its clusters, and paths between them.
+    """Draw figure 4: the space of programs, samples of its clusters, and paths between them.
 
-    Numbers: those of `latent_space_metrics`; `images`, how many test images they are of, and
-    `images_learned_from`, up to five times as many training images, for `class_probe`; and for
-    each level `largest_over_mean_change_zK`, the mean of the paths' unevenness, see `between`.
+    Args:
+        given: the model, its data, the number of clusters of each level and the folder for the
+            pictures, `figure-4a.png`, `figure-4b-zK.png` and `figure-4c-zK.png`.
+
+    Returns:
+        The numbers of `latent_space_metrics`; `images`, the number of test images that they are
+        of, and `images_learned_from`, up to five times as many training images, for `class_probe`;
+        and for each level `largest_over_mean_change_zK`, the mean of the paths' unevenness, see
+        `interpolate`.
     """
     rnp, out, seed = given.rnp, given.out, given.seed
     test, learned = given.splits.test[: given.num], given.splits.train[: 5 * given.num]
@@ -104,7 +118,14 @@ def figure_4(given: FigureInputs) -> dict[str, Any]:
 
 
 def figure_5(given: FigureInputs) -> dict[str, Any]:
-    """Figure 5: samples of the prior, with their parts; see `sample_quality_metrics`."""
+    """Draw figure 5: samples of the prior, with their parts.
+
+    Args:
+        given: the model, its data and the folder for the picture, `figure-5.png`.
+
+    Returns:
+        The numbers of `sample_quality_metrics`.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(given.seed)
         parse_figure(given.rnp.sample(SHOWN), given.out / "figure-5.png")
@@ -113,11 +134,16 @@ def figure_5(given: FigureInputs) -> dict[str, Any]:
 
 
 def figure_6(given: FigureInputs) -> dict[str, Any]:
-    """Figure 6, nothing tuned: test images of other data sets, their squared error by name.
+    """Draw figure 6 of a model that was not tuned: test images of other data sets.
 
-    Beside it, with `_error`, its standard error, with `_blank` the squared error of no ink at all,
-    with `_mean_image` that of the mean of the images that the model learned from, and with
-    `_images` how many images it is of.
+    Args:
+        given: the model, the other data sets (`across`) and the folder for the pictures,
+            `figure-6-NAME.png`.
+
+    Returns:
+        For each data set NAME the squared error of an image (`NAME`), its standard error
+        (`NAME_error`), the squared errors of a blank canvas (`NAME_blank`) and of the mean
+        training image (`NAME_mean_image`), and the number of images (`NAME_images`).
     """
     numbers: dict[str, Any] = {}
     for name, data in given.across.items():

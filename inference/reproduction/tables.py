@@ -341,8 +341,8 @@ def tuned(artifacts: Path, shown: Shown) -> list[str]:
             "validation images of the others (`seen`), and of test images of further data sets. "
             "`without`: trained on the others; `tuned`: its encoder then trained on the "
             "training images left out; `all`: trained on everything; `blank`: a blank canvas; "
-            "`mean image`, in newer files: the mean training image of `without`. Each row is one run, "
-            "of seed 0 where its command names none."
+            "`mean image`, in newer files: the mean training image of `without`. Each row is one "
+            "run, of seed 0 where its command names none."
         ]
         parts.append(
             f"{run}, by `scripts/transfer.py {in_configs(found['flags'])} --data-root DIR`, "

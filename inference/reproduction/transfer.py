@@ -1,4 +1,4 @@
-"""How well a program language that was learned on some images explains others (Figure 6)."""
+"""Transfer: the squared error of images of other classes or data sets (figure 6)."""
 
 from __future__ import annotations
 
@@ -29,28 +29,37 @@ PROGRAMS = ("recursive", "flat")
 
 @dataclass(frozen=True)
 class Case:
-    """Images that a model has not learned from."""
+    """Images of a class or a data set that a model has not learned from."""
 
     name: str
+    """Name of the class or the data set."""
     left: list[str]
-    """Flags of training that leave them out."""
+    """Flags of training that leave the images out."""
     tune: list[str]
-    """Flags of training on theirs alone."""
+    """Flags of training on the images alone."""
     unseen: ImageSet
-    """Their test images."""
+    """Test images of the class or the data set."""
     seen: ImageSet
-    """Validation images of what is learned from without them."""
+    """Validation images of the training set without the class."""
     train: ImageSet
-    """What is learned from without them."""
+    """Training images without the class."""
 
 
 def cases(
     data: str, unseen: Sequence[int] | None, new: str | None, root: str | None, binarize: bool
 ) -> list[Case]:
-    """What is left out: classes, each in turn, or all of another data set.
+    """List the cases: each of some classes is left out in turn, or all of another data set is.
+
+    Args:
+        data: name of the data set to learn from.
+        unseen: classes to leave out; None with `new`.
+        new: name of another data set, all of whose images are unseen; None with `unseen`.
+        root: folder of the data sets; by default ./data.
+        binarize: whether to binarize the images.
 
     Raises:
-        ValueError: if both or neither are given, or if there is no such class, or no other.
+        ValueError: if both or neither of `unseen` and `new` are given, or if there is no such
+            class, or no other.
         FileNotFoundError, ValueError: as `load_data`.
     """
     if (not unseen) == (new is None):
@@ -158,20 +167,23 @@ def transfer(
 ) -> dict[str, Any]:
     """Train without some images, tune the guide on them, train on everything; then a flat VAE.
 
-    What is trained on everything sees as many images, to the nearest epoch; a flat VAE learns for
-    the time that the recursion beside it took.
+    The model that is trained on everything sees as many images, to the nearest epoch; a flat VAE
+    trains for the time that the RNP beside it took.
 
     Args:
+        case: the images that are left out.
         out: folder for the runs, for a picture of unseen images as each model draws them, and for
             one of their parts, `CASE.png` and `CASE-parts.png`.
-        base: flags of training; `tune` those of tuning; `everything` those of training on
-            everything, or None.
+        base: flags of training.
+        tune: flags of tuning.
+        everything: flags of training on everything; None trains no such model.
         across: other test images to score, nothing tuned.
         learned: runs by program that were trained without these images; where there are some,
             these are tuned, and nothing else is trained.
 
     Returns:
-        `unseen` the case's name, `images` how many, and `rows`: for no ink at all (`blank`), the
+        `unseen`, the case's name; `images`, the number of unseen images; and `rows`: for a blank
+        canvas (`blank`), the
         mean of the images learned from without these (`mean image`), and
         each model how many images it learned from (`images_seen`) and the squared
         error of an image, summed over pixels, one posterior sample, of
@@ -217,11 +229,11 @@ def transfer(
 
 
 def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
-    """Folders of runs that ended, by what runs z^K in each.
+    """Return the folders of runs that ended, by the decoder of z^K (`program`) of each.
 
     Args:
         runs: folders, or names of shipped models.
-        data: what they are to have learned from, all classes of it.
+        data: data set from all classes of which the runs must have learned.
 
     Raises:
         FileNotFoundError: if there is no such run, or it has not ended.
@@ -246,12 +258,20 @@ def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
 
 
 def seconds(out: Path) -> float:
-    """The training time of all runs in a folder, in seconds."""
+    """Return the training time of all runs in a folder, in seconds.
+
+    Args:
+        out: the folder that holds the run folders.
+    """
     return sum((_seconds(file.parent) for file in out.glob(f"*/{METRICS}")), 0.0)
 
 
 def minutes(folder: Path) -> float:
-    """The training time of a run, in minutes, rounded to hundredths and at least 0.01."""
+    """Return the training time of a run, in minutes, rounded to hundredths and at least 0.01.
+
+    Args:
+        folder: the run folder.
+    """
     return max(0.01, round(_seconds(folder) / 60, 2))
 
 
@@ -260,7 +280,16 @@ def _seconds(folder: Path) -> float:
 
 
 def as_many(base: Sequence[str], left: Sequence[str], everything: Sequence[str]) -> list[str]:
-    """Flags of training on everything for as many images as without some, to the nearest epoch."""
+    """Return flags that train on everything for as many images as without some of them.
+
+    Args:
+        base: flags of training.
+        left: flags that leave images out.
+        everything: flags of training on everything.
+
+    Returns:
+        `everything`, with a number of epochs where `base` trains by epochs, rounded to at least 1.
+    """
 
     def size(config: TrainConfig) -> int:
         return len(load_data(config.data, config.data_root, classes=config.classes).train)

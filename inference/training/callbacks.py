@@ -113,7 +113,14 @@ class ReportSkipped(Callback):
             self.look(trainer, module)
 
     def look(self, trainer: lightning.Trainer, module: Training) -> None:
-        """Read the counts of skipped steps, which waits for the device."""
+        """Read the counts of skipped steps, which waits for the device.
+
+        Too many skipped steps in a row stop the training.
+
+        Args:
+            trainer: Lightning's trainer.
+            module: the training module, whose counts are read.
+        """
         skipped = module.skipped
         before, in_a_row = skipped.total, skipped.in_a_row
         skipped.read()

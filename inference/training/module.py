@@ -43,7 +43,11 @@ class SkippedSteps:
         self.read()
 
     def to(self, device: torch.device) -> None:
-        """Move the counts to a device."""
+        """Move the counts to a device.
+
+        Args:
+            device: the device that training is on.
+        """
         self.counts = self.counts.to(device)
 
     def count(self, bad: Tensor, step: int) -> None:
@@ -92,18 +96,27 @@ class Training(lightning.LightningModule):
         self.elapsed = 0.0
 
     def say(self, sentence: str) -> None:
-        """Print a sentence and add it to the run's log."""
+        """Print a sentence and add it to the run's log.
+
+        Args:
+            sentence: the sentence.
+        """
         self.print(sentence)
         self.note(sentence)
 
     def note(self, sentence: str) -> None:
-        """Add a sentence to the run's log."""
+        """Add a sentence to the run's log, in one process alone.
+
+        Args:
+            sentence: the sentence.
+        """
         if self.trainer.is_global_zero:
             self.run.log(sentence)
 
     # Lightning's hooks -------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader[Tensor]:
+        """Return the loader of training images, which continues after the batches seen."""
         return loader(
             self.splits.train,
             self.config.batch_size,
@@ -116,9 +129,11 @@ class Training(lightning.LightningModule):
         )
 
     def val_dataloader(self) -> DataLoader[Tensor]:
+        """Return the loader of the first 1,000 validation images."""
         return loader(self.splits.validation[:1000], 500, shuffle=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam over the parameters that learn."""
         return torch.optim.Adam(self._learning(), lr=self.config.learning_rate, fused=True)
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
@@ -136,6 +151,7 @@ class Training(lightning.LightningModule):
             group["lr"] = config.learning_rate * factor
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Return the loss of a batch (N, C, H, W), in nats an image, and log it."""
         if self.config.jitter:
             batch = jitter(batch, self.config.jitter)
         found = self.loss_per_image(batch)
@@ -157,6 +173,7 @@ class Training(lightning.LightningModule):
         self.skipped.count(bad, self.batches_seen)
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Score a batch of validation images and log the scores."""
         data = ImageSet(batch, torch.zeros(len(batch), dtype=torch.long))
         with pyro.validation_enabled(False):
             scores = evaluate(self.rnp, data)
@@ -176,7 +193,11 @@ class Training(lightning.LightningModule):
     # For the callbacks -------------------------------------------------------------------------
 
     def loss_per_image(self, batch: Tensor) -> Tensor:
-        """Give the objective, the mean over a batch of images (N, C, H, W), in nats."""
+        """Return the objective, the mean over a batch of images, in nats.
+
+        Args:
+            batch: (N, C, H, W) in [0, 1].
+        """
         # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
         each = self.config.images_per_class
         with pyro.validation_enabled(False):
@@ -184,7 +205,7 @@ class Training(lightning.LightningModule):
         return found / len(batch)
 
     def time_step(self, batch: Tensor) -> float:
-        """Give the seconds that the loss and its gradient take; nothing learns from it.
+        """Return the seconds that the loss and its gradient take; nothing learns from it.
 
         The random state stays as it was.
 
@@ -197,7 +218,7 @@ class Training(lightning.LightningModule):
         return time.perf_counter() - began
 
     def progress(self) -> float:
-        """Give the share of training that is done, from 0 to 1."""
+        """Return the share of training that is done, from 0 to 1."""
         if self.config.duration is None:
             return self.batches_seen / float(self.trainer.estimated_stepping_batches)
         if self.trainer.world_size > 1:  # one clock for all processes
@@ -208,11 +229,11 @@ class Training(lightning.LightningModule):
         return self.elapsed / self.config.duration.total_seconds()
 
     def images_per_batch(self) -> int:
-        """Give the number of images that all processes take in a step."""
+        """Return the number of images that all processes take in a step."""
         return self.trainer.world_size * self.train_dataloader().sampler.size  # type: ignore
 
     def has_diverged(self) -> bool:
-        """Tell, once training has ended, whether the weights no longer give finite losses."""
+        """Return, once training has ended, whether the weights no longer give finite losses."""
         if self.skipped.in_a_row in (0, MAX_SKIPS):
             return self.skipped.in_a_row > 0
         images, each = self.splits.train.images, self.config.images_per_class
