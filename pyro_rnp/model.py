@@ -56,11 +56,8 @@ class Model(Registered):
         self.handover: Handover | None = None
         """Passes the guide's run on to the model, while `one_run` lasts."""
         self._warned = False
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name in ("prior", "likelihood"):
-            self._checked = False  # a new piece has to keep its contract too
+        self._checked: tuple[nn.Module, ...] = ()
+        """The prior and the likelihood that were found to keep their contracts."""
 
     @contextmanager
     def one_run(self) -> Iterator[None]:
@@ -140,7 +137,7 @@ class Model(Registered):
         Raises:
             ValueError: if one gives no distribution, or one of other shapes.
         """
-        if self._checked:
+        if self._checked == (self.prior, self.likelihood):
             return
         c = self.config
         shape = (c.channels, c.image_size, c.image_size)
@@ -151,7 +148,7 @@ class Model(Registered):
             with OwnSites():
                 likelihood = self.likelihood(like.new_zeros(1, *shape))
             check_event("likelihood", likelihood, shape, (1,))
-        self._checked = True
+        self._checked = (self.prior, self.likelihood)
 
     def run(self, z: Tensor) -> ParseTree:
         """Run programs without Pyro, with random sites below the top sampled.

@@ -30,7 +30,7 @@ def main() -> None:
     arguments.add_argument("--out", type=str, default="runs/reproduction", help="folder for runs")
     page = "page to write; docs/reproduction is also where the artifacts of the runs are kept"
     arguments.add_argument("--page", type=str, default="docs/reproduction/index.md", help=page)
-    readme = "README whose table of results to write, between two markers, if there is one"
+    readme = "README whose table of results to write, if it has the two markers"
     arguments.add_argument("--readme", type=str, default="README.md", help=readme)
     arguments.add_argument("--only_page", type=bool, default=False, help="make nothing else")
     args = arguments.parse_args()

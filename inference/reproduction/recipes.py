@@ -10,6 +10,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from inference.cli import train_config
 from inference.config import RATES, TrainConfig
 from inference.outputs import write_json
@@ -148,9 +150,19 @@ def _train_here(config: TrainConfig) -> None:
     """
     from inference.training import train  # takes seconds to import
 
-    if config.num_nodes > 1 or not re.fullmatch(r"1|\d+,|\[\d+\]", config.devices):
+    if config.num_nodes > 1 or _several(config):
         raise ValueError(
             f"Here a run is trained in one process: take --devices 1, not {config.devices}, and "
             "--num_nodes 1, or train it by scripts/train.py."
         )
     train(config)
+
+
+def _several(config: TrainConfig) -> bool:
+    """Whether a run's devices are more than one, each of which has a process."""
+    devices = config.devices.strip()
+    if devices in ("auto", "-1"):
+        return config.accelerator != "cpu" and torch.cuda.device_count() > 1
+    if devices.isdigit():
+        return int(devices) > 1
+    return len(re.findall(r"\d+", devices)) > 1  # a list of devices

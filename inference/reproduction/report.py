@@ -176,11 +176,8 @@ def write_report(page: Path, readme: Path, remarks: Path) -> None:
     Args:
         page: file of the page; the artifacts are the folders beside it.
         readme: file that takes `results_table` between its two markers, `BEGIN` and `END`; left
-            out if there is no such file.
+            alone if there is no such file, or if it lacks a marker.
         remarks: Markdown file for the end of the page; left out if there is no such file.
-
-    Raises:
-        ValueError: if the README has no markers.
     """
     artifacts = page.parent
     artifacts.mkdir(parents=True, exist_ok=True)
@@ -189,8 +186,13 @@ def write_report(page: Path, readme: Path, remarks: Path) -> None:
     text = report(artifacts, remarks.read_text() if remarks.exists() else "")
     write(page, text.encode())
     prune_pictures(artifacts, text)
-    if readme.exists():
-        write(readme, with_results(readme.read_text(), artifacts).encode())
+    if readme.exists() and has_markers(text := readme.read_text()):
+        write(readme, with_results(text, artifacts).encode())
+
+
+def has_markers(text: str) -> bool:
+    """Whether a README's text has both markers of its table of results, in order."""
+    return END in text.partition(BEGIN)[2]
 
 
 def with_results(text: str, artifacts: Path) -> str:
@@ -205,6 +207,6 @@ def with_results(text: str, artifacts: Path) -> str:
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
-    if not end:
+    if not has_markers(text):
         raise ValueError(f"The README has no {BEGIN} and {END}, between which the results go.")
     return f"{before}{begin}\n{tables.results_table(artifacts)}\n{end}{after}"

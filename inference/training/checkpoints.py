@@ -98,7 +98,8 @@ def read(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Read a checkpoint; nothing but tensors and plain types is unpickled.
 
     Args:
-        path: the checkpoint. Where no checksum stands beside it, it is read as it is.
+        path: the checkpoint. Where no checksum stands beside it, the one at its end counts, which
+            earlier versions wrote there; without either, the file is read as it is.
         map_location: the device for its tensors, as `torch.load` takes it.
 
     Raises:
@@ -107,7 +108,10 @@ def read(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             torch cannot read it.
     """
     data, checksum = path.read_bytes(), _checksum_beside(path)
-    if checksum not in (None, hashlib.sha256(data).hexdigest()):
+    body = data
+    if checksum is None and data[-71:-64] == b"sha256:":  # earlier versions: the zip's comment
+        body, checksum = data[:-71], data[-64:].decode("ascii", "replace")
+    if checksum not in (None, hashlib.sha256(body).hexdigest()):
         raise Damaged(f"{path} is damaged: its checksum is not that of what was written")
     try:
         return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)

@@ -1,7 +1,9 @@
 """Runs by flags: begun anew, resumed or taken as they are."""
 
 import pytest
+import torch
 
+import inference.training
 from inference.reproduction import recipes
 from inference.reproduction.recipes import trained
 from inference.run import Run
@@ -50,8 +52,31 @@ def test_a_run_that_began_with_other_weights_is_not_taken_for_one_that_did_not(
         trained(tuned, flags)
 
 
-@pytest.mark.parametrize("flag", ["--devices=2", "--devices=auto", "--num_nodes=2"])
-def test_a_run_of_several_processes_is_left_to_its_own_script(tmp_path, flag):
+SEVERAL = ["--devices=2", "--devices=0,1", "--devices=[0,1]", "--num_nodes=2"]
+ALL = ["--devices=auto", "--devices=-1"]
+
+
+@pytest.mark.parametrize("flag", [*SEVERAL, *ALL])
+def test_a_run_of_several_processes_is_left_to_its_own_script(monkeypatch, tmp_path, flag):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="is trained in one process"):
         trained(tmp_path / "run", [flag, "--epochs=1"])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("cards", [0, 1])
+@pytest.mark.parametrize("flag", [*ALL, "--devices=1", "--devices=3,", "--devices=[3]"])
+def test_devices_that_are_one_are_trained_in_this_process(monkeypatch, tmp_path, flag, cards):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    began = []
+    monkeypatch.setattr(inference.training, "train", began.append)
+    with pytest.raises(ValueError, match="did not end"):
+        trained(tmp_path / "run", [flag, "--epochs=1"])
+    assert [f"--devices={config.devices}" for config in began] == [flag]
+
+
+def test_all_devices_of_a_run_on_the_processor_are_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(inference.training, "train", lambda config: None)
+    with pytest.raises(ValueError, match="did not end"):
+        trained(tmp_path / "run", ["--devices=auto", "--accelerator=cpu", "--epochs=1"])

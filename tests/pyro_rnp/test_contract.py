@@ -1,6 +1,7 @@
 """What Pyro may do with model, guide and their pieces, and one sentence where it may not."""
 
 import math
+import pickle
 import warnings
 
 import pyro
@@ -347,6 +348,34 @@ def test_pieces_that_break_their_contract_are_named_in_one_sentence(kind, made, 
     assert len(str(error.value)) < 600, "no parameters are listed"
     with pytest.raises(ValueError, match=sentence):
         rnp.sample(2) if kind == "prior" else rnp.parse(images)
+
+
+@pytest.mark.parametrize("how", ["setattr", "register_module", "add_module", "_modules"])
+def test_a_piece_that_replaces_another_has_to_keep_its_contract_too(images, how):
+    rnp = RNP(tiny())
+    rnp.parse(images)
+    broken = Broken(dist.Normal(torch.zeros(3), 1.0))
+    if how == "setattr":
+        rnp.model.prior = broken
+    elif how == "_modules":
+        rnp.model._modules["prior"] = broken
+    else:
+        getattr(rnp.model, how)("prior", broken)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"prior .* event shape \(3,\) .* got \(\) w"):
+            rnp.sample(2)
+
+
+def test_pieces_are_checked_once(images):
+    rnp = RNP(tiny())
+    rnp.parse(images)
+    calls = []
+    hook = rnp.model.prior.register_forward_hook(lambda *_: calls.append(1))
+    rnp.parse(images)
+    assert not calls
+    hook.remove()
+    copied = pickle.loads(pickle.dumps(rnp))
+    assert torch.equal(copied.parse(images).canvas, rnp.parse(images).canvas)
 
 
 def test_a_check_of_pieces_draws_nothing_that_counts(images):

@@ -13,7 +13,7 @@ from PIL import Image
 from inference.config import TrainConfig
 from inference.plotting import COLOURS, parse_figure
 from inference.reproduction.artifacts import collect_artifacts, prune_pictures
-from inference.reproduction.report import report, with_results
+from inference.reproduction.report import BEGIN, END, report, with_results, write_report
 from inference.reproduction.tables import AUTHORS, learned, results_table
 from inference.run import Run
 from pyro_rnp import RNP, RNPConfig, save
@@ -316,6 +316,19 @@ def test_the_readme_has_the_results_of_the_artifacts():
     root = Path(__file__).parents[3]
     text = (root / "README.md").read_text()
     assert with_results(text, root / "docs" / "reproduction") == text
+
+
+@pytest.mark.parametrize("text", ["# Mine\n", f"{BEGIN}\n", f"{END}\n", f"{END} {BEGIN}\n", ""])
+def test_a_readme_without_both_markers_is_left_alone(runs, tmp_path, text):
+    collect_artifacts(runs, tmp_path)
+    readme, page = tmp_path / "README.md", tmp_path / "index.md"
+    readme.write_text(text)
+    write_report(page, readme, tmp_path / "none")
+    assert readme.read_text() == text
+    assert page.read_text() == report(tmp_path, "")
+    readme.write_text(f"a\n{BEGIN}\nold\n{END}\nb\n")
+    write_report(page, readme, tmp_path / "none")
+    assert readme.read_text() == f"a\n{BEGIN}\n{results_table(tmp_path)}\n{END}\nb\n"
 
 
 def test_the_table_of_results_has_what_the_files_say(runs, tmp_path):

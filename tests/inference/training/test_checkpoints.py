@@ -241,6 +241,21 @@ def test_a_checkpoint_without_a_checksum_is_read_as_it_is(tmp_path):
     assert (tmp_path / "previous.ckpt.sha256").exists()
 
 
+def test_a_flipped_byte_of_a_checkpoint_of_an_earlier_version_is_damage(tmp_path):
+    last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    weights = torch.zeros(1000)
+    data = bytearray(former({"global_step": 5, "weights": weights}))
+    previous.write_bytes(former({"global_step": 3, "weights": weights}))
+    at = data.index(bytes(1000)) + 500  # a weight, which torch would read without a word
+    data[at] ^= 1
+    last.write_bytes(data)
+    with pytest.raises(Damaged, match="its checksum is not that of what was written"):
+        read(last)
+    path, sentence = newest_checkpoint(Run(tmp_path))
+    assert path == previous
+    assert "step 3, which works" in sentence
+
+
 def test_a_run_of_an_earlier_version_goes_on_as_if_it_had_not_stopped(whole, tmp_path):
     folder, trail = tmp_path / "run", tmp_path / "trail"
     with pytest.raises(Interrupted):
