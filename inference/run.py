@@ -62,6 +62,7 @@ class Run:
 
     def __init__(self, run: str | Path, shipped: bool = True) -> None:
         self.path = find(run) if shipped else Path(run)
+        self._given = run  # as a message names it
 
     @classmethod
     def create(cls, config: TrainConfig, check: bool = True) -> Run:
@@ -151,7 +152,7 @@ class Run:
         known = {f.name for f in fields(TrainConfig)}
         training = {name: value for name, value in self.training.items() if name in known}
         if "data" not in training:
-            raise ValueError(f"{self.path} does not say how its model was trained.")
+            raise ValueError(f"{self._given} does not say how its model was trained.")
         return TrainConfig(**{**training, "model": self.model_config})
 
     @property
@@ -190,7 +191,7 @@ class Run:
         name = self.training.get("data")
         if name is None:
             raise ValueError(
-                f"{self.path} does not say what its model was trained on; give --data."
+                f"{self._given} does not say what its model was trained on; give --data."
             )
         return name
 

@@ -88,8 +88,8 @@ def query(
     evidence = read_evidence(rnp, images, dict(given or {}), mask, num_images, tolerance)
     with frozen(rnp, seed), pyro.validation_enabled(False):
         density = LogDensity(rnp, evidence, progress)
-        density.check_memory(num_samples)
         sampler.check(density, settings)
+        density.check_memory(num_samples)
         samples = sampler.sample(density, settings) if density.size else determined(density)
         log_likelihood = density.log_likelihood(samples.tree)
     fields = {**vars(samples), "notes": (*evidence.notes(rnp.config), *samples.notes)}

@@ -160,6 +160,19 @@ def test_nobody_guesses_on_what_a_model_was_trained(tmp_path):
     assert set(made.data("digits").test.images.unique().tolist()) == {0, 1}
 
 
+def test_a_run_is_named_as_it_was_given(tmp_path, monkeypatch):
+    save(RNP(tiny()), tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^\./own/ does not say what"):
+        Run("./own/").data()
+    monkeypatch.setattr("pyro_rnp.checkpoint.SHIPPED", tmp_path)
+    monkeypatch.chdir("/")
+    with pytest.raises(ValueError, match=r"^own does not say what"):
+        Run("own").data()
+    with pytest.raises(ValueError, match=r"^own does not say how"):
+        _ = Run("own").config
+
+
 def test_what_is_written_is_read_again(tmp_path):
     run, rnp = Run(tmp_path / "run"), RNP(CONFIG.model)
     run.make()

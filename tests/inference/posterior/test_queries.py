@@ -423,6 +423,12 @@ def test_arviz_takes_answers_without_pixels_or_chance(tmp_path):
     same(data.sample_stats["effective_samples"], torch.tensor([math.inf]))
 
 
+def test_too_few_samples_a_chain_are_told_before_memory_is_asked_for(images, monkeypatch):
+    monkeypatch.setattr("inference.posterior.log_density.available_memory", lambda device: 0.0)
+    with pytest.raises(ValueError, match="nuts needs 4 samples a chain: num_samples of 16 or more"):
+        query(trained(), images, method="nuts", num_samples=15, chains=4)
+
+
 def test_more_samples_than_memory_holds_are_refused_at_once(images, monkeypatch):
     def no(self, *_):
         raise AssertionError("nothing is drawn before")
