@@ -9,7 +9,7 @@ from inference.cli import add_images, add_run, chosen_images, parser, run
 from inference.data.image_files import read_image
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import posterior_figure
-from inference.posterior import TOLERANCE, Method, Side, half_mask, query, read_sites
+from inference.posterior import TOLERANCE, Side, half_mask, query, read_sites
 from pyro_rnp import load
 
 
@@ -18,8 +18,8 @@ def main() -> None:
         "Query a trained model for the posterior given pixels, parts, both or nothing.",
         "The folder holds query.png, a column an image; query.json: notes, log evidence (nats) "
         "and effective samples of each image, and mean and standard deviation of every site; and "
-        "samples.npz: every site's samples (S, N, ...), their weights (S, N), and the chances of "
-        "parts (N, parts + 1, H, W), the last of none. "
+        "samples.npz: samples of every site (S, N, ...), their weights (S, N), and the probability "
+        "that each part made a pixel (N, parts + 1, H, W), last that none did. "
         "Examples: complete digits whose right half is hidden: query.py RUN --data mnist "
         "--hide right; draw digits whose first part is where that of a.png is: parse.py RUN a.png, "
         'then query.py RUN --given given.json with {"a/0": [six numbers of the parse]}.',
@@ -30,23 +30,23 @@ def main() -> None:
         "--answers", type=PositiveInt | None, help="how many, without images; by default 8, or "
         "one for each of several values of a part that is given"
     )  # fmt: skip
-    arguments.add_argument("--hide", type=Side | None, help="half that is not seen")
+    arguments.add_argument("--hide", type=Side | None, help="half that is hidden")
     arguments.add_argument("--mask", type=str | None, help="image file: white where it is seen")
     arguments.add_argument("--given", type=str | None, help="JSON file: sites to lists of numbers")
     arguments.add_argument(
         "--method",
-        type=Method,
+        type=str,
         default="svi",
-        help="guide: its own samples; "
-        "importance: the same, weighted; svi: a fit for each image, weighted; nuts: chains",
+        help="guide: samples of the guide; importance: the same, weighted; svi: a normal fitted to "
+        "each image, weighted; nuts: Markov chains; or an engine that PYRO_RNP_PIECES adds",
     )
     arguments.add_argument("--num_samples", type=PositiveInt, default=200, help="of each image")
     arguments.add_argument("--steps", type=PositiveInt, default=200, help="of svi")
     arguments.add_argument("--warmup", type=PositiveInt, default=100, help="transitions of nuts")
     arguments.add_argument("--chains", type=PositiveInt, default=4, help="of nuts")
     arguments.add_argument(
-        "--tolerance", type=PositiveFloat, default=TOLERANCE, help="how far a part that the model "
-        "determines may lie from what is given: a share of the range of its numbers"
+        "--tolerance", type=PositiveFloat, default=TOLERANCE, help="standard deviation of "
+        "a determined site around its given value, as a share of the range of its numbers"
     )  # fmt: skip
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     arguments.add_argument("--out", type=str, default="answers", help="folder to make")
