@@ -37,8 +37,8 @@ STARTED = "started"
 class Run:
     """One run folder, or the folder of shipped weights.
 
-    Nothing is read before it is asked for, and nothing is remembered: each attribute tells what
-    the folder holds now. All other code takes the files of a run from here.
+    Each attribute reads the folder when it is used and keeps nothing in memory. All other code
+    takes the files of a run from here.
 
     - `config.json`: `config`, `model_config`, `training`, `notes`, `started`, and `data` and
       `data_name`, the data set that it names

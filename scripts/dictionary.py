@@ -40,19 +40,19 @@ def main() -> None:
     rnp = load(args.run)
     images = chosen_images(args, rnp.config, needed=True)
     parts = collect_parts(rnp, images, args.depth)
-    answer: dict = {"parts": len(parts)}
+    result: dict = {"parts": len(parts)}
     if args.nearest is not None:
         image, _, name = args.nearest.partition(":")
         if not image.isdigit():
             raise ValueError(f"--nearest takes IMAGE:PART, as 0:1; got {args.nearest!r}.")
         near = parts.nearest(PartLocation(int(image), read_path(name)), by=args.by)
-        answer["nearest"] = [{"place": place, "distance": distance} for place, distance in near]
+        result["nearest"] = [{"place": place, "distance": distance} for place, distance in near]
     found = build_dictionary(parts, args.count, args.by, args.seed)
-    answer["usage"] = found.usage.tolist()
-    answer["typical"] = [[parts.place(int(i)) for i in row[:10]] for row in found.members]
+    result["usage"] = found.usage.tolist()
+    result["typical"] = [[parts.place(int(i)) for i in row[:10]] for row in found.members]
     out = new_folder(args.out)
     dictionary_figure(found, parts, out / "dictionary.png")
-    write_json(out / "dictionary.json", answer)
+    write_json(out / "dictionary.json", result)
     print(f"{out / 'dictionary.png'}, {out / 'dictionary.json'}")
 
 

@@ -18,8 +18,8 @@ def main() -> None:
         "test_canvas_variance_ratio: the canvases' variance between images over that of the images "
         "(0: the same canvas for all); test_ari_parts, test_ari_subparts: how well the parts at "
         "the centre agree with true ones, with _floor that of k-means on positions. completion: "
-        "squared error of hidden pixels by method, beside no ink (blank), the mean (mean_image) "
-        "and the nearest training image, "
+        "squared error of hidden pixels by method, beside a blank image (blank), the mean "
+        "(mean_image) and the nearest training image, "
         "the share of images whose posterior is reliable, and seconds an image. "
         "segmentation: as test_ari, but by the posterior probability of each part.",
     )

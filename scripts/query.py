@@ -62,7 +62,7 @@ def main() -> None:
         mask = half_mask(args.hide, rnp.config.image_size)
     given = {} if args.given is None else read_sites(Path(args.given))
     several = images is not None or any(value.ndim == 2 for value in given.values())
-    answer = query(
+    posterior = query(
         rnp,
         images,
         given=given,
@@ -78,14 +78,16 @@ def main() -> None:
     )
     out = new_folder(args.out)
     seen = None if mask is None else mask.expand(images.shape)
-    posterior_figure(answer, out / "query.png", images, seen, given=given)
-    rows = [answer.to_dict(i) for i in range(len(answer.log_evidence))]
+    posterior_figure(posterior, out / "query.png", images, seen, given=given)
+    rows = [posterior.to_dict(i) for i in range(len(posterior.log_evidence))]
     levels = range(1, rnp.config.depth + 1)
-    chances = {f"parts_{depth}": answer.part_probabilities(depth) for depth in levels}
-    arrays = {**answer.samples, "weights": answer.weights, **chances}
+    chances = {f"parts_{depth}": posterior.part_probabilities(depth) for depth in levels}
+    arrays = {**posterior.samples, "weights": posterior.weights, **chances}
     np.savez_compressed(out / "samples.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
-    write_json(out / "query.json", {"notes": answer.notes, "method": answer.method, "images": rows})
-    print(*answer.notes, out / "query.png", sep="\n")
+    write_json(
+        out / "query.json", {"notes": posterior.notes, "method": posterior.method, "images": rows}
+    )
+    print(*posterior.notes, out / "query.png", sep="\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ def main() -> None:
         "Train without some classes, tune the encoder alone on them, and compare with a model "
         "that was trained on everything, for as many images; then a flat VAE for equal time.",
         "The folder holds the runs, transfer.json with the squared error of unseen test images, of "
-        "validation images of the training classes (seen) and of no ink at all (blank), and "
+        "validation images of the training classes (seen) and of a blank canvas (blank), and "
         "pictures of unseen images as each model draws them, and of their parts. A run that "
         "is there is not trained again. Examples: transfer.py --data mnist --unseen '[7,8]' --out "
         "DIR; transfer.py --data omniglot --new omniglot-new --all omniglot-all --out DIR; of runs "

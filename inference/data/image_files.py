@@ -185,8 +185,7 @@ def warn_unexplained(files: Sequence[str], images: Tensor, tree: ParseTree) -> N
     named = [file for file, bad in zip(files, poor.tolist(), strict=False) if bad]
     if named:
         print(
-            "Less than half of the image (squared intensity) is explained by the parse, which is "
-            "not to be trusted then; where the ground is uneven, --binarize=true may help: "
-            + ", ".join(named),
+            "The parse explains less than half of the image (squared intensity) and is unreliable; "
+            "where the ground is uneven, --binarize=true may help: " + ", ".join(named),
             file=sys.stderr,
         )

@@ -77,10 +77,10 @@ def completion_metrics(
     for method in methods:
         start, expected, trusted = time.perf_counter(), [], []
         for batch in tqdm(images.split(batch_size), method, leave=False, delay=5):
-            answer = query(rnp, batch, mask=seen, method=method, **options)
-            means = rnp.model.likelihood(answer.canvas).mean
-            expected.append(answer.expectation(means).detach().cpu())
-            trusted.append(answer.trusted.cpu())
+            posterior = query(rnp, batch, mask=seen, method=method, **options)
+            means = rnp.model.likelihood(posterior.canvas).mean
+            expected.append(posterior.expectation(means).detach().cpu())
+            trusted.append(posterior.trusted.cpu())
         scores = _scores(torch.cat(expected)[:, :, hidden], images[:, :, hidden])
         scores["trusted"] = float(torch.cat(trusted).float().mean())
         scores["seconds"] = (time.perf_counter() - start) / len(images)

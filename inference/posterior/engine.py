@@ -78,7 +78,7 @@ class Engine(ABC):
     `fit_normal` of `inference.posterior.variational` gives a normal to start from. Random numbers
     come from torch's global state, which `query` seeds.
 
-    An engine is asked only where something is random (`density.size` is at least 1), with gradients
+    An engine is used only where something is random (`density.size` is at least 1), with gradients
     off (`torch.enable_grad` switches them on) and Pyro's validation off.
     """
 

@@ -139,7 +139,7 @@ def rotate(action: Float[Tensor, "*b 6"], angle: float) -> Float[Tensor, "*b 6"]
         ValueError: if the angle is out of that range, as degrees would be.
     """
     if not abs(angle) <= 2 * math.pi:
-        raise ValueError(f"A part is turned by radians, from -6.28 to 6.28, got {angle:g}.")
+        raise ValueError(f"A part is rotated by radians, from -6.28 to 6.28, got {angle:g}.")
     return action + action.new_tensor([0, 0, angle, 0, 0, 0])
 
 

@@ -204,12 +204,12 @@ class Reproduction:
             write_json(folder / MADE, {"made": how})
 
     def _score(self, folder: Path, flags: Sequence[str]) -> None:
-        name, *asked = flags
+        name, *options = flags
         run = _ended(folder.with_name(name))
-        how = {"of": name, "asked": asked, "weights": run.fingerprint}
+        how = {"of": name, "asked": options, "weights": run.fingerprint}
         if not _made(folder / SCORE, how):
             clock = Clock()
-            given = _arguments(score_run, asked) | self._root()
+            given = _arguments(score_run, options) | self._root()
             scores = score_run(**{**given, "run": str(run.path), "keep": str(folder)})
             write_json(folder / SCORE, {**scores, "made": clock.made(run.path, **how)})
 

@@ -1,8 +1,8 @@
 """Lightning callbacks: what happens around the steps of a training.
 
 Lightning calls them in the order of `inference.training.fit`, in which each may use what those
-before it have done in the same step. What a callback keeps in a checkpoint stands under a key of
-its own at the top of the checkpoint.
+before it have done in the same step. A callback keeps its state in a checkpoint under a key of its
+own at the top of the checkpoint.
 """
 
 from __future__ import annotations

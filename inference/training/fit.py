@@ -64,8 +64,8 @@ def train(config: TrainConfig) -> Path | None:
         FileExistsError: if the run folder exists already and is not resumed.
         FileNotFoundError: if there is nothing to resume, or the data are not there.
         ValueError: if the model does not fit the data, the folder to resume holds another run,
-            one that has ended or nothing that works, or Lightning cannot have the device or the
-            epochs that are asked for.
+            one that has ended or nothing that works, or Lightning cannot provide the device or
+            the epochs of the configuration.
         TrainingFailed: if `MAX_SKIPS` steps in a row had to be skipped, memory was not enough, or
             another process was lost; the last good weights are saved.
         OSError: if the disk is full; the last good state is on it.
@@ -121,7 +121,7 @@ def train(config: TrainConfig) -> Path | None:
             run.save(rnp, config, started)
         elif trainer.is_global_zero:
             until_the_end.enter_context(run.lock())
-            run.save_config(config, started)  # what was asked for now
+            run.save_config(config, started)  # as this part of the run is trained
         _fit(trainer, module, checkpoint)
         module.skipped.read()
         diverged = module.has_diverged()
@@ -162,7 +162,7 @@ def _trainer(
         keep: whether the last checkpoint is whole, so that it may become the previous one.
 
     Raises:
-        ValueError: if Lightning cannot have what it is asked for.
+        ValueError: if Lightning cannot provide the devices, precision or epochs of `config`.
     """
     checkpoints = Checkpoints()
     checkpoints.keep = keep
