@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from inference.isolation import alone
-from inference.traces import Traces, latent_sites, sample_sites, site_kl, trace_both
+from inference.traces import Traces, latent_sites, sample_sites, trace_both
 from pyro_rnp import RNP
 from pyro_rnp.class_model import SameClass
+from pyro_rnp.kl import site_kl
 from pyro_rnp.priors import Types
 from pyro_rnp.registry import Registry, within
 

@@ -18,7 +18,7 @@ from inference.data import Splits, load_data
 from inference.outputs import new_folder, unused, write_json
 from pyro_rnp import RNP, RNPConfig, load
 from pyro_rnp import save as save_model
-from pyro_rnp.checkpoint import WEIGHTS, find, load_config, load_weights
+from pyro_rnp.checkpoint import CONFIG, WEIGHTS, find, load_config, load_weights
 from pyro_rnp.checkpoint import save_config as save_model_config
 
 try:
@@ -249,13 +249,40 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any] | None:
         """The content of `metrics.json`; None if the run has not ended."""
-        path = self.path / METRICS
+        path = self.metrics_path
         return json.loads(path.read_text()) if path.exists() else None
+
+    @property
+    def metrics_path(self) -> Path:
+        """The path of the metrics, which need not be there yet."""
+        return self.path / METRICS
+
+    @classmethod
+    def ended_in(cls, folder: Path) -> list[Run]:
+        """The runs in a folder that have ended, by name."""
+        return [cls(file.parent, shipped=False) for file in sorted(folder.glob(f"*/{METRICS}"))]
+
+    def describe(self, to: Path, notes: dict[str, Any], **more: Any) -> None:
+        """Write `config.json`, `metrics.json` and `curve.json` of the run to another folder.
+
+        Args:
+            to: the other folder, made if it is not there.
+            notes: everything that its `config.json` is to hold beside the model.
+            more: values to write beside the run's metrics.
+        """
+        made = {
+            CONFIG: {"model": self.model_config.to_dict(), **notes},
+            METRICS: {**(self.metrics or {}), **more},
+            CURVE: self.curve,
+        }
+        to.mkdir(parents=True, exist_ok=True)
+        for name, value in made.items():
+            write_json(to / name, value)
 
     @property
     def ended(self) -> bool:
         """Whether the run has ended, which is so once it has its metrics."""
-        return (self.path / METRICS).exists()
+        return self.metrics_path.exists()
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
         """Write `metrics.json`, with which the run has ended.
@@ -266,8 +293,8 @@ class Run:
         Returns:
             The path of the file.
         """
-        write_json(self.path / METRICS, metrics)
-        return self.path / METRICS
+        write_json(self.metrics_path, metrics)
+        return self.metrics_path
 
     @property
     def curve(self) -> list[dict[str, Any]]:

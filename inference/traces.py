@@ -10,7 +10,8 @@ import torch
 from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+
+from pyro_rnp.kl import site_kl
 
 Site = dict[str, Any]
 """A node of a Pyro trace: `fn`, `value`, `is_observed`, ..."""
@@ -124,24 +125,6 @@ def per_image(sites: dict[str, Site]) -> dict[str, Site]:
                 "itself; give the prior a fixed value for it."
             )
     return sites
-
-
-def site_kl(q: Distribution, p: Distribution, value: Tensor) -> Tensor:
-    """Return KL(q || p) in closed form where torch has one, else log q - log p at `value`, in nats.
-
-    A point (`Delta`) has no entropy: its KL is -log p.
-
-    Args:
-        q, p: the guide's and the model's distribution of a site.
-        value: a sample of q.
-
-    Returns:
-        A tensor of the distributions' batch shape.
-    """
-    try:
-        return kl_divergence(q, p)
-    except NotImplementedError:
-        return q.log_prob(value) - p.log_prob(value)
 
 
 def log_joint(trace: poutine.Trace, n: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -91,6 +92,18 @@ class ParseTree:
         """
         leaf = self.action is not None and not self.children
         return self.canvas if leaf and self.own_decoding is None else self.own_decoding
+
+    @property
+    def ink(self) -> Tensor | None:
+        """The former name of `appearance`, for one release."""
+        warnings.warn(_renamed("ink", "appearance"), DeprecationWarning, stacklevel=2)
+        return self.appearance
+
+    @property
+    def painter(self) -> Renderer | None:
+        """The former name of `renderer`, for one release."""
+        warnings.warn(_renamed("painter", "renderer"), DeprecationWarning, stacklevel=2)
+        return self.renderer
 
     def walk(self, path: Path = ()) -> Iterator[tuple[Path, ParseTree]]:
         """Each node below and including this one, with its path, depth first.
@@ -265,3 +278,7 @@ def sheets(parts: Sequence[ParseTree], composed: bool) -> list[Sheet]:
         else:
             made.append(Sheet(part.canvas, part.appearance, own))
     return made
+
+
+def _renamed(former: str, present: str) -> str:
+    return f"ParseTree.{former} is now ParseTree.{present}."

@@ -3,7 +3,7 @@
 import json
 
 from inference.cli import run, train_config
-from inference.run import METRICS, Run
+from inference.run import Run
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
         return
     trained = Run(folder)
     metrics = trained.metrics
-    print(f"{folder / METRICS}, on the test images of {config.data}:")
+    print(f"{trained.metrics_path}, on the test images of {config.data}:")
     print(json.dumps(metrics, indent=2))
     print(f"Look at the parse: {trained.picture}")
     print(verdict(metrics))

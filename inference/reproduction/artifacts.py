@@ -18,14 +18,14 @@ import torch
 from PIL import Image
 
 from inference.outputs import write_json
-from inference.reproduction.recipes import describe
-from inference.run import METRICS, Run
+from inference.reproduction.recipes import portable
+from inference.run import Run
 from inference.system import hardware
 from pyro_rnp.files import write
 
 SETS = {"mnist": "MNIST", "omniglot": "Omniglot", "fashion": "Fashion-MNIST"}
 """Data sets by name; a run on one has its name, the flat VAE's has `-flat` behind."""
-FIGURES, SCORE, TRANSFER = "figures.json", "score.json", "transfer.json"
+FIGURE_NUMBERS, SCORE, TRANSFER = "figures.json", "score.json", "transfer.json"
 """The files of numbers that figures, scores of a run and comparisons of transfer leave."""
 SCORES, TRANSFERS = "score-", "transfer-"
 """How names of scores of a run begin, and of comparisons of transfer."""
@@ -43,10 +43,9 @@ def collect_artifacts(runs: Path, artifacts: Path) -> None:
         runs: folder of runs, as `scripts/reproduce.py` makes it; it need not exist.
         artifacts: folder to copy to.
     """
-    for file in sorted(runs.glob(f"*/{METRICS}")):
-        run = file.parent
-        describe(run, artifacts / run.name, weights=Run(run, shipped=False).fingerprint)
-    for kind in (FIGURES, SCORE, TRANSFER):
+    for run in Run.ended_in(runs):
+        run.describe(artifacts / run.path.name, portable(run.path), weights=run.fingerprint)
+    for kind in (FIGURE_NUMBERS, SCORE, TRANSFER):
         for file in sorted(runs.glob(f"*/{kind}")):
             if file.parent.suffix != PART:
                 _copy(file, artifacts / file.parent.name)
@@ -59,7 +58,7 @@ def prune_pictures(artifacts: Path, page: str) -> None:
         artifacts: folder of artifacts.
         page: the page's text, in which paths of pictures start at that folder.
     """
-    for kind in (FIGURES, TRANSFER):
+    for kind in (FIGURE_NUMBERS, TRANSFER):
         for file in artifacts.glob(f"*/{kind}"):
             for picture in file.parent.glob("*.png"):
                 if picture.relative_to(artifacts).as_posix() not in page:
@@ -92,15 +91,14 @@ def ended_runs(artifacts: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         kinds = (config.binarize, list(SETS).index(config.data) if config.data in SETS else -1)
         return *kinds, config.model.program != "recursive", run.path.name
 
-    runs = [Run(file.parent, shipped=False) for file in artifacts.glob(f"*/{METRICS}")]
-    for run in sorted(runs, key=order):
+    for run in sorted(Run.ended_in(artifacts), key=order):
         yield run.path.name, run.metrics or {}
 
 
 def figure_results(artifacts: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names of runs and the numbers of their figures, without those of other weights."""
     for name, metrics in ended_runs(artifacts):
-        found = _read(artifacts / f"{name}-figures" / FIGURES)
+        found = _read(artifacts / f"{name}-figures" / FIGURE_NUMBERS)
         if found is not None and found["made"]["weights"] == metrics["weights"]:
             yield name, found
 

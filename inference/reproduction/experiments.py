@@ -19,7 +19,7 @@ from inference.cli import add_data_root, parser, sentence, train_config
 from inference.data import DataName
 from inference.evaluation import score_run
 from inference.outputs import write_json
-from inference.reproduction.artifacts import FIGURES, PART, SCORE, SCORES, TRANSFERS, Clock
+from inference.reproduction.artifacts import FIGURE_NUMBERS, PART, SCORE, SCORES, TRANSFERS, Clock
 from inference.reproduction.figures import make_figures
 from inference.reproduction.recipes import RECIPE, in_configs, trained
 from inference.reproduction.transfer import compare_transfer, minutes
@@ -220,7 +220,7 @@ class Reproduction:
         figures = folder.with_name(f"{folder.name}-figures")
         run = Run(folder, shipped=False)
         how = {"weights": run.fingerprint}
-        if run.config.binarize or _made(figures / FIGURES, how):
+        if run.config.binarize or _made(figures / FIGURE_NUMBERS, how):
             return
         half = figures.with_name(f"{figures.name}{PART}")  # whole or not at all
         for old in (half, figures):

@@ -25,7 +25,7 @@ from inference.evaluation.sample_quality import read_feature_classifier, sample_
 from inference.isolation import isolated
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import grid_figure, parse_figure, space_figure
-from inference.reproduction.artifacts import FIGURES, Clock
+from inference.reproduction.artifacts import FIGURE_NUMBERS, Clock
 from inference.run import Run
 from pyro_rnp import RNP
 
@@ -220,5 +220,5 @@ def make_figures(
     for figure in DRAW if only is None else [only]:
         numbers[figure] = DRAW[figure](given)
         made = clock.made(run, data=name, split="test", seed=seed)
-        write_json(folder / FIGURES, {**numbers, "made": made})
+        write_json(folder / FIGURE_NUMBERS, {**numbers, "made": made})
     return {**numbers, "made": made}

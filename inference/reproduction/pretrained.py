@@ -9,7 +9,7 @@ from typing import Any
 
 from inference.config import TrainConfig
 from inference.outputs import with_error
-from inference.reproduction.recipes import describe, to_flags
+from inference.reproduction.recipes import portable, to_flags
 from inference.run import Run
 from pyro_rnp.checkpoint import SHIPPED, WEIGHTS
 from pyro_rnp.files import write
@@ -93,7 +93,7 @@ def ship(run: str | Path, name: str, to: Path | None = None) -> Path:
         )
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another --name.")
-    describe(trained.path, folder)
+    trained.describe(folder, portable(trained.path))
     shutil.copyfile(weights, folder / WEIGHTS)
     shipped = Run(folder, shipped=False)
     called = name if folder.parent == SHIPPED else str(folder)

@@ -14,10 +14,8 @@ import torch
 
 from inference.cli import train_config
 from inference.config import RATES, TrainConfig
-from inference.outputs import write_json
-from inference.run import CURVE, METRICS, Run
+from inference.run import Run
 from pyro_rnp import RNPConfig
-from pyro_rnp.checkpoint import CONFIG
 
 PLACES = ("data_root", "out", "resume", "start")
 """Fields that are paths on one machine."""
@@ -73,24 +71,6 @@ def portable(run: str | Path) -> dict[str, Any]:
     config = Run(run).config
     training = {k: v for k, v in asdict(config).items() if k not in (*PLACES, "model")}
     return {"training": training | ({} if config.start is None else {"start": "RUN"})}
-
-
-def describe(run: Path, to: Path, **more: Any) -> None:
-    """Write `config.json`, `metrics.json` and `curve.json` of a run to another folder.
-
-    Args:
-        run: folder of a run that has ended.
-        to: the other folder, made if it is not there.
-        more: values to write beside the run's metrics.
-    """
-    made = {
-        CONFIG: {"model": Run(run).model_config.to_dict(), **portable(run)},
-        METRICS: {**(Run(run).metrics or {}), **more},
-        CURVE: Run(run).curve,
-    }
-    to.mkdir(parents=True, exist_ok=True)
-    for name, value in made.items():
-        write_json(to / name, value)
 
 
 def trained(folder: Path, flags: Sequence[str]) -> dict[str, Any]:

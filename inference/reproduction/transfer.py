@@ -20,7 +20,7 @@ from inference.outputs import write_json
 from inference.plotting import grid_figure, parse_figure
 from inference.reproduction.artifacts import TRANSFER
 from inference.reproduction.recipes import trained
-from inference.run import METRICS, Run
+from inference.run import Run
 from inference.system import hardware
 from pyro_rnp import RNP
 
@@ -263,7 +263,7 @@ def seconds(out: Path) -> float:
     Args:
         out: the folder that holds the run folders.
     """
-    return sum((_seconds(file.parent) for file in out.glob(f"*/{METRICS}")), 0.0)
+    return sum((_seconds(run.path) for run in Run.ended_in(out)), 0.0)
 
 
 def minutes(folder: Path) -> float:

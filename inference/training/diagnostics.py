@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from inference.evaluation.metrics import canvas_variance_ratio
-from inference.traces import site_kl
 from pyro_rnp import RNP
+from pyro_rnp.kl import site_kl
 from pyro_rnp.sites import drawn
 
 ALIKE = 0.01

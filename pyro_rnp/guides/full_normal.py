@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, r
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.encoder import Encoder
 from pyro_rnp.guides.base import TopGuide, positive
-from pyro_rnp.guides.kl import kl_to_diagonal_normal
+from pyro_rnp.kl import kl_to_diagonal_normal
 from pyro_rnp.precision import full_precision
 from pyro_rnp.registry import GUIDES
 

@@ -94,3 +94,11 @@ def test_without_a_renderer_nothing_says_how_parts_share_a_canvas(rnp, images):
 
 def test_a_tree_is_shown_in_one_line(rnp, images):
     assert repr(rnp.parse(images)) == "ParseTree(level=2, parts=2, canvas=(4, 1, 8, 8))"
+
+
+@pytest.mark.parametrize(("former", "present"), [("ink", "appearance"), ("painter", "renderer")])
+def test_former_names_of_a_tree_s_fields_are_read_with_a_warning(former, present):
+    tree = RNP(tiny()).sample(2)
+    for node in (tree, tree[0]):
+        with pytest.warns(DeprecationWarning, match=f"ParseTree.{former} is now .*{present}"):
+            assert getattr(node, former) is getattr(node, present)

@@ -1,4 +1,4 @@
-"""A KL divergence that torch does not have: from a normal with covariances to a diagonal one."""
+"""The KL divergence of a site, in closed form where there is one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,25 @@ import math
 from typing import Any
 
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Distribution, Normal, kl_divergence
+
+
+def site_kl(q: Distribution, p: Distribution, value: Tensor) -> Tensor:
+    """Return KL(q || p) in closed form where torch has one, else log q - log p at `value`, in nats.
+
+    A point (`Delta`) has no entropy: its KL is -log p.
+
+    Args:
+        q, p: the guide's and the model's distribution of a site.
+        value: a sample of q.
+
+    Returns:
+        A tensor of the distributions' batch shape.
+    """
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return q.log_prob(value) - p.log_prob(value)
 
 
 def kl_to_diagonal_normal(q: Any, p: Any) -> Tensor:
