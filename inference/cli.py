@@ -91,7 +91,7 @@ def _main(main: Callable[[], Any]) -> None:
 def sentence(error: Exception) -> str | None:
     """One sentence that tells a user about an error, or None where the code is at fault."""
     if isinstance(error, ArgumentError):
-        return f"{_line(error)} Try --help."
+        return f"{_mistake(_line(error))} Try --help."
     if isinstance(error, ValueError | OSError | OverflowError):
         return _line(error)
     if out_of_memory(error):
@@ -101,6 +101,34 @@ def sentence(error: Exception) -> str | None:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+
+
+def _mistake(text: str) -> str:
+    """Return jsonargparse's message on one value as a short sentence; others as they are.
+
+    >>> _mistake('Parser key "config": File does not exist: None')
+    'Parser key "config": File does not exist: None'
+    >>> _mistake("unrecognized arguments: --epocs")
+    'unrecognized arguments: --epocs.'
+    """
+    key = re.match(r'Parser key "([^"]+)": ', text)
+    if key is None:
+        return text if text.endswith(".") else f"{text}."
+    choices = re.search(r"typing\.Literal\[([^\]]*)\]", text)
+    kinds = [KINDS[k] for k in re.findall(r"Expected a <class '(\w+)'>", text) if k in KINDS]
+    value = re.search(r"(?:Given|Got) value: (.*)$", text)
+    missing = re.search(r"File does not exist: '([^']*)'", text)
+    if missing is not None:
+        return f"--{key[1]}: the file {missing[1]} does not exist."
+    if choices is not None and value is not None:
+        names = choices[1].replace("'", "")
+        return f"--{key[1]} must be one of {names}, got {value[1]}."
+    if kinds and value is not None:
+        return f"--{key[1]} must be {' or '.join(kinds)}, got {value[1]}."
+    return text
 
 
 class _Parser(ArgumentParser):

@@ -363,3 +363,21 @@ def test_a_flag_of_several_values_that_stands_twice_is_refused():
 def test_a_flag_that_is_cut_short_is_a_mistake():
     with pytest.raises(ArgumentError, match="learning_rat"):
         train_config(["--learning_rat", "0.1"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--schedule", "linear"], "--schedule must be one of cosine, constant, got linear. Try"),
+        (["--batch_size", "many"], "--batch_size must be a whole number, got many. Try"),
+        (["--config", "/nowhere.yaml"], "--config: the file /nowhere.yaml does not exist. Try"),
+        (["--data", "digitz"], "--data must be one of digits, mnist, fashion,"),
+        (["--minutes", "soon"], "--minutes must be a number, got soon. Try"),
+        (["--no_such_flag"], "unrecognized arguments: --no_such_flag. Try"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_short_sentence(flags, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(lambda: train_config(flags))
+    assert end.value.code == 2
+    assert f"error: {said}" in capsys.readouterr().err
