@@ -101,6 +101,29 @@ def _pieces(rows: dict[str, dict[str, Any]]) -> str:
     return markdown(["variant", *columns.values()], lines)
 
 
+def _speed(rows: dict[tuple[str, str, int], dict[str, Any]]) -> str:
+    """The measurement of speed as a table: a row for a subject and a batch size."""
+    lines = []
+    for what, task, size in rows:
+        if task == "train":
+            row = rows[what, task, size]
+            rates = [rows.get((what, other, size)) for other in ("parse", "sample")]
+            lines.append(
+                [
+                    what,
+                    str(size),
+                    f"{row['images_per_second']:,.0f}",
+                    f"{row['ratio']:.2f}",
+                    f"{row['gflop_per_image']:.3f}",
+                    f"{row['roofline']:.0%}",
+                    f"{row['peak_gib']:.2f}",
+                    *(f"{rate['images_per_second']:,.0f}" if rate else "" for rate in rates),
+                ]
+            )
+    head = ["", "batch", "training, images/s", "ratio", "GFLOP an image", "of the matrix rate"]
+    return markdown([*head, "peak GiB", "parse, images/s", "sample, images/s"], lines)
+
+
 def _folders(parent: Path) -> dict[str, Any]:
     return {folder.name: _read(folder) for folder in sorted(parent.iterdir()) if folder.is_dir()}
 
@@ -111,6 +134,11 @@ myst_substitutions = {
     "benchmarks": {file.stem: _benchmark(file) for file in (HERE / "benchmarks").glob("*.json")},
     "version": version,
 }
+myst_substitutions["speed"] = {
+    (row["what"], row["task"], row["batch_size"]): row
+    for row in myst_substitutions["benchmarks"]["speed"]["rows"]
+}
+myst_substitutions["speed_table"] = _speed(myst_substitutions["speed"])
 myst_substitutions["pieces_table"] = _pieces(myst_substitutions["benchmarks"]["pieces"])
 
 # Tutorials: Markdown with cells of code, which the build runs

@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import json
 import re
 import runpy
 import sys
@@ -41,6 +42,18 @@ def test_the_readme_can_be_read_in_a_minute():
     assert len(README.splitlines()) <= 150
     for word in ("install", "notebook", "tutorial", "API", "contribute", "cite"):
         assert re.search(rf"\b{word}", README, re.I), word
+
+
+def test_its_speeds_are_those_of_the_benchmark():
+    found = json.loads((ROOT / "docs" / "benchmarks" / "speed.json").read_text())
+    speeds = {
+        row["what"]: f"{row['images_per_second']:,.0f}"
+        for row in found["rows"]
+        if (row["task"], row["batch_size"]) == ("train", 64)
+    }
+    (line,) = re.findall(r"^Speed in training.*?(?=\n\n)", README, re.M | re.S)
+    told = re.findall(r"\s(\d[\d,]*\d)(?= \(|[).,])", line.partition("OUT`:")[2])
+    assert told == [speeds[what] for what in ("mnist", "literal port", "fast", "flat VAE")]
 
 
 def test_its_python_runs():
