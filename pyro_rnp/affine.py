@@ -235,6 +235,35 @@ def area(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b"]:
     return action[..., 0] * action[..., 1]
 
 
+def coverage(config: RNPConfig) -> tuple[float, ...]:
+    """The share of the image that the parts of each level can cover at most, in [0, 1].
+
+    It is bounded by the parts' number and area, and by how far from the centre they reach. With a
+    share below 1, some of an image that is full of ink or colour stays blank.
+
+    >>> coverage(RNPConfig(steps=(4, 4), max_scale=0.25))  # 4/16, and 4/16 of that
+    (0.25, 0.0625)
+
+    Args:
+        config: gives the number of parts and the bounds of actions.
+
+    Returns:
+        A share for each level, that of the parts first; () of a flat program.
+    """
+    c, m = config, 1 + config.max_shear
+    # The farthest corner of a part of scale 1, to the right of its centre and below it.
+    x, y = min(c.max_rotation, math.atan(1 / m)), min(c.max_rotation, math.atan(m))
+    corner = (m * math.cos(x) + math.sin(x), m * math.sin(y) + math.cos(y))
+    reach = math.prod(min(1.0, c.max_translation + c.max_scale * far) for far in corner)
+    edge = math.inf if c.composed else reach  # composed leaves may leave their part's frame
+
+    def share(steps: tuple[int, ...]) -> float:
+        """Of a parent's canvas, by parts that are as full as their own parts can make them."""
+        return min(edge, steps[0] * c.max_scale**2 * share(steps[1:])) if steps else 1.0
+
+    return tuple(min(1.0, edge, share(c.steps[: d + 1])) for d in range(c.depth))
+
+
 def warp(
     image: Float[Tensor, "n c h w"],
     to_source: Float[Tensor, "n 2 3"],

@@ -48,6 +48,21 @@ STOCHASTIC = ("none", "programs", "actions", "both")
 """The choices of random sites at one level."""
 
 
+def covering_scale(steps: tuple[int, ...]) -> float:
+    """The `max_scale` at which parts can cover their parent with room to overlap.
+
+    Their areas together are 1.54 times that of the parent, at most 0.9 of it each.
+
+    >>> covering_scale((4, 4)), covering_scale((6, 9)), covering_scale((2,))
+    (0.62, 0.51, 0.88)
+
+    Args:
+        steps: parts that a program places, a number for each level.
+    """
+    # 0.62 of four parts was compared with 0.43: docs/how-to/sizes-and-colour.md has the numbers.
+    return round(min(0.9, 1.24 / min(steps) ** 0.5), 2)
+
+
 @dataclass(frozen=True)
 class RNPConfig:
     """The shape of a recursive neural program (RNP), and its pieces by name.
@@ -122,7 +137,9 @@ class RNPConfig:
     network_units: int = 64
     """Hidden units in the generated networks E, T and D, and the size of the RNNs' input."""
     encoder_blocks: int = 5
-    """Residual blocks in the encoder; the first three halve the resolution."""
+    """Residual blocks in the encoder."""
+    encoder_halvings: int = 3
+    """Residual blocks that halve the resolution, the first ones."""
     encoder_channels: int = 32
     """Channels in each residual block."""
     encoder_layers: int = 4
@@ -236,6 +253,41 @@ class RNPConfig:
         if name not in PRESETS:
             raise ValueError(f"There is no preset {name!r}; choose from {', '.join(PRESETS)}.")
         return replace(cls(**PRESETS[name]), **changes)
+
+    @classmethod
+    def for_images(
+        cls, image_size: int, channels: int = 1, preset: str = "fast", **changes: Any
+    ) -> RNPConfig:
+        """A named configuration in the size that suits images.
+
+        For grey images of 28x28 pixels it is the preset. For others, parts may be large enough to
+        cover the image together (`max_scale`, by the number of parts), their canvases have as many
+        pixels in proportion (`patch_size`), and the encoder reduces the image to about 4x4
+        (`encoder_halvings`).
+
+        >>> config = RNPConfig.for_images(64, channels=3)
+        >>> config.max_scale, config.patch_size, config.encoder_halvings
+        (0.62, 27, 4)
+
+        Args:
+            image_size: height and width of the images, in pixels.
+            channels: colour channels of the images.
+            preset: name of the configuration to begin with, as `preset` takes it.
+            changes: values of fields that are given, by name; they are not chosen.
+
+        Raises:
+            ValueError: if there is no preset of that name, or a field is out of its range.
+        """
+        changes = {"image_size": image_size, "channels": channels, **changes}
+        config = cls.preset(preset, **changes)
+        if (config.image_size, config.channels) == (28, 1):
+            return config
+        sized: dict[str, Any] = {
+            "max_scale": covering_scale(config.steps),
+            "patch_size": max(config.patch_size, round(config.patch_size * image_size / 28)),
+            "encoder_halvings": max(1, math.ceil(math.log2(image_size / 4))),
+        }
+        return replace(config, **{k: v for k, v in sized.items() if k not in changes})
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name as JSON types."""

@@ -37,13 +37,13 @@ class ResidualBlock(nn.Module):
 class Encoder(nn.Sequential):
     """Images (N, C, H, W) in [0, 1] to features (N, out): residual and fully connected layers.
 
-    The first three blocks halve the resolution.
+    The first blocks halve the resolution, three of them in the paper's encoder.
 
     Source: the paper, section 2.1.
 
     Args:
-        config: gives the image's shape and, by `encoder_blocks`, `encoder_channels`,
-            `encoder_layers` and `encoder_units`, the network's.
+        config: gives the image's shape and, by the fields that begin with `encoder_`, the
+            network's.
         out: length of the features.
     """
 
@@ -52,7 +52,7 @@ class Encoder(nn.Sequential):
         layers: list[nn.Module] = []
         channels, size = c.channels, c.image_size
         for i in range(c.encoder_blocks):
-            stride = 2 if i < 3 else 1
+            stride = 2 if i < c.encoder_halvings else 1
             layers.append(ResidualBlock(channels, c.encoder_channels, stride))
             channels, size = c.encoder_channels, -(-size // stride)
         layers += [nn.ELU(), nn.Flatten()]

@@ -19,7 +19,7 @@ from torch import Tensor
 from inference.run import Run
 from inference.system import Interrupted, StopSignal
 from inference.training.checkpoints import set_loop_counts
-from inference.training.diagnostics import Diagnostics
+from inference.training.diagnostics import Diagnostics, coverage_sentence
 from inference.training.module import LOOK_EVERY, MAX_SKIPS, SkippedSteps, Training
 from inference.training.threads import Threads
 
@@ -62,6 +62,8 @@ class Progress(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: Training) -> None:  # type: ignore
         if module.config.resume is not None:
             module.say(self.sentence or f"Going on from step {module.batches_seen}.")
+        elif said := coverage_sentence(module.rnp.config, module.splits.train[:1000].images):
+            module.say(said)
         mean_image, blank = self.baselines["sse_mean_image"], self.baselines["sse_blank"]
         module.say(
             f"Without a model, val_sse is {mean_image:.1f} by the mean training image and "

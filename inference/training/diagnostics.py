@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from inference.evaluation.metrics import canvas_variance_ratio
-from pyro_rnp import RNP
+from pyro_rnp import RNP, RNPConfig, coverage
+from pyro_rnp.config import covering_scale
 from pyro_rnp.kl import site_kl
 from pyro_rnp.sites import drawn
 
@@ -19,6 +20,10 @@ MORE_STEPS = (
     "try more training (--minutes, --epochs) or, with the preset fast, --learning_rate 3e-3"
 )
 """Advice for canvases that do not differ between images."""
+BLANK = 0.1
+"""Intensity up to which a pixel counts as blank."""
+NEAR = 2 / 3
+"""Share of what parts can cover above which images may need larger parts."""
 PATIENCE = 5
 """Looks in a row at which a problem must be there before it is told."""
 MIN_KL = 0.1
@@ -26,6 +31,33 @@ MIN_KL = 0.1
 MIN_SHARE = 0.01
 """Share of the intensity below which a part is not used, and of the canvas below which two parts
 are alike."""
+
+
+def coverage_sentence(config: RNPConfig, images: Tensor) -> str:
+    """Tell how much of an image the parts can cover, and what to change if that is too little.
+
+    Args:
+        config: the model's.
+        images: some of the training images, (N, C, H, W) in [0, 1].
+
+    Returns:
+        A sentence, and a second where the images may need more; "" of a flat program.
+    """
+    shares = coverage(config)
+    if not shares:
+        return ""
+    percent = [f"{100 * share:.0f} %" for share in shares]
+    names = ["their sub-parts", *(f"parts at level {d}" for d in range(3, 1 + len(shares)))]
+    below = "".join(f", {n} {p}" for n, p in zip(names, percent[1:], strict=False))
+    full = float((images > BLANK).any(1).float().mean())
+    said = (
+        f"Parts can cover at most {percent[0]} of an image{below}; {100 * full:.0f} % of the "
+        "training images' pixels are not blank."
+    )
+    scale = covering_scale(config.steps)
+    if full > NEAR * min(shares) and scale > config.max_scale:
+        said += f" Larger parts (--max_scale {scale:g}) can cover all and may explain more."
+    return said
 
 
 class Diagnostics:

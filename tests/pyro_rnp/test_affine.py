@@ -13,6 +13,7 @@ from pyro_rnp.affine import (
     area,
     bounded,
     compose,
+    coverage,
     glimpse,
     inverse_matrix,
     matrix,
@@ -180,3 +181,34 @@ def test_geometry_is_in_full_precision():
         found = computed()
     for x, y in zip(found, wanted, strict=True):
         assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"steps": (3,)}, {"max_translation": 0.1}, {"steps": (9, 9), "max_translation": 0.2}],
+)
+def test_no_parts_cover_more_than_the_bound(changes):
+    """Parts at random and at their largest: full patches, at each level on their parents'."""
+    config = RNPConfig(**changes)
+    torch.manual_seed(0)
+    n, size, below = 200, 40, torch.ones(200, 1, 40, 40)
+    shares = []
+    for steps in reversed(config.steps):  # full sub-parts first
+        raw = 3 * torch.randn(n, steps, 6)
+        raw[..., :2] = 20  # the largest scales
+        placed = [place(below, bounded(raw[:, t], config), size) for t in range(steps)]
+        below = torch.stack(placed).sum(0).clamp(max=1)
+        shares.append(float((below > 0.5).float().mean((1, 2, 3)).max()))
+    assert shares[-1] <= coverage(config)[-1] + 0.03  # half a pixel all around
+
+
+def test_the_bound_of_parts_in_one_place_is_tight():
+    config = RNPConfig(steps=(9,), max_translation=0.0, max_rotation=0.0, max_shear=0.0)
+    assert coverage(config) == (pytest.approx(config.max_scale**2),)
+
+
+def test_composed_leaves_may_leave_their_part_s_frame():
+    near = {"steps": (1, 16), "max_translation": 0.0, "max_rotation": 0.0, "max_shear": 0.0}
+    inside = coverage(RNPConfig(**near))
+    outside = coverage(RNPConfig(**near, composed=True))
+    assert inside[1] < outside[1] <= 1

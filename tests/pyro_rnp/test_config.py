@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pyro_rnp import PRESETS, RNPConfig
+from pyro_rnp import PRESETS, RNPConfig, coverage
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -62,3 +62,28 @@ def test_unknown_names_are_refused():
         RNPConfig.preset("minst")
     with pytest.raises(ValueError, match="unknown fields: size"):
         RNPConfig.from_dict({"size": 3})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_small_grey_images_have_the_preset_itself(name):
+    assert RNPConfig.for_images(28, preset=name) == RNPConfig.preset(name)
+    assert RNPConfig.for_images(28, 1, name, steps=(3,)) == RNPConfig.preset(name, steps=(3,))
+
+
+@pytest.mark.parametrize("size", [16, 20, 28, 32, 40, 50, 64, 128])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("steps", [(4, 4), (5,), (3, 3, 3), (2, 6)])
+def test_the_parts_of_other_images_can_cover_them(size, channels, steps):
+    config = RNPConfig.for_images(size, channels, steps=steps)
+    assert (config.image_size, config.channels, config.steps) == (size, channels, steps)
+    if (size, channels) != (28, 1):
+        assert coverage(config) == (1.0,) * len(steps)
+        assert 2 < size / 2**config.encoder_halvings <= 4
+
+
+def test_what_is_given_is_not_chosen():
+    given = {"max_scale": 0.5, "patch_size": 9, "encoder_halvings": 2, "sigma": 0.2}
+    config = RNPConfig.for_images(64, 3, **given)
+    assert config == RNPConfig.preset("fast", image_size=64, channels=3, **given)
+    with pytest.raises(ValueError, match="There is no preset 'quick'"):
+        RNPConfig.for_images(64, preset="quick")

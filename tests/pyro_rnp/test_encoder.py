@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from pyro_rnp import RNPConfig
 from pyro_rnp.encoder import Encoder
@@ -22,3 +23,9 @@ def test_an_image_does_not_see_its_batch():
     images = torch.rand(3, 1, 28, 28, dtype=torch.float64)
     single = torch.cat([encoder(image[None]) for image in images])
     torch.testing.assert_close(encoder(images), single)
+
+
+@pytest.mark.parametrize(("halvings", "side"), [(1, 14), (2, 7), (3, 4), (9, 1)])
+def test_the_first_blocks_halve_the_resolution(halvings, side):
+    encoder = Encoder(RNPConfig(encoder_halvings=halvings), 4)
+    assert nn.Sequential(*list(encoder)[:5])(torch.rand(1, 1, 28, 28)).shape[-1] == side

@@ -5,8 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from inference.training.diagnostics import PATIENCE, Diagnostics, problems, verdict
-from pyro_rnp import RNP
+from inference.training.diagnostics import (
+    PATIENCE,
+    Diagnostics,
+    coverage_sentence,
+    problems,
+    verdict,
+)
+from pyro_rnp import RNP, RNPConfig
 from tests.conftest import tiny
 
 
@@ -168,3 +174,30 @@ def test_of_one_image_nothing_is_said_of_differences():
         assert words in said
         assert "differ" not in said
         assert "ignores" not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "share", "begins", "advises"),
+    [
+        ({}, 1.0, "Parts can cover at most 76 % of an image, their sub-parts 57 %; 100 %", True),
+        ({}, 0.25, "Parts can cover at most 76 % of an image, their sub-parts 57 %; 25 %", False),
+        ({"max_scale": 0.62}, 1.0, "Parts can cover at most 100 % of an image, their sub", False),
+        (
+            {"steps": (4, 4, 4)},
+            1.0,
+            "Parts can cover at most 76 % of an image, their sub-parts 57 %, parts at level 3 43 %",
+            True,
+        ),
+        ({"steps": (5,)}, 1.0, "Parts can cover at most 95 % of an image; 100 % of the", True),
+    ],
+)
+def test_how_much_the_parts_can_cover_is_told(changes, share, begins, advises):
+    images = torch.zeros(2, 3, 8, 8)
+    images[:, 1, : int(8 * share)] = 0.5
+    said = coverage_sentence(RNPConfig(**changes), images)
+    assert said.startswith(begins)
+    assert ("--max_scale" in said) is advises
+
+
+def test_a_flat_program_has_no_parts_that_could_cover():
+    assert coverage_sentence(RNPConfig(program="flat"), torch.ones(2, 1, 8, 8)) == ""
