@@ -217,16 +217,18 @@ class Run:
             training.get("binarize", False),
         )
 
-    def load(self, guide: str | None = None) -> RNP:
+    def load(self, guide: Any = None, **pieces: Any) -> RNP:
         """Load the model, in evaluation mode, on the CPU; see `pyro_rnp.load`.
 
         Args:
             guide: a guide in place of the run's, as `refined:steps=50`; by default the run's own.
+            pieces: other pieces, as `prior=MyPrior()`; those that were given as objects in training
+                have to be given again.
 
         Raises:
-            FileNotFoundError, ValueError: as `pyro_rnp.load`.
+            FileNotFoundError, ValueError, TypeError: as `pyro_rnp.load`.
         """
-        return load(self.path, guide)
+        return load(self.path, guide, **pieces)
 
     def load_weights(self, rnp: RNP) -> None:
         """Put the run's weights into a model; see `pyro_rnp.checkpoint.load_weights`.

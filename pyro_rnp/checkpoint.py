@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from pyro_rnp.config import RNPConfig
+from pyro_rnp.config import OBJECTS, RNPConfig
 from pyro_rnp.files import write
 from pyro_rnp.model import RNP
 from pyro_rnp.params import plain
+from pyro_rnp.registry import object_type
 
 CONFIG, WEIGHTS, PREVIOUS_WEIGHTS = "config.json", "model.safetensors", "previous.safetensors"
 """Names of the files in a folder."""
@@ -50,7 +50,7 @@ def save(rnp: RNP, folder: str | Path, notes: dict[str, Any] | None = None) -> N
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = rnp.state_dict()
-    tensors = {plain(name): t.detach().cpu().contiguous() for name, t in state.items()}
+    tensors = {plain(name): _alone(t) for name, t in state.items()}
     data = safetensors.save(tensors, {"sha256": _digest(tensors)})
     there = folder / WEIGHTS
     if not there.exists() or there.read_bytes() != data:
@@ -71,6 +71,11 @@ def save_config(config: RNPConfig, folder: str | Path, notes: dict[str, Any] | N
     """
     text = json.dumps({"model": config.to_dict(), **(notes or {})}, indent=2) + "\n"
     write(Path(folder) / CONFIG, text.encode())
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """A copy where several names share one tensor, which the file could not hold otherwise."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def _whole(path: Path) -> bool:
@@ -103,7 +108,7 @@ def find(run: str | Path) -> Path:
     return SHIPPED / here if not (here / CONFIG).exists() and str(run) in shipped() else here
 
 
-def load(run: str | Path, guide: str | None = None) -> RNP:
+def load(run: str | Path, guide: Any = None, **pieces: Any) -> RNP:
     """Load the model of a run folder, or a pretrained model by name.
 
     Nothing is unpickled. Torch's random state stays as it was.
@@ -114,7 +119,10 @@ def load(run: str | Path, guide: str | None = None) -> RNP:
     Args:
         run: a run folder, or a name out of `shipped()`.
         guide: a guide to use in place of the run's, which must have the same parameters, such as
-            `refined:steps=50` in place of `diagonal`; by default the run's own.
+            `refined:steps=50` in place of `diagonal`; by default the run's own. A guide that was
+            given to `RNP` as an object has to be given again.
+        pieces: the same for `prior`, `lower_guide`, `likelihood`, `placement` and `composition`.
+            An object takes over the weights of the run.
 
     Returns:
         The model in evaluation mode, on the CPU, in float64 if any saved weight is float64, else in
@@ -122,16 +130,35 @@ def load(run: str | Path, guide: str | None = None) -> RNP:
 
     Raises:
         FileNotFoundError: if the folder or one of its two files does not exist.
-        ValueError: if a file is damaged, or the weights are of another architecture.
+        ValueError: if a file is damaged, the weights are of another architecture, or a piece that
+            was given as an object is missing or of another class.
+        TypeError: if there is no piece of such a name.
     """
-    folder = find(run)
+    folder, pieces = find(run), {"guide": guide, **pieces}
+    if unknown := sorted(pieces.keys() - set(OBJECTS)):
+        raise TypeError(f"load has no argument {unknown[0]!r}; pieces are {', '.join(OBJECTS)}.")
     config = load_config(folder)[0]
+    for field, piece in pieces.items():
+        _check_class(field, getattr(config, field), piece)
     with torch.device("cpu"), torch.random.fork_rng([]):  # which initial weights are drawn with
-        rnp = RNP(config if guide is None else replace(config, guide=guide))
+        rnp = RNP(config, **pieces).to("cpu")
     tensors = _read(folder / WEIGHTS)
     precisions = [t.dtype for t in tensors.values() if t.is_floating_point()]
     _fill(rnp.to(reduce(torch.promote_types, precisions, torch.float32)), tensors, folder / WEIGHTS)
     return rnp.eval()
+
+
+def _check_class(field: str, text: str, piece: Any) -> None:
+    """Raise if a piece was given as an object of another class than the object that is given now.
+
+    Names alone count, so that a class may move to another module.
+    """
+    given, wanted = type(piece), object_type(text)
+    if piece is None or isinstance(piece, str) or wanted is None:
+        return
+    if given.__name__ != wanted.rpartition(".")[2]:
+        found = f"{given.__module__}.{given.__qualname__}"
+        raise ValueError(f"This model's {field} is an object of {wanted}, got one of {found}.")
 
 
 def load_config(folder: str | Path) -> tuple[RNPConfig, dict[str, Any]]:
@@ -166,32 +193,45 @@ def load_config(folder: str | Path) -> tuple[RNPConfig, dict[str, Any]]:
         raise ValueError(f"{path} is not the configuration of a model: {text}{own}.") from error
 
 
-def load_weights(rnp: RNP, path: str | Path) -> None:
+def load_weights(rnp: RNP, path: str | Path, partial: bool = False) -> tuple[list[str], list[str]]:
     """Load the weights of a safetensors file into a model, which keeps its own precision.
 
     Args:
         rnp: the model, changed in place.
         path: the file.
+        partial: whether to load only the tensors that have the same name and shape in both, as
+            where one piece is exchanged; by default false, which wants all.
+
+    Returns:
+        The names of the model's tensors that keep their values, and of the file's that are not
+        used; both empty unless `partial`.
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if the file is damaged, or its tensors are not those of the model.
+        ValueError: if the file is damaged, its tensors are not those of the model, or, where
+            `partial`, none is.
     """
-    _fill(rnp, _read(Path(path)), path)
+    return _fill(rnp, _read(Path(path)), path, partial)
 
 
-def _fill(rnp: RNP, tensors: dict[str, Tensor], path: str | Path) -> None:
+def _fill(
+    rnp: RNP, tensors: dict[str, Tensor], path: str | Path, partial: bool = False
+) -> tuple[list[str], list[str]]:
     state = rnp.state_dict()
     own = {plain(name): tuple(t.shape) for name, t in state.items()}
-    for name in sorted(own.keys() | tensors.keys()):
-        found = tuple(tensors[name].shape) if name in tensors else "nothing"
-        wanted = own.get(name, "nothing")
-        if found != wanted:
-            raise ValueError(
-                f"{path} is of another architecture: at {name} it holds {found} and the "
-                f"configuration wants {wanted}."
-            )
-    rnp.load_state_dict({name: tensors[plain(name)] for name in state})
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    both = {name for name in own.keys() & found.keys() if own[name] == found[name]}
+    apart = sorted((own.keys() | found.keys()) - both)
+    if apart and not (partial and both):
+        name = apart[0]
+        raise ValueError(
+            f"{path} is of another architecture: at {name} it holds {found.get(name, 'nothing')} "
+            f"and the configuration wants {own.get(name, 'nothing')}."
+        )
+    rnp.load_state_dict(
+        {name: tensors[plain(name)] for name in state if plain(name) in both}, strict=not apart
+    )
+    return [name for name in apart if name in own], [name for name in apart if name in found]
 
 
 def _read(path: Path) -> dict[str, Tensor]:

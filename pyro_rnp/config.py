@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -44,6 +45,8 @@ PIECES: dict[str, Registry[Any]] = {
     "placement": PLACEMENTS,
 }
 """Fields that name a piece, and the registry that holds it."""
+OBJECTS = ("prior", "guide", "lower_guide", "likelihood", "placement", "composition")
+"""Fields whose piece may be an object in place of a name."""
 STOCHASTIC = ("none", "programs", "actions", "both")
 """The choices of random sites at one level."""
 
@@ -288,6 +291,20 @@ class RNPConfig:
             "encoder_halvings": max(1, math.ceil(math.log2(image_size / 4))),
         }
         return replace(config, **{k: v for k, v in sized.items() if k not in changes})
+
+    def make(self, field: str, objects: Mapping[str, Any] | None = None) -> Any:
+        """The piece of a field: the object that was given for it, or the piece that it names.
+
+        Args:
+            field: a key of `PIECES`.
+            objects: objects by field; by default none.
+
+        Raises:
+            ValueError: if the piece refuses the configuration, or an object is missing.
+        """
+        if objects and field in objects:
+            return objects[field]
+        return PIECES[field].make(getattr(self, field), self)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name as JSON types."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import weakref
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
+from torch import nn
 
 PYRO = threading.RLock()
 """Held by a thread while the library uses Pyro, the random state or a model in it."""
@@ -92,6 +94,66 @@ class OwnSites(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if self._open and self._open[-1] is msg:
             self._open.pop()
+
+
+METHODS = {
+    "prior": ("forward",),
+    "guide": ("posterior",),
+    "lower_guide": ("look", "forward", "glimpses"),
+    "likelihood": ("forward",),
+    "placement": ("blank", "patch", "canvas", "cover", "appearance_size", "continuous"),
+    "composition": ("__call__", "opaque"),
+}
+"""What an object must have to be a piece, by the field of the configuration that it stands for."""
+
+
+def check_object(field: str, piece: Any) -> None:
+    """Raise unless an object can be a piece of a model.
+
+    Args:
+        field: a key of `METHODS`.
+        piece: the object.
+
+    Raises:
+        ValueError: if it is a class, no `torch.nn.Module` (which only a composition need not be),
+            or lacks a method.
+    """
+    if isinstance(piece, type):
+        raise ValueError(f"{field} must be an object, got the class {piece.__name__}; make one.")
+    name = f"{type(piece).__module__}.{type(piece).__qualname__}"
+    if field != "composition" and not isinstance(piece, nn.Module):
+        hint = ""
+        if hasattr(piece, "log_prob"):
+            hint = "; a distribution is what its forward (a guide's: posterior) returns"
+        raise ValueError(f"{field} must be a torch.nn.Module, got {name}{hint}.")
+    for method in METHODS[field]:
+        found = getattr(piece, method, None)
+        if found is None or getattr(found, "__name__", "") == "_forward_unimplemented":
+            raise ValueError(f"{field} must have {method}, which {name} has not.")
+
+
+_bound: Any = weakref.WeakKeyDictionary()
+"""Pieces that keep the model that they serve, with a weak reference to it."""
+
+
+def bind(field: str, piece: Any, rnp: Any) -> None:
+    """Note which model a piece with `attach` serves.
+
+    Args:
+        field: of the configuration, for the message.
+        piece: the piece.
+        rnp: the model.
+
+    Raises:
+        ValueError: if it serves another model that still exists.
+    """
+    other = _bound.get(piece)
+    if other is not None and other() not in (None, rnp):
+        raise ValueError(
+            f"This {type(piece).__name__} is the {field} of another RNP, which it keeps; give "
+            "each RNP its own, as by copy.deepcopy."
+        )
+    _bound[piece] = weakref.ref(rnp)
 
 
 def check_event(

@@ -18,12 +18,22 @@ from torch.distributions import Distribution
 from pyro_rnp import baselines, guides, likelihoods, priors, recursion  # noqa: F401 (they register)
 from pyro_rnp.affine import warp
 from pyro_rnp.checks import Images, as_images, observed
-from pyro_rnp.config import RNPConfig
-from pyro_rnp.contract import PYRO, OwnSites, check_event, conditioned, how_many, plates
+from pyro_rnp.config import OBJECTS, RNPConfig
+from pyro_rnp.contract import (
+    PYRO,
+    OwnSites,
+    bind,
+    check_event,
+    check_object,
+    conditioned,
+    how_many,
+    plates,
+)
 from pyro_rnp.guides import Guide
 from pyro_rnp.params import NAME, Registered
 from pyro_rnp.parse_tree import ParseTree
-from pyro_rnp.registry import LIKELIHOODS, PRIORS, PROGRAMS
+from pyro_rnp.registry import object_text
+from pyro_rnp.rendering import Renderer
 from pyro_rnp.sites import Handover, RandomSites, Scales, drawn, is_random
 
 
@@ -44,15 +54,16 @@ class Model(Registered):
 
     Args:
         config: the model's shape and pieces.
+        objects: pieces that stand in for those that `config` names, by field; by default none.
     """
 
-    def __init__(self, config: RNPConfig) -> None:
+    def __init__(self, config: RNPConfig, objects: Mapping[str, Any] | None = None) -> None:
         super().__init__("model")
         self.config = config
-        self.prior = PRIORS.make(config.prior, config)
+        self.prior = config.make("prior", objects)
         self.scales = Scales(config)
-        self.recursion = PROGRAMS.make(config.program, config)
-        self.likelihood = LIKELIHOODS.make(config.likelihood, config)
+        self.recursion = _program(config, objects)
+        self.likelihood = config.make("likelihood", objects)
         self.handover: Handover | None = None
         """Passes the guide's run on to the model, while `one_run` lasts."""
         self._warned = False
@@ -166,6 +177,16 @@ class Model(Registered):
         return self.recursion(z, RandomSites(self.config, self.scales, z.shape[:-1], draw))
 
 
+def _program(config: RNPConfig, objects: Mapping[str, Any] | None) -> Any:
+    """The decoder of z^K, with a placement or a composition that is an object, if there is one."""
+    given = [field for field in ("placement", "composition") if field in (objects or {})]
+    if not given:
+        return config.make("program")
+    if config.program != "recursive":
+        raise ValueError(f"The program {config.program} places no parts; leave out {given[0]}=.")
+    return recursion.Recursion(config, Renderer(config, objects))
+
+
 def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
     """The squared error of the parents' own decodings of their parts.
 
@@ -220,28 +241,80 @@ class RNP(nn.Module):
     ... )
     >>> loss = svi.step(torch.rand(5, 1, 8, 8))
 
+    Pieces may be objects of one's own. The configuration then says of which class they were, and
+    `load` asks for them:
+
+    >>> class Sparse(nn.Module):
+    ...     def forward(self):
+    ...         return pyro.distributions.Laplace(torch.zeros(3), 1.0).to_event(1)
+    >>> rnp = RNP(config, "sparse", prior=Sparse())
+    >>> rnp.sample(2).canvas.shape, rnp.config.prior.endswith('Sparse"')
+    (torch.Size([2, 1, 8, 8]), True)
+
     Source: Fisher and Rao, "Recursive neural programs", arXiv 2206.08462.
 
     Args:
         config: the model's shape and pieces; by default the paper's for MNIST.
         name: the first part of the parameters' names in Pyro's parameter store,
             `name.model$$$...` and `name.guide$$$...`. Two models in use at one time need two names.
+        prior: p(z^K), see `pyro_rnp.priors.Prior`. This piece and those below are used as they are
+            and become part of the model; text names a piece as in `config`. By default the piece
+            that `config` names.
+        guide: q(z^K | x), see `pyro_rnp.guides.TopGuide`.
+        lower_guide: of random sites below the top, see `pyro_rnp.guides.LowerGuide`.
+        likelihood: p(x | canvas), see `pyro_rnp.likelihoods.Likelihood`.
+        placement: of parts on a canvas, see `pyro_rnp.placements.Placement`.
+        composition: of parts that overlap, see `pyro_rnp.compositions.Composition`.
 
     Raises:
-        ValueError: if a piece refuses the configuration, such as a flow with |z| = 1.
+        ValueError: if a piece refuses the configuration, such as a flow with |z| = 1, or an object
+            is no piece, has no use in this model, or serves another RNP in a way that binds it.
     """
 
-    def __init__(self, config: RNPConfig | None = None, name: str = NAME) -> None:
+    def __init__(
+        self,
+        config: RNPConfig | None = None,
+        name: str = NAME,
+        *,
+        prior: Any = None,
+        guide: Any = None,
+        lower_guide: Any = None,
+        likelihood: Any = None,
+        placement: Any = None,
+        composition: Any = None,
+    ) -> None:
         super().__init__()
-        self.config = RNPConfig() if config is None else config
-        self.model = Model(self.config)
-        self.guide = Guide(self.config)
+        pieces = (prior, guide, lower_guide, likelihood, placement, composition)
+        given = {f: piece for f, piece in zip(OBJECTS, pieces, strict=True) if piece is not None}
+        objects = {field: piece for field, piece in given.items() if not isinstance(piece, str)}
+        for field, piece in objects.items():
+            check_object(field, piece)
+        texts = {**given, **{field: object_text(piece) for field, piece in objects.items()}}
+        self.config = replace(RNPConfig() if config is None else config, **texts)
+        if "lower_guide" in objects and not self.config.any_random:
+            raise ValueError("A lower guide needs random sites below the top; set stochastic.")
+        self.model = Model(self.config, objects)
+        self.guide = Guide(self.config, objects)
         self.guide.attach(self.model)
         self.model.beside, self.guide.beside = (self.guide,), (self.model,)
         self.name = name
-        for piece in (self.guide.top, self.model.prior, self.model.likelihood):
+        for field, piece in self.pieces().items():
             if hasattr(piece, "attach"):
+                bind(field, piece, self)
                 piece.attach(self)
+
+    def pieces(self) -> dict[str, Any]:
+        """The pieces of this model by field, named or given as objects; those that it has."""
+        renderer = getattr(self.model.recursion, "renderer", None)
+        found = {
+            "prior": self.model.prior,
+            "guide": self.guide.top,
+            "lower_guide": self.guide.lower,
+            "likelihood": self.model.likelihood,
+            "placement": getattr(renderer, "placement", None),
+            "composition": getattr(renderer, "composition", None),
+        }
+        return {field: piece for field, piece in found.items() if piece is not None}
 
     @property
     def name(self) -> str:

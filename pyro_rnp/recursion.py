@@ -68,12 +68,13 @@ class Recursion(nn.Module):
 
     Args:
         config: the model's shape.
+        renderer: makes canvases of parts; by default with the pieces that `config` names.
     """
 
-    def __init__(self, config: RNPConfig) -> None:
+    def __init__(self, config: RNPConfig, renderer: Renderer | None = None) -> None:
         super().__init__()
         self.config = config
-        self.renderer = Renderer(config)
+        self.renderer = Renderer(config) if renderer is None else renderer
         shared = config.hypernet == "shared"
         self.hypernets = nn.ModuleList(
             Hypernetwork(config, self.renderer.placement)

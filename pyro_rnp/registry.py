@@ -2,7 +2,7 @@
 
 A configuration names a piece as `name`, or as `name:option=value,option=value` with options of its
 constructor: `mixture:components=20`. `@PRIORS.add("mine")` adds a piece of one's own, which is then
-chosen like all others.
+chosen like all others. A piece may also be given to `pyro_rnp.RNP` as an object, without any name.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 import difflib
 import inspect
 import math
+import re
 from collections.abc import Callable
 from inspect import Parameter
 from typing import Any, Generic, TypeVar
@@ -121,6 +122,57 @@ class Registry(Generic[T]):
         return "; ".join(texts)
 
 
+class PieceRegistry(Registry[T]):
+    """A registry of a kind of piece that `pyro_rnp.RNP` takes as an object too.
+
+    An object stands in a configuration as `object:type="module.Class"`, from which nothing can be
+    made: the object has to be given again.
+
+    Args:
+        kind: the kind of piece, for messages.
+        argument: the argument of `RNP` that takes an object.
+    """
+
+    def __init__(self, kind: str, argument: str) -> None:
+        super().__init__(kind)
+        self.argument = argument
+
+    def parse(self, text: str) -> tuple[str, dict[str, Any]]:
+        given = object_type(text)
+        return super().parse(text) if given is None else ("object", {"type": given})
+
+    def make(self, text: str, *args: Any) -> T:
+        given = object_type(text)
+        if given is not None:
+            raise ValueError(
+                f"This model's {self.kind} was given as an object of {given}; give it: "
+                f"load(run, {self.argument}=...), or RNP(config, {self.argument}=...)."
+            )
+        return super().make(text, *args)
+
+
+def object_text(piece: Any) -> str:
+    """The text that stands in a configuration for a piece that was given as an object.
+
+    >>> object_text(Registry("box"))
+    'object:type="pyro_rnp.registry.Registry"'
+
+    Args:
+        piece: the object.
+    """
+    return f'object:type="{type(piece).__module__}.{type(piece).__qualname__}"'
+
+
+def object_type(text: str) -> str | None:
+    """The module and class of the object that a text stands for; None if it names a piece.
+
+    Args:
+        text: a field of a configuration.
+    """
+    match = re.fullmatch(r'object:type="(.+)"', text)
+    return match and match[1]
+
+
 def within(low: float | int, high: float | int = math.inf, **options: float | int) -> None:
     """Raise unless each option lies in [low, high] and is finite.
 
@@ -161,10 +213,10 @@ def _value(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-PRIORS: Registry[Any] = Registry("prior")
-GUIDES: Registry[Any] = Registry("guide")
-LOWER_GUIDES: Registry[Any] = Registry("lower guide")
-LIKELIHOODS: Registry[Any] = Registry("likelihood")
-COMPOSITIONS: Registry[Any] = Registry("composition")
-PLACEMENTS: Registry[Any] = Registry("placement")
+PRIORS: Registry[Any] = PieceRegistry("prior", "prior")
+GUIDES: Registry[Any] = PieceRegistry("guide", "guide")
+LOWER_GUIDES: Registry[Any] = PieceRegistry("lower guide", "lower_guide")
+LIKELIHOODS: Registry[Any] = PieceRegistry("likelihood", "likelihood")
+COMPOSITIONS: Registry[Any] = PieceRegistry("composition", "composition")
+PLACEMENTS: Registry[Any] = PieceRegistry("placement", "placement")
 PROGRAMS: Registry[Any] = Registry("program")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from pyro_rnp.compositions import Composition
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.placements import Placement
-from pyro_rnp.registry import COMPOSITIONS, PLACEMENTS
 
 
 class Sheet(NamedTuple):
@@ -32,13 +31,14 @@ class Renderer(nn.Module):
     Args:
         config: names both pieces, `placement` and `composition`, and says by `composed` whether
             leaves go straight to the image.
+        objects: pieces that stand in for those names, by field; by default none.
     """
 
-    def __init__(self, config: RNPConfig) -> None:
+    def __init__(self, config: RNPConfig, objects: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.composed = config.composed
-        self.placement: Placement = PLACEMENTS.make(config.placement, config)
-        self.composition: Composition = COMPOSITIONS.make(config.composition, config)
+        self.placement: Placement = config.make("placement", objects)
+        self.composition: Composition = config.make("composition", objects)
 
     def place(self, sheets: Sequence[Sheet], size: int) -> tuple[Tensor, Tensor | None]:
         """Each sheet where it lands, and its visible share.

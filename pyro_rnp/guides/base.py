@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,6 @@ from pyro_rnp.config import RNPConfig
 from pyro_rnp.contract import OwnSites, check_event, how_many, plates
 from pyro_rnp.params import Registered
 from pyro_rnp.parse_tree import ParseTree
-from pyro_rnp.registry import GUIDES, LOWER_GUIDES
 from pyro_rnp.sites import Draw, GuideRun, RandomSites, centre, drawn
 
 
@@ -65,13 +65,14 @@ class Guide(Registered):
 
     Args:
         config: names both guides, `guide` and `lower_guide`.
+        objects: pieces that stand in for those names, by field; by default none.
     """
 
-    def __init__(self, config: RNPConfig) -> None:
+    def __init__(self, config: RNPConfig, objects: Mapping[str, Any] | None = None) -> None:
         super().__init__("guide")
         self.config = config
-        self.top = GUIDES.make(config.guide, config)
-        self.lower = LOWER_GUIDES.make(config.lower_guide, config) if config.any_random else None
+        self.top = config.make("guide", objects)
+        self.lower = config.make("lower_guide", objects) if config.any_random else None
 
     def attach(self, model: Any) -> None:
         """Keep the model, which runs the programs.
