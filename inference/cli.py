@@ -19,7 +19,6 @@ from jsonargparse.typing import PositiveInt
 from yaml import YAMLError
 
 from inference.config import RATES, RENAMED, TrainConfig
-from inference.data import DataName
 from inference.data.image_files import read_images
 from inference.objectives import OBJECTIVES
 from inference.run import Run
@@ -407,7 +406,7 @@ def add_images(arguments: ArgumentParser, num: int = 8) -> None:
     """
     arguments.add_argument("--images", type=str, nargs="*", default=[], help="image files")
     add_reading(arguments)
-    arguments.add_argument("--data", type=DataName | None, help="a data set to ask about instead")
+    arguments.add_argument("--data", type=str | None, help="a data set to ask about instead")
     arguments.add_argument(
         "--num", type=PositiveInt, default=num, help="how many of its test images"
     )

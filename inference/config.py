@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from inference.data import DataName
+from inference.data import DATASETS
 from inference.objectives import OBJECTIVES
 from pyro_rnp import RNPConfig
 
@@ -47,7 +47,7 @@ class TrainConfig:
         ValueError: if a field is out of its range, or two fields exclude each other.
     """
 
-    data: DataName = "digits"
+    data: str = "digits"
     """Data set to learn from: scikit-learn's digits (embedded, no download), mnist, fashion
     (Fashion-MNIST), omniglot and its variants, or strokes (synthetic characters whose true parts
     are known)."""
@@ -159,6 +159,7 @@ class TrainConfig:
                 f"jitter must be in [0, 1), and 0 with binarize, since it makes pixels grey; got "
                 f"{self.jitter}."
             )
+        DATASETS.parse(self.data)
         OBJECTIVES.make(self.elbo)
         for name in ("kl_warmup", "depth_growth"):
             if not 0 <= getattr(self, name) < 1:

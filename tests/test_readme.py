@@ -113,7 +113,7 @@ def test_the_table_of_pieces_is_that_of_the_registries():
     lower = rows.pop("lower")
     wanted = {name: set(PIECES[name].pieces) for name in PIECES if name != "lower_guide"}
     wanted |= {"objective": set(OBJECTIVES.pieces), "engine": set(ENGINES.pieces)}
-    wanted |= {"data": set(DATASETS), "preset": set(PRESETS)}
+    wanted |= {"data": set(DATASETS.pieces), "preset": set(PRESETS)}
     assert rows == wanted
     assert rows["engine"] == set(get_args(Method))
     assert lower == set(PIECES["lower_guide"].pieces)

@@ -13,8 +13,11 @@ from pyro_rnp.affine import place
 def jitter(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n c h w"]:
     """Move each image a little, each in another way; pixels from outside the image are 0.
 
+    Missing pixels move with the image: a pixel is missing where more than half of it comes from
+    missing ones.
+
     Args:
-        images: square images in [0, 1].
+        images: square images in [0, 1]; NaN is a missing pixel.
         amount: standard deviation of the logarithm of both scales, of the rotation (radians), of
             the shear, and of both translations (half-widths of the image).
 
@@ -23,7 +26,10 @@ def jitter(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n 
     """
     noise = amount * torch.randn(len(images), 6, device=images.device)
     action = torch.cat([noise[:, :2].exp(), noise[:, 2:]], 1)
-    return place(images, action, images.shape[-1]).clamp(0, 1)
+    missing, size = images.isnan(), images.shape[-1]
+    moved = place(images.nan_to_num(), action, size)
+    share = place(missing.to(images), action, size)
+    return (moved / (1 - share)).clamp(0, 1).where(share <= 0.5, torch.nan)
 
 
 def rotate_classes(data: ImageSet) -> ImageSet:
@@ -39,12 +45,14 @@ def rotate_classes(data: ImageSet) -> ImageSet:
     """
     classes = int(data.labels.max()) + 1
 
-    def all_four(maps: Tensor) -> Tensor:
+    def all_four(maps: Tensor | None) -> Tensor | None:
+        if maps is None:
+            return None
         return torch.cat([maps.rot90(quarters, (-2, -1)) for quarters in range(4)])
 
     labels = torch.cat([data.labels + classes * quarters for quarters in range(4)])
-    segments = None if data.segments is None else all_four(data.segments)
-    return ImageSet(all_four(data.images), labels, segments)
+    maps = [all_four(each) for each in (data.pixels, data.segments, data.masks)]
+    return ImageSet(maps[0], labels, *maps[1:])  # type: ignore[arg-type]
 
 
 def rotate_at_random(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

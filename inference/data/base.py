@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 
@@ -15,33 +15,61 @@ from torch import Tensor
 class ImageSet:
     """Images with their labels, such as one split of a data set.
 
-    An image set has a length, and can be indexed by a slice or a tensor of indices.
+    An image set has a length, and can be indexed by a slice or a tensor of indices. Images are kept
+    as they came, which for bytes takes a quarter of the memory; `images` converts them to floats,
+    so `data[:12].images` converts twelve.
 
-    >>> data = ImageSet(torch.zeros(3, 1, 28, 28), torch.tensor([7, 1, 7]))
-    >>> len(data), data[1:].labels.tolist()
-    (3, [1, 7])
+    >>> data = ImageSet(torch.full((3, 1, 28, 28), 255, dtype=torch.uint8), torch.tensor([7, 1, 7]))
+    >>> len(data), data[1:].labels.tolist(), float(data[:1].images.max())
+    (3, [1, 7], 1.0)
     """
 
-    images: Float[Tensor, "n c h w"]
-    """N images in [0, 1], light ink on a dark ground."""
+    pixels: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
+    """N images, light ink on a dark ground: bytes, or floats in [0, 1] in which NaN is a missing
+    pixel."""
     labels: Int[Tensor, "n"]
     """The class of each image: digit, garment, or character (numbered across alphabets)."""
     segments: Int[Tensor, "n levels h w"] | None = None
     """Of synthetic images: the true part (level 0) and sub-part (level 1) of each pixel, -1 where
     there is no ink. Sub-parts are numbered through all parts. None of other images."""
+    masks: Bool[Tensor, "n #c h w"] | None = None
+    """Which pixels were seen: False is missing. None where all were, or `pixels` tell by NaN."""
+    class_names: tuple[str, ...] = ()
+    """The name of each class, by label; empty where classes have none."""
+
+    @property
+    def images(self) -> Float[Tensor, "n c h w"]:
+        """The images as floats in [0, 1], NaN where a pixel is missing, converted at each call."""
+        images = self.pixels.float() / 255 if self.pixels.dtype == torch.uint8 else self.pixels
+        return images if self.masks is None else images.where(self.masks, torch.nan)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.pixels)
 
     def __getitem__(self, index: Any) -> ImageSet:
         """Give the images at a slice or a tensor of indices."""
         segments = None if self.segments is None else self.segments[index]
-        return ImageSet(self.images[index], self.labels[index], segments)
+        masks = None if self.masks is None else self.masks[index]
+        pixels, labels = self.pixels[index], self.labels[index]
+        return ImageSet(pixels, labels, segments, masks, self.class_names)
 
     def __add__(self, other: ImageSet) -> ImageSet:
-        """Give these images, then others, without their true segments."""
+        """Give these images, then others, without their true segments.
+
+        Raises:
+            ValueError: if the images of one are bytes and those of the other floats.
+        """
+        mine, theirs = self.pixels.dtype, other.pixels.dtype
+        if mine != theirs:
+            raise ValueError(f"Only images of one type can be joined, got {mine} and {theirs}.")
+        masks = None
+        if self.masks is not None or other.masks is not None:
+            masks = torch.cat([_all_seen(data) for data in (self, other)])
         return ImageSet(
-            torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels])
+            torch.cat([self.pixels, other.pixels]),
+            torch.cat([self.labels, other.labels]),
+            masks=masks,
+            class_names=self.class_names or other.class_names,
         )
 
 
@@ -75,6 +103,11 @@ class Splits:
                 )
             chosen.append(split[torch.isin(split.labels, wanted).nonzero()[:, 0]])
         return Splits(*chosen)
+
+
+def _all_seen(data: ImageSet) -> Bool[Tensor, "n c h w"]:
+    seen = torch.ones(1, dtype=torch.bool) if data.masks is None else data.masks
+    return seen.expand(data.pixels.shape)
 
 
 def shuffled(data: ImageSet) -> ImageSet:

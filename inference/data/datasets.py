@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +13,11 @@ from inference.data.base import ImageSet, Splits, shuffled
 from inference.data.download import download
 from inference.data.omniglot import omniglot, omniglot_all, omniglot_new
 from inference.data.synthetic import strokes
+from pyro_rnp.registry import Registry
 
-DataName = Literal[
-    "digits", "mnist", "fashion", "omniglot", "omniglot-new", "omniglot-all", "strokes"
-]
+DATASETS: Registry[Splits] = Registry("data set")
+"""Data sets by name. A loader takes the folder of data sets, and options by keyword, and gives the
+splits; `@DATASETS.add("mine")` adds one's own."""
 
 
 def load_data(
@@ -42,7 +42,8 @@ def load_data(
     - `strokes`, 8,000 / 1,000 / 1,000: synthetic characters, with the true part of each pixel
 
     Args:
-        name: one of the names above.
+        name: one of the names above, or one that `@DATASETS.add` added, with its options as
+            `name:option=value`.
         root: folder laid out as torchvision does it (`MNIST/raw/...`); a data set that is not
             there is downloaded into it. None is `./data`, made if need be. A folder `omniglot-npz`
             in it is read instead of torchvision's Omniglot. "digits" and "strokes" need none.
@@ -60,22 +61,27 @@ def load_data(
             no image in a split.
         FileNotFoundError: if `root` does not exist, or data are not there and cannot be downloaded.
     """
-    if name not in DATASETS:
-        raise ValueError(f"There is no data set {name!r}; choose from {', '.join(DATASETS)}.")
+    DATASETS.parse(name)
     if root is not None and not Path(root).is_dir():
         raise FileNotFoundError(f"The data folder {root} does not exist; make it or name another.")
-    splits = DATASETS[name](Path("data" if root is None else root))
+    splits = DATASETS.make(name, Path("data" if root is None else root))
     if binarize:
         generator = torch.Generator().manual_seed(0)
-        splits = Splits(
-            *(
-                replace(s, images=torch.bernoulli(s.images, generator=generator))
-                for s in (splits.train, splits.validation, splits.test)
-            )
-        )
+        three = (splits.train, splits.validation, splits.test)
+        splits = Splits(*(_binary(split, generator) for split in three))
     return splits if classes is None else splits.of(classes)
 
 
+def _binary(data: ImageSet, generator: torch.Generator) -> ImageSet:
+    """Make pixels 0 or 1; what is missing stays so."""
+    images = replace(data, masks=None).images
+    ink = torch.bernoulli(images.nan_to_num(), generator=generator)
+    if data.pixels.dtype == torch.uint8:
+        return replace(data, pixels=ink.to(torch.uint8) * 255)
+    return replace(data, pixels=ink.where(images.isfinite(), torch.nan))
+
+
+@DATASETS.add("digits")
 def _digits(root: Path) -> Splits:
     from sklearn.datasets import load_digits
 
@@ -99,7 +105,7 @@ def _torchvision(name: str) -> Callable[[Path], Splits]:
                     f"{root / name} is damaged: {len(made.data)} images and "
                     f"{len(made.targets)} labels; delete it and it is downloaded again."
                 )
-            return ImageSet(made.data.unsqueeze(1).float() / 255, made.targets.long())
+            return ImageSet(made.data.unsqueeze(1), made.targets.long())
 
         train = split(True)
         return Splits(train[:55_000], train[55_000:], shuffled(split(False)))
@@ -107,19 +113,18 @@ def _torchvision(name: str) -> Callable[[Path], Splits]:
     return load
 
 
+for _name, _loader in (
+    ("mnist", _torchvision("MNIST")),
+    ("fashion", _torchvision("FashionMNIST")),
+    ("omniglot", omniglot),
+    ("omniglot-new", omniglot_new),
+    ("omniglot-all", omniglot_all),
+):
+    DATASETS.add(_name)(_loader)
+
+
+@DATASETS.add("strokes")
 def _strokes(root: Path) -> Splits:
     images, labels, segments = strokes(10_000, seed=0)
     everything = ImageSet(images, labels, segments)
     return Splits(everything[:8000], everything[8000:9000], everything[9000:])
-
-
-DATASETS: dict[str, Callable[[Path], Splits]] = {
-    "digits": _digits,
-    "mnist": _torchvision("MNIST"),
-    "fashion": _torchvision("FashionMNIST"),
-    "omniglot": omniglot,
-    "omniglot-new": omniglot_new,
-    "omniglot-all": omniglot_all,
-    "strokes": _strokes,
-}
-"""Loads a data set from its root folder, by name."""

@@ -15,11 +15,11 @@ from inference.data.base import ImageSet
 class _Batches(Dataset[Tensor]):
     """Gives a batch for a list of indices: one gather instead of one call an image."""
 
-    def __init__(self, images: Tensor) -> None:
+    def __init__(self, images: ImageSet) -> None:
         self.images = images
 
     def __getitem__(self, indices: list[int]) -> Tensor:
-        return self.images[indices]
+        return self.images[indices].images
 
     def __len__(self) -> int:
         return len(self.images)
@@ -91,7 +91,7 @@ def loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Tensor]:
-    """Make a loader of batches (B, C, H, W).
+    """Make a loader of batches (B, C, H, W), floats in [0, 1] in which NaN is a missing pixel.
 
     Args:
         images: the images.
@@ -109,7 +109,7 @@ def loader(
     Raises:
         ValueError: if no class has `images_per_class` images.
     """
-    data, labels = _Batches(images.images), images.labels.numpy()
+    data, labels = _Batches(images), images.labels.numpy()
     if images_per_class > int(images.labels.bincount().max()):
         raise ValueError(f"No class has {images_per_class} images; give fewer --images_per_class.")
     order = _Order(labels, batch_size, shuffle, seed, done, images_per_class, rank, world)

@@ -62,7 +62,7 @@ def evaluate(
     Raises:
         ValueError: if the images are not what the model reads.
     """
-    data = replace(data, images=rnp.check(data.images))
+    data = replace(data, pixels=rnp.check(data.images), masks=None)
     found: dict[str, list[Tensor]] = {}
     canvases: list[Tensor] = []
     with frozen(rnp, seed):

@@ -74,14 +74,14 @@ def train_feature_classifier(
     """
     classes = data.labels.unique()
     with torch.random.fork_rng():
-        best, waited = FeatureClassifier(Classifier(data.images.shape[1], len(classes)), -1.0), 0
+        best, waited = FeatureClassifier(Classifier(data.pixels.shape[1], len(classes)), -1.0), 0
         torch.manual_seed(seed)
-        model = Classifier(data.images.shape[1], len(classes))
+        model = Classifier(data.pixels.shape[1], len(classes))
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
         for _ in tqdm(range(epochs), "classifier", leave=False, delay=5):
             for batch in torch.randperm(len(data)).split(128):
                 labels = torch.searchsorted(classes, data.labels[batch])
-                loss = F.cross_entropy(model(data.images[batch]), labels)
+                loss = F.cross_entropy(model(data[batch].images), labels)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -126,7 +126,7 @@ def read_feature_classifier(file: Path, data: ImageSet, seed: int) -> FeatureCla
             "name another --classifier."
         )
     with torch.random.fork_rng():  # which initial weights are drawn with
-        model = Classifier(data.images.shape[1], len(data.labels.unique()))
+        model = Classifier(data.pixels.shape[1], len(data.labels.unique()))
     model.load_state_dict(tensors)
     return FeatureClassifier(model.eval(), float(notes["accuracy"]))
 
@@ -153,7 +153,7 @@ def keep_feature_classifier(
 def _identity(data: ImageSet, seed: int) -> str:
     """A digest of the kind of classifier, its training set and the seed."""
     with torch.device("meta"):
-        plain = Classifier(data.images.shape[1], len(data.labels.unique()))
+        plain = Classifier(data.pixels.shape[1], len(data.labels.unique()))
     digest = hashlib.sha256(f"{plain} {seed}".encode())
     for tensor in (data.images, data.labels):
         digest.update(tensor.contiguous().numpy().tobytes())
@@ -286,7 +286,7 @@ def sample_quality_metrics(
             keep_feature_classifier(scorer, classifier, splits.train, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        images = splits.test.images[: 2 * min(num, len(splits.test) // 2)]
+        images = splits.test[: 2 * min(num, len(splits.test) // 2)].images
         test, other = (rotate_at_random(images) if rotated_classes else images).chunk(2)
         found = sample_scores(scorer.model, test, rnp.sample(len(test)).canvas.to(test))
     floor = {f"{name}_floor": v for name, v in sample_scores(scorer.model, test, other).items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from inference.data import DataName
 from inference.evaluation.bounds import bounds_file
 from inference.evaluation.completion import completion_metrics
 from inference.evaluation.metrics import evaluate
@@ -20,7 +19,7 @@ Split = Literal["train", "validation", "test"]
 @isolated()
 def score_run(
     run: str,
-    data: DataName | None = None,
+    data: str | None = None,
     split: Split = "test",
     seed: int = 0,
     guide: str | None = None,

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from inference.cli import add_data_root, parser, sentence, train_config
-from inference.data import DataName
 from inference.evaluation import score_run
 from inference.outputs import write_json
 from inference.reproduction.artifacts import FIGURE_NUMBERS, PART, SCORE, SCORES, TRANSFERS, Clock
@@ -30,7 +29,7 @@ AS = "as:"
 """How the value of `--minutes` begins that names another run."""
 SCORE_FLAGS = ("particles", "num", "guide", "seed")
 """Flags of `scripts/evaluate.py` that a score may have."""
-ACROSS: tuple[DataName, ...] = ("mnist", "omniglot", "fashion")
+ACROSS: tuple[str, ...] = ("mnist", "omniglot", "fashion")
 """Data sets of figure 6; a model is tried on those of them that it did not learn from."""
 MADE = "made.json"
 """The note beside a comparison of transfer that says how it was made."""

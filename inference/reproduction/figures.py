@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from inference.data import DataName, ImageSet, Splits, load_data
+from inference.data import ImageSet, Splits, load_data
 from inference.evaluation import evaluate
 from inference.evaluation.latent_space import (
     clusters,
@@ -147,7 +147,7 @@ def figure_6(given: FigureInputs) -> dict[str, Any]:
     """
     numbers: dict[str, Any] = {}
     for name, data in given.across.items():
-        some = data.images[:SHOWN]
+        some = data[:SHOWN].images
         parse_figure(given.rnp.parse(some), given.out / f"figure-6-{name}.png", some)
         scores = evaluate(given.rnp, data, seed=given.seed, train=given.splits.train)
         numbers |= {name: scores["sse"], f"{name}_error": scores.get("sse_error")}
@@ -166,11 +166,11 @@ DRAW: dict[str, Callable[[FigureInputs], dict[str, Any]]] = {
 @torch.no_grad()
 def make_figures(
     run: str,
-    data: DataName | None = None,
+    data: str | None = None,
     only: Literal["3", "4", "5", "6"] | None = None,
     num: int = 2000,
     clusters: int = 10,
-    across: tuple[DataName, ...] = (),
+    across: tuple[str, ...] = (),
     classifier: str | None = None,
     seed: int = 0,
     out: str = "figures",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inference.cli import train_config
 from inference.config import TrainConfig
-from inference.data import DataName, ImageSet, load_data
+from inference.data import ImageSet, load_data
 from inference.evaluation import evaluate, standard_error
 from inference.outputs import write_json
 from inference.plotting import grid_figure, parse_figure
@@ -84,12 +84,12 @@ def cases(
 
 
 def compare_transfer(
-    data: DataName = "digits",
+    data: str = "digits",
     unseen: list[int] | None = None,
-    new: DataName | None = None,
-    all: DataName | None = None,
+    new: str | None = None,
+    all: str | None = None,
     learned: list[str] | None = None,
-    across: tuple[DataName, ...] = (),
+    across: tuple[str, ...] = (),
     flags: str = "",
     tune_flags: str = "",
     out: str = "runs/transfer",
@@ -190,7 +190,7 @@ def transfer(
         images `unseen` and `seen` and those of `across`, each with its standard error, `_error`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    some = case.unseen.images[:12]
+    some = case.unseen[:12].images
     scored = {"unseen": case.unseen, "seen": case.seen, **across}
     mean_image = case.train.images.mean(0)
     rows: list[dict[str, Any]] = [

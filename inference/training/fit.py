@@ -100,7 +100,7 @@ def train(config: TrainConfig) -> Path | None:
             started = run.started
         rnp.check(splits.train.images)
         each = config.images_per_class
-        check(OBJECTIVES.make(config.objective), rnp, splits.train.images[:each], each)
+        check(OBJECTIVES.make(config.objective), rnp, splits.train[:each].images, each)
         rnp.model.requires_grad_(config.learn == "all")
         module = Training(rnp, config, splits, Timer(config.duration), run)
         progress = Progress(baselines(splits.validation.images, upright), sentence)
@@ -262,7 +262,7 @@ def write_results(
         "parameters": sum(p.numel() for p in rnp.parameters()),
         "hardware": hardware(rnp.device),
     }
-    images = test.images[:12]
+    images = test[:12].images
     with torch.no_grad():
         parse_figure(rnp.parse(images.to(rnp.device)), run.picture, images)
     run.write_metrics(metrics)  # last: with it a run has ended

@@ -236,8 +236,8 @@ class Training(lightning.LightningModule):
         """Return, once training has ended, whether the weights no longer give finite losses."""
         if self.skipped.in_a_row in (0, MAX_SKIPS):
             return self.skipped.in_a_row > 0
-        images, each = self.splits.train.images, self.config.images_per_class
-        some = images[: min(len(images), self.config.batch_size) // each * each]
+        images, each = self.splits.train, self.config.images_per_class
+        some = images[: min(len(images), self.config.batch_size) // each * each].images
         with torch.random.fork_rng(), torch.no_grad():
             return not bool(self.loss_per_image(some.to(self.rnp.device)).isfinite())
 

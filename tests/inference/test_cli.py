@@ -371,7 +371,7 @@ def test_a_flag_that_is_cut_short_is_a_mistake():
         (["--schedule", "linear"], "--schedule must be one of cosine, constant, got linear. Try"),
         (["--batch_size", "many"], "--batch_size must be a whole number, got many. Try"),
         (["--config", "/nowhere.yaml"], "--config: the file /nowhere.yaml does not exist. Try"),
-        (["--data", "digitz"], "--data must be one of digits, mnist, fashion,"),
+        (["--data", "digitz"], "There is no data set 'digitz' (did you mean digits?)"),
         (["--minutes", "soon"], "--minutes must be a number, got soon. Try"),
         (["--no_such_flag"], "unrecognized arguments: --no_such_flag. Try"),
     ],

@@ -85,7 +85,7 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
     few = load_data("digits").test[:7]
     train = load_data("digits").train
     many = Splits(train + train, few, few)
-    monkeypatch.setitem(DATASETS, "strokes", lambda root: many)
+    monkeypatch.setitem(DATASETS.pieces, "strokes", lambda root: many)
     out = tmp_path / "out"
     call(monkeypatch, "transfer.py", "--new=strokes", "--all=strokes", "--flags=--epochs=30",
          "--across=['strokes']", "--tune_flags=--epochs=2", "--out", out)  # fmt: skip
@@ -106,7 +106,7 @@ def test_transfer_to_another_set(monkeypatch, run_folder, tmp_path):
 
 def test_transfer_of_what_has_learned_already(monkeypatch, capsys, run_folder, tmp_path):
     new = load_data("digits").of([3, 5])
-    monkeypatch.setitem(DATASETS, "strokes", lambda root: new)
+    monkeypatch.setitem(DATASETS.pieces, "strokes", lambda root: new)
     out = tmp_path / "out"
     args = ("--data=digits", "--new=strokes", "--tune_flags=--epochs=1 --batch_size=50")
     call(monkeypatch, "transfer.py", *args, f"--learned=['{run_folder}']", "--out", out)
@@ -140,7 +140,7 @@ def test_images_are_binarised_as_those_that_were_learned_from(
     monkeypatch, run_folder, tmp_path, binarize
 ):
     new = load_data("digits").of([3, 5])
-    monkeypatch.setitem(DATASETS, "strokes", lambda root: new)
+    monkeypatch.setitem(DATASETS.pieces, "strokes", lambda root: new)
     run, out = _as(run_folder, tmp_path / "learned", "recursive", binarize=binarize), tmp_path / "o"
     call(monkeypatch, "transfer.py", "--data=digits", "--new=strokes", f"--learned=['{run}']",
          "--tune_flags=--epochs=1 --batch_size=50", "--out", out)  # fmt: skip

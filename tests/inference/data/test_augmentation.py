@@ -36,6 +36,34 @@ def test_jitter_moves_each_image_in_its_own_way():
     torch.testing.assert_close(jitter(spot, 0.0), spot)
 
 
+def test_missing_pixels_move_with_their_image():
+    torch.manual_seed(0)
+    images = torch.rand(50, 1, 12, 12)
+    holes = images.clone()
+    holes[..., 4:8, 4:8] = torch.nan
+    torch.manual_seed(1)
+    whole = jitter(images.where(holes.isfinite(), 0.5), 0.05)
+    torch.manual_seed(1)
+    found = jitter(holes, 0.05)
+    missing = found.isnan()
+    assert missing.flatten(1).any(1).all(), "each has its hole"
+    assert 8 < missing.sum() / 50 < 24, "of about its size"
+    assert len(missing.flatten(1).unique(dim=0)) > 10
+    far = torch.nn.functional.max_pool2d(missing.float(), 3, stride=1, padding=1) == 0
+    torch.testing.assert_close(found[far], whole[far])
+    assert (found[~missing] <= 1).all()
+
+
+def test_holes_rotate_with_their_images():
+    seen = torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    seen[:, :, 0, 3] = False
+    data = ImageSet(torch.ones(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), masks=seen)
+    found = rotate_classes(data)
+    assert found.pixels.dtype == torch.uint8
+    assert found[2:4].images[:, 0, 0, 0].isnan().all()
+    assert found.images.isnan().sum() == 8
+
+
 @pytest.mark.parametrize("wrong", [{"jitter": -0.1}, {"jitter": 0.1, "binarize": True}])
 def test_what_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match="jitter must be"):

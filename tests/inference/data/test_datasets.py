@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from inference.data import ImageSet, load_data
+from inference.config import TrainConfig
+from inference.data import DATASETS, ImageSet, Splits, load_data
 from inference.data.omniglot import shrink
+from inference.data.sampler import loader
 from tests.conftest import DATA
 
 
@@ -56,8 +58,69 @@ def test_an_image_set_without_segments_has_none():
     assert data[:1].segments is None
 
 
+def test_bytes_stay_bytes_and_are_floats_where_they_are_read():
+    pixels = torch.randint(256, (5, 1, 3, 3), dtype=torch.uint8)
+    data = ImageSet(pixels, torch.arange(5))
+    assert data[1:3].pixels.dtype == torch.uint8
+    assert torch.equal(data.images, pixels.float() / 255)
+    assert torch.equal(next(iter(loader(data, 3, shuffle=False))), data.images[:3])
+    assert torch.equal((data + data[:2]).pixels[5:], pixels[:2])
+    with pytest.raises(ValueError, match=r"of one type can be joined, got torch\.uint8"):
+        data + ImageSet(data.images, data.labels)
+
+
+def test_a_masked_pixel_is_not_a_number():
+    pixels = torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8)
+    masks = torch.rand(5, 1, 4, 4) < 0.5
+    data = ImageSet(pixels, torch.arange(5), masks=masks)
+    assert torch.equal(data.images.isnan(), ~masks.expand(5, 3, 4, 4))
+    assert torch.equal(data.images.nan_to_num(), pixels / 255 * masks)
+    assert torch.equal(data[2:].images.isnan(), data.images[2:].isnan())
+    joined = (ImageSet(pixels, torch.arange(5)) + data).images
+    assert not joined[:5].isnan().any()
+    assert torch.equal(joined[5:].isnan(), data.images.isnan())
+    batch = next(iter(loader(data, 5, shuffle=False)))
+    assert torch.equal(batch.isnan(), data.images.isnan())
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_what_is_missing_stays_so_when_pixels_become_binary(as_bytes, monkeypatch):
+    torch.manual_seed(1)
+    grey, seen = torch.rand(8, 1, 4, 4), torch.rand(8, 1, 4, 4) < 0.7
+    if as_bytes:
+        data = ImageSet((255 * grey).byte(), torch.zeros(8, dtype=torch.long), masks=seen)
+    else:
+        data = ImageSet(grey.where(seen, torch.nan), torch.zeros(8, dtype=torch.long))
+    monkeypatch.setitem(DATASETS.pieces, "holes", lambda root: Splits(data, data, data))
+    found = load_data("holes", binarize=True).train
+    assert found.pixels.dtype == data.pixels.dtype
+    assert torch.equal(found.images.isnan(), ~seen)
+    assert set(found.images[seen].unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_data_set_of_one_s_own_has_options():
+    @DATASETS.add("checks")
+    def checks(root, *, size=4):
+        board = (torch.arange(size) + torch.arange(size)[:, None]) % 2
+        data = ImageSet(board.float().expand(6, 1, -1, -1), torch.zeros(6, dtype=torch.long))
+        return Splits(data[:4], data[4:5], data[5:])
+
+    try:
+        assert load_data("checks").test.images.shape == (1, 1, 4, 4)
+        assert load_data("checks:size=6").train.images.shape == (4, 1, 6, 6)
+        assert TrainConfig(data="checks:size=6").data == "checks:size=6"
+        with pytest.raises(ValueError, match="data set 'checks' has no option 'sise'; it has size"):
+            TrainConfig(data="checks:sise=6")
+    finally:
+        del DATASETS.pieces["checks"]
+    with pytest.raises(ValueError, match=r"no data set 'digitz' \(did you mean digits\?\)"):
+        TrainConfig(data="digitz")
+
+
 def test_unknown_names_and_folders(tmp_path):
-    with pytest.raises(ValueError, match="no data set 'mnits'; choose from digits, mnist"):
+    with pytest.raises(
+        ValueError, match=r"no data set .mnits. .did you mean mnist\?.; choose from digits, mnist"
+    ):
         load_data("mnits")
     with pytest.raises(FileNotFoundError, match="data folder .*nowhere does not exist"):
         load_data("mnist", tmp_path / "nowhere")
@@ -125,6 +188,7 @@ def test_mnist_files_are_read_as_they_are(small_mnist):
     assert sorted(number.tolist()) == list(range(10)) != number.tolist(), "in another order"
     wanted = torch.from_numpy(raw).float().view(10, 1, 28, 28) / 255
     assert torch.equal(splits.test.images, wanted[number])
+    assert splits.train.pixels.dtype == torch.uint8
     assert torch.equal(load_data("mnist", small_mnist).test.labels, number)
 
 
