@@ -9,7 +9,6 @@ import pytest
 import torch
 from matplotlib import image as png
 
-import inference.plotting
 from inference.evaluation.part_dictionary import build_dictionary, collect_parts
 from inference.plotting import (
     COLOURS,
@@ -64,7 +63,7 @@ def test_frames_of_many_parts_are_fainter_and_still_there(monkeypatch, tmp_path,
     def white(shares, colours):
         return torch.ones(len(shares), *shares.shape[-2:], 3)
 
-    monkeypatch.setattr(inference.plotting, "coloured", white)
+    monkeypatch.setattr("pyro_rnp.plotting.parse.coloured", white)
     parse_figure(RNP(tiny(steps=(2, 4))).parse(images), tmp_path / "p.png")
     rows = np.array_split(png.imread(tmp_path / "p.png")[..., :3], 3)
     _, few, many = (np.sort(np.ptp(row, axis=-1).ravel())[-200:].mean() for row in rows)
@@ -89,12 +88,9 @@ def test_answers_that_are_not_to_be_trusted_are_framed_in_red(tmp_path, rnp, ima
 
 
 @pytest.mark.parametrize("num", [1, 4, 5, 12])
-def test_the_note_on_answers_fits_into_the_picture(tmp_path, monkeypatch, rnp, num):
-    kept = []
-    monkeypatch.setattr(inference.plotting, "_save", lambda figure, path: kept.append(figure))
+def test_the_note_on_answers_fits_into_the_picture(rnp, num):
     answer = query(rnp, torch.rand(num, 1, 8, 8), method="importance", num_samples=2)
-    posterior_figure(answer, tmp_path / "p.png", given={"a/1": answer.mean("a/1")})
-    (figure,) = kept
+    figure = posterior_figure(answer, given={"a/1": answer.mean("a/1")})
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.texts]
     assert len(boxes) == 2, "the note above, and the one on frames below"
@@ -116,15 +112,13 @@ def drawn_in(figure):
     return found
 
 
-def test_frames_of_given_actions_are_where_they_were_given(tmp_path, rnp, monkeypatch):
-    kept = []
-    monkeypatch.setattr(inference.plotting, "_save", lambda figure, path: kept.append(figure))
+def test_frames_of_given_actions_are_where_they_were_given(rnp):
     part = torch.tensor([0.4, 0.3, 0.0, 0.0, 0.5, -0.25])
     below = torch.tensor([[0.25, 0.25, 0.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.0, 0.0, 0.8, 0.0]])
     given = {"a/1": part, "a/1/0": below, "z/0": torch.zeros(3), "a/0/1": below[0]}
     answer = query(rnp, given=given, num_images=2, tolerance=1.0, num_samples=5, steps=2)
-    posterior_figure(answer, tmp_path / "p.png", given=given)
-    rows = drawn_in(kept[0])
+    figure = posterior_figure(answer, given=given)
+    rows = drawn_in(figure)
     wanted = {  # left, right, top and bottom
         "a/1": [(0.1, 0.9, -0.55, 0.05)] * 2,
         "a/1/0": [(0.4, 0.6, -0.325, -0.175), (0.72, 0.92, -0.325, -0.175)],
@@ -146,13 +140,11 @@ def test_frames_of_given_actions_are_where_they_were_given(tmp_path, rnp, monkey
                     wanted[name][i], abs=1e-5
                 )
                 assert line.get_color() == COLOURS[int(name[-1])]
-    assert "given" in kept[0].get_supxlabel()
+    assert "given" in figure.get_supxlabel()
 
 
 @pytest.mark.parametrize("most", [3.0, 60.0, 4000.0])
-def test_ticks_of_the_cost_stand_apart(tmp_path, monkeypatch, most):
-    kept = []
-    monkeypatch.setattr(inference.plotting, "_save", lambda figure, path: kept.append(figure))
+def test_ticks_of_the_cost_stand_apart(most):
     costs = {"levels": ((1, 2, 3, 4), 3), "batch size": ((16, 64, 128, 256, 512), 1)}
     costs["recompute levels"] = ((0, 1, 2, 3), 1)
     rows = [
@@ -160,8 +152,7 @@ def test_ticks_of_the_cost_stand_apart(tmp_path, monkeypatch, most):
          "mib_per_image": 1.0 + i / 10}
         for sweep, (values, nodes) in costs.items() for i, value in enumerate(values)
     ]  # fmt: skip
-    scaling_figure(rows, tmp_path / "s.png")
-    (figure,) = kept
+    figure = scaling_figure(rows)
     figure.draw_without_rendering()
     for axis in figure.axes:
         for ticks in (axis.xaxis, axis.yaxis):

@@ -1,0 +1,29 @@
+"""Pictures of parses, posteriors, dictionaries and curves, as matplotlib figures.
+
+Each function returns a figure, which a notebook shows, and writes it to a .png, .svg or .pdf file
+where it is given a path. Ink is black on white. A part has the colour of its number in its program:
+blue, red, green, orange, purple, brown, then blue again; so has its frame, the outline of its
+canvas in the image.
+"""
+
+from inference.plotting.curves import curves_figure
+from inference.plotting.dictionary import dictionary_figure
+from inference.plotting.grid import exemplar_figure, grid_figure
+from inference.plotting.posterior import posterior_figure
+from inference.plotting.scaling import scaling_figure
+from inference.plotting.space import space_figure
+from pyro_rnp.plotting import COLOURS, coloured, grey, parse_figure
+
+__all__ = [
+    "COLOURS",
+    "coloured",
+    "curves_figure",
+    "dictionary_figure",
+    "exemplar_figure",
+    "grey",
+    "grid_figure",
+    "parse_figure",
+    "posterior_figure",
+    "scaling_figure",
+    "space_figure",
+]

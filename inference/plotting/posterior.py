@@ -1,0 +1,93 @@
+"""Pictures of posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.colors
+import torch
+from jaxtyping import Bool, Float
+from matplotlib.figure import Figure, FigureBase
+from torch import Tensor
+
+from inference.plotting.grid import Frame, draw_grid
+from inference.posterior import Posterior
+from pyro_rnp.affine import compose, matrix
+from pyro_rnp.parse_tree import site_name
+from pyro_rnp.plotting import coloured, grey, part_colour
+
+
+def posterior_figure(
+    posterior: Posterior,
+    path: str | Path | None = None,
+    images: Float[Tensor, "n c h w"] | None = None,
+    seen: Bool[Tensor, "n c h w"] | None = None,
+    shown: int = 3,
+    given: Mapping[str, Tensor] | None = None,
+    *,
+    figure: FigureBase | None = None,
+) -> Figure:
+    """Draw a posterior, a column for each image.
+
+    Rows: the image, where given, and its seen pixels, with the hidden ones in light blue; the
+    posterior mean of the canvas, and twice its standard deviation; samples, drawn by weight; and
+    for each level the probability that a part made the pixel, in the colours of the parts. A
+    column whose posterior is not trusted is framed in red, and a red note says so.
+
+    Args:
+        posterior: the posterior of N images.
+        path: a .png, .svg or .pdf file to write; None writes nothing.
+        images: (N, C, H, W) in [0, 1] that the query was given.
+        seen: (N, C, H, W), True where pixels were seen.
+        shown: samples to draw.
+        given: the sites that were given, as `query` takes them. The frame of an action among them
+            is drawn, in the colour of its part and with its name, on the expected canvas and on
+            the row of its level; that of a sub-part whose parent's action is not given lies in
+            the parent's expected frame.
+        figure: a figure or subfigure to draw into; by default a new one.
+    """
+    with torch.no_grad():
+        mean = posterior.mean("canvas").cpu()
+        spread = posterior.variance("canvas").clamp(min=0).sqrt().cpu()
+        rows: list[tuple[str, Tensor]] = []
+        if images is not None:
+            rows.append(("image", grey(images.cpu())))
+            if seen is not None and not seen.all():
+                hidden = ~seen.cpu().all(1).unsqueeze(-1)
+                blue = torch.tensor(matplotlib.colors.to_rgb("lightsteelblue"))
+                rows.append(("seen", torch.where(hidden, blue, grey(images.cpu()))))
+        on = [len(rows)]
+        rows += [("expected", grey(mean)), ("std. dev.", grey(2 * spread))]
+        drawn = posterior.resample(shown).cpu()
+        rows += [(f"sample {i + 1}", grey(canvas)) for i, canvas in enumerate(drawn)]
+        for depth in range(1, posterior.tree.level + 1):
+            chances = posterior.part_probabilities(depth)[:, :-1].unsqueeze(2).cpu()
+            name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
+            on.append(len(rows))
+            rows.append((name, coloured(chances, len(posterior.tree.nodes(depth - 1)[0]))))
+        frames = _given_frames(posterior, given or {}, on)
+    trusted = posterior.trusted.tolist()
+    note = (
+        "framed in red: unreliable (few effective samples, heavy or unknown tails of "
+        "weights, unsound chains)"
+    )
+    edges = ["0.85" if good else "red" for good in trusted]
+    text = "" if all(trusted) else note
+    return draw_grid(rows, edges, text, frames, figure=figure, path=path)
+
+
+def _given_frames(
+    posterior: Posterior, given: Mapping[str, Tensor], rows: Sequence[int]
+) -> list[Frame]:
+    """The frames of the given actions, on the first of the rows and on that of their depth."""
+    found, n = [], len(posterior.log_evidence)
+    for site in (site for site in given if site.startswith("a/")):
+        path = tuple(int(step) for step in site.split("/")[1:])
+        maps = torch.eye(2, 3).expand(n, 2, 3)
+        for depth in range(1, len(path) + 1):
+            above = site_name("a", path[:depth])
+            action = given.get(above, posterior.mean(above)).cpu().float()
+            maps = compose(maps, matrix(action.expand(n, -1)))
+        found += [Frame(site, rows[i], maps, part_colour(path[-1])) for i in (0, len(path))]
+    return found

@@ -1,0 +1,45 @@
+"""Colours of parts, and images as RGB."""
+
+from __future__ import annotations
+
+import matplotlib.colors
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown")
+"""Colours of the first part, the second and so on, repeating, in the paper's order."""
+
+
+def part_colour(part: int) -> str:
+    """The colour of a part by its number, from 0."""
+    return COLOURS[part % len(COLOURS)]
+
+
+def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tensor, "n h w 3"]:
+    """Colour the intensity that each part adds, on white.
+
+    Args:
+        shares: (N, parts, C, H, W), the part of an image that each part adds, in [0, 1].
+        colours: after this many parts the colours begin again.
+
+    Returns:
+        (N, H, W, 3) RGB in [0, 1].
+    """
+    names = [part_colour(i % colours) for i in range(shares.shape[1])]
+    inks = torch.tensor([matplotlib.colors.to_rgb(name) for name in names])
+    intensity = shares.mean(2).clamp(0, 1)
+    return (1 - torch.einsum("nphw,pr->nhwr", intensity, 1 - inks)).clamp(0, 1)
+
+
+def grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w 3"]:
+    """Turn images of one channel into black ink on white; images of three channels stay.
+
+    Args:
+        images: (N, C, H, W); values beyond [0, 1] are clamped.
+
+    Returns:
+        (N, H, W, 3) RGB in [0, 1].
+    """
+    shown = images.clamp(0, 1).permute(0, 2, 3, 1)
+    return shown if shown.shape[-1] == 3 else (1 - shown[..., :1]).expand(-1, -1, -1, 3)
