@@ -93,7 +93,8 @@ def latent_space_metrics(space: LatentSpace, train: LatentSpace, seed: int = 0) 
         `silhouette_of_levels`, from -1 to 1; `level_probe`, the accuracy with which a linear probe
         (logistic regression, mean of five folds) tells an image's program from a part's, both
         where there are parts; and `class_probe`, with which one that has learned from `train` tells
-        the image's class from its program, where the classes are those of `train`.
+        the image's class from its program, where the classes are those of `train` and there are
+        two or more.
     """
     found, top = {}, space.levels == space.levels.max()
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
@@ -104,7 +105,7 @@ def latent_space_metrics(space: LatentSpace, train: LatentSpace, seed: int = 0) 
         folds = KFold(5, shuffle=True, random_state=seed)
         found["level_probe"] = float(cross_val_score(probe, x, levels, cv=folds).mean())
     known = train.levels == train.levels.max()
-    if torch.isin(space.labels[top], train.labels).all():
+    if torch.isin(space.labels[top], train.labels).all() and len(train.labels.unique()) > 1:
         probe.fit(train.programs[known].numpy(), train.labels[known].numpy())
         found["class_probe"] = float(probe.score(space.programs[top].numpy(), labels))
     return found

@@ -274,11 +274,15 @@ def sample_quality_metrics(
     Returns:
         `images`, the number of test images and of samples; the scores of the samples, see
         `sample_scores`; with `_floor` behind, those of other test images in place of samples; and
-        `classifier_accuracy`, on validation images.
+        `classifier_accuracy`, on validation images. Of images of one class, which no classifier
+        can tell apart, `images` alone.
 
     Raises:
         ValueError, FileNotFoundError: as `read_feature_classifier`.
     """
+    num = min(num, len(splits.test) // 2)
+    if len(splits.train.labels.unique()) < 2:
+        return {"images": num}
     scorer = None if classifier is None else read_feature_classifier(classifier, splits.train, seed)
     if scorer is None:
         scorer = train_feature_classifier(splits.train, splits.validation, seed=seed)
@@ -286,7 +290,7 @@ def sample_quality_metrics(
             keep_feature_classifier(scorer, classifier, splits.train, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        images = splits.test[: 2 * min(num, len(splits.test) // 2)].images
+        images = splits.test[: 2 * num].images
         test, other = (rotate_at_random(images) if rotated_classes else images).chunk(2)
         found = sample_scores(scorer.model, test, rnp.sample(len(test)).canvas.to(test))
     floor = {f"{name}_floor": v for name, v in sample_scores(scorer.model, test, other).items()}
