@@ -42,7 +42,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "differences.md"]
+exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "pyro-rnp"
 html_static_path: list[str] = []

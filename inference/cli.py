@@ -1,4 +1,4 @@
-"""Command lines: the flags of the scripts, configurations from them, and errors in a sentence."""
+"""Command lines: the flags of commands, configurations from them, and errors in a sentence."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import torch
@@ -27,12 +28,60 @@ from pyro_rnp import RNPConfig, __version__
 from pyro_rnp.checkpoint import shipped
 from pyro_rnp.config import PIECES
 
+PROGRAM = "pyro-rnp"
+"""The installed command, whose first word is the name of one of `inference.commands`."""
+CONFIGS = Path(__file__).parent / "reproduction" / "configs"
+"""Files that come with the package: recipes for `--config`, and lists of runs and of variants."""
+RECIPES = tuple(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+"""Names that `--config` takes in place of a file."""
 PRINT = "--print_config"
 """jsonargparse's flag, which prints what is known when a command line is first read."""
 FILE = (
-    "YAML file with any of these fields, named as the flags are; a flag goes before the file, "
-    "wherever it stands."
+    "YAML file with any of these fields, named as the flags are, or a recipe of the package by its "
+    f"name: {', '.join(RECIPES)}; a flag goes before the file, wherever it stands."
 )
+
+
+def command_line() -> tuple[str, list[str]]:
+    """Read the command line of this process.
+
+    Returns:
+        The command as it was called, `pyro-rnp train` or `train.py`, and the words after it.
+    """
+    program, *words = sys.argv
+    if Path(program).stem == PROGRAM and words:
+        return f"{PROGRAM} {words[0]}", words[1:]
+    return Path(program).name, words
+
+
+def bundled(name: str, suffix: str) -> str:
+    """Find a file by its path, or one of the package's by its name.
+
+    Args:
+        name: a path, or the name of a file in `CONFIGS` with or without its suffix. A file of
+            that path goes before one of the package.
+        suffix: that of such files, as `.yaml`.
+
+    Returns:
+        The path of the file; `name` itself if there is none.
+
+    >>> Path(bundled("one-shot", ".yaml")).name, bundled("no-recipe", ".yaml")
+    ('one-shot.yaml', 'no-recipe')
+    """
+    if not os.path.isfile(name):
+        for file in CONFIGS.glob(f"*{suffix}"):
+            if name in (file.name, file.stem):
+                return str(file)
+    return name
+
+
+def _recipe(name: str) -> str:
+    """The path of a file for `--config`, which may be named as a recipe."""
+    path = bundled(name, ".yaml")
+    if re.fullmatch(r"\w[\w.-]*", path) and not os.path.isfile(path):
+        message = f"--config: there is no file and no recipe {path}; recipes: {', '.join(RECIPES)}."
+        raise ArgumentError(None, message)
+    return path
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -146,7 +195,7 @@ class _Parser(ArgumentParser):
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         given, *more = args or [None]
-        words = self._written(sys.argv[1:] if given is None else given)
+        words = self._written(command_line()[1] if given is None else given)
         try:
             return super().parse_args(words, *more, **kwargs)
         except (AttributeError, TypeError, LookupError, OverflowError, RecursionError) as error:
@@ -178,7 +227,9 @@ class _Parser(ArgumentParser):
             name, equals, value = arg.partition("=")
             if name[:2] != "--":
                 number = re.fullmatch(r"\d+,?", arg)
-                if numbers and number:  # --steps 4 4, of which the shell makes two words
+                if into is files:
+                    into.append(_recipe(arg))
+                elif numbers and number:  # --steps 4 4, of which the shell makes two words
                     into[-1] = _list(f"{into[-1].strip('[]')},{arg}")
                 else:
                     into.append(_list(arg) if a_list else arg)
@@ -190,7 +241,9 @@ class _Parser(ArgumentParser):
                 message = f"--{name} stands twice; write all its values after one: --{name} A B."
                 raise ArgumentError(None, message)
             given.add(name)
-            into = files if name == "config" and self._takes_files() else words
+            into = words
+            if name == "config" and self._takes_files():
+                into, value = files, _recipe(value)
             into.append(f"--{name}{equals}{_list(value) if name in lists else value}")
             a_list, numbers = name in lists and not equals, False
         return files + words
@@ -258,15 +311,16 @@ def parser(description: str, epilog: str = "") -> _Parser:
     return _Parser(
         description=description,
         epilog=epilog,
+        prog=command_line()[0],
         usage="%(prog)s [options]",
         exit_on_error=False,
         allow_abbrev=False,
-        version=f"pyro-rnp {__version__}",
+        version=__version__,
     )
 
 
 def train_config(args: Sequence[str] | None = None) -> TrainConfig:
-    """Read the configuration of a training from a command line, as `scripts/train.py` takes it.
+    """Read the configuration of a training from a command line, as `pyro-rnp train` takes it.
 
     A field that no flag gives comes from `--config`, else from the run folder to resume, else
     (of the model) from the one to start from, else from the preset.
@@ -296,7 +350,7 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     own = {f.name for f in fields(RNPConfig)} - {f.name for f in fields(TrainConfig)}
     arguments.short = {name: f"model.{name}" for name in own}
     arguments.renamed = RENAMED
-    args = sys.argv[1:] if args is None else args
+    args = command_line()[1] if args is None else args
     plain = [arg for arg in args if arg.partition("=")[0] != PRINT]
     given = arguments.parse_args(plain)
     defaults = _defaults(given)

@@ -1,65 +1,7 @@
 """Change parts of parsed images and run the rest of the program."""
 
-import torch
-
-from inference.cli import add_images, add_run, chosen_images, parser, reading, run
-from inference.data.image_files import read_images, warn_unexplained
-from inference.outputs import new_folder, unused, write_json
-from inference.plotting import parse_figure
-from inference.posterior import graft, intervene
-from inference.posterior.interventions import EDITS, read_edit, read_path
-from pyro_rnp import ParseTree, load
-from pyro_rnp.affine import UNITS
-
-
-def main() -> None:
-    arguments = parser(
-        "Parse images, change parts (move, replace, remove), and run the rest of the program.",
-        "The folder holds edit.png, in which the images as they were parsed stand left of what "
-        "became of them, and edit.json with the trees after. A part is written as 1 (the second), "
-        "a sub-part as 1/3. Example: edit.py RUN --images a.png --move 1:0.2,0 --remove 2 "
-        "--put 0:b.png:3 moves part 1 to the right, takes part 2 away, and puts part 3 of b.png "
-        "where part 0 of a.png was.",
-    )
-    add_run(arguments)
-    add_images(arguments)
-    for kind, (_, _, form) in EDITS.items():
-        arguments.add_argument(f"--{kind}", type=str, nargs="*", default=[], help=form)
-    arguments.renamed = {"turn": "rotate"}
-    arguments.add_argument(
-        "--put", type=str, nargs="*", default=[], help="PART:FILE:PART, the last in place of the "
-        "first"
-    )  # fmt: skip
-    arguments.add_argument(
-        "--react", type=bool, default=False, help="whether later parts may react to earlier ones"
-    )
-    arguments.add_argument("--out", type=str, default="edits", help="folder to make")
-    args = arguments.parse_args()
-    unused(args.out)
-    rnp = load(args.run)
-    images = chosen_images(args, rnp.config, needed=True)
-    with torch.no_grad():
-        tree, edits = rnp.parse(images), {}
-        for text in args.put:
-            place, _, rest = text.partition(":")
-            file, _, name = rest.rpartition(":")
-            source = rnp.parse(read_images([file], rnp.config, **reading(args)))
-            edits |= graft(source, read_path(name), read_path(place))
-        for kind in EDITS:
-            for text in getattr(args, kind):
-                edits |= read_edit(rnp.config, tree, kind, text, edits)
-        if not edits:
-            raise ValueError(f"Nothing is changed; give one of --{', --'.join(EDITS)} or --put.")
-        after = intervene(rnp, tree, edits, react=args.react)
-        out = new_folder(args.out)
-        both = ParseTree.join([tree, after])
-        titles = [word for word in ("before", "after") for _ in images]
-        parse_figure(both, out / "edit.png", images.repeat(2, 1, 1, 1), titles)
-    trees = [after.to_dict(i) for i in range(len(images))]
-    write_json(out / "edit.json", {"changed": list(edits), "units": UNITS, "trees": trees})
-    print(f"{out / 'edit.png'}, {out / 'edit.json'}")
-    warn_unexplained(args.images, images, tree)
-
+from inference.cli import run
+from inference.commands.edit import main
 
 if __name__ == "__main__":
     run(main)

@@ -1,26 +1,7 @@
 """Make the paper's figures of a trained model, with numbers beside them."""
 
-from inference.cli import add_data_root, add_run, parser, run
-from inference.reproduction.figures import make_figures
-
-
-def main() -> None:
-    arguments = parser(
-        "Make the paper's figures of a trained model, with numbers beside them.",
-        "The folder holds figure-3.png (parses), figure-4a.png (the space of programs), "
-        "figure-4b-*.png (samples of clusters), figure-4c-*.png (paths between them), "
-        "figure-5.png (samples of the prior), figure-6-*.png (parses of other data sets), and "
-        "figures.json with the numbers of each, and how many images these are of (those that end "
-        "in _floor: of other test images instead of samples). Figure 6 with tuning: "
-        "scripts/transfer.py.",
-    )
-    add_run(arguments)
-    arguments.add_function_arguments(make_figures, skip={"run", "data_root"})
-    add_data_root(arguments)
-    args = arguments.parse_args()
-    make_figures(**vars(args))
-    print(args.out)
-
+from inference.cli import run
+from inference.commands.figures import main
 
 if __name__ == "__main__":
     run(main)

@@ -1,43 +1,7 @@
 """Take image files apart."""
 
-from pathlib import Path
-
-import torch
-
-from inference.cli import add_reading, add_run, parser, reading, run
-from inference.data.image_files import read_images, warn_unexplained
-from inference.outputs import new_folder, write_json
-from inference.plotting import parse_figure
-from pyro_rnp import load
-from pyro_rnp.affine import UNITS
-
-
-def main() -> None:
-    arguments = parser(
-        "Take image files apart: for each a picture of its parse, and a JSON file of its tree "
-        "with every action in its units."
-    )
-    add_run(arguments)
-    arguments.add_argument("images", type=str, nargs="+", help="image files")
-    arguments.add_argument("--out", type=str, default="parses", help="folder to make")
-    add_reading(arguments)
-    args = arguments.parse_args()
-    rnp = load(args.run)
-    files = [Path(name) for name in args.images]
-    images = read_images(args.images, rnp.config, **reading(args))
-    distinct = len({file.stem for file in files}) == len(files)
-    with torch.no_grad():
-        tree = rnp.parse(images)
-    out = new_folder(args.out)
-    for i, (file, image) in enumerate(zip(files, images, strict=True)):
-        name = file.stem if distinct else f"{i}-{file.stem}"
-        one = tree.map(lambda t, i=i: t[i : i + 1])
-        parse_figure(one, out / f"{name}.png", image.unsqueeze(0))
-        found = {"file": str(file), "units": UNITS, "tree": tree.to_dict(i)}
-        write_json(out / f"{name}.json", found)
-        print(f"{file}: {out / name}.png, {out / name}.json")
-    warn_unexplained(args.images, images, tree)
-
+from inference.cli import run
+from inference.commands.parse import main
 
 if __name__ == "__main__":
     run(main)

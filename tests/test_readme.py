@@ -4,7 +4,6 @@ import importlib
 import io
 import json
 import re
-import runpy
 import sys
 from contextlib import redirect_stdout, suppress
 from functools import cache
@@ -13,6 +12,7 @@ from typing import get_args
 
 import pytest
 
+from inference.commands import COMMANDS, main
 from inference.data import DATASETS
 from inference.objectives import OBJECTIVES
 from inference.posterior import Method
@@ -29,7 +29,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
     for pattern in WRITTEN
     for path in sorted(ROOT.glob(pattern))
-    if path.name not in ("CHANGELOG.md", "differences.md")  # the latter ends another page
+    if path.name != "CHANGELOG.md"
 }
 pages = pytest.mark.parametrize("page", PAGES)
 
@@ -153,8 +153,8 @@ def flags(script: str) -> set[str]:
     """The flags of a command, by its help."""
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), suppress(SystemExit):
-        patch.setattr(sys, "argv", [script, "--help"])
-        runpy.run_path(str(ROOT / "scripts" / f"{script}.py"), run_name="__main__")
+        patch.setattr(sys, "argv", ["pyro-rnp", script, "--help"])
+        main()
     found = set(re.findall(r"--([a-z][\w.-]*)", said.getvalue()))
     return found | {name.removeprefix("model.") for name in found}
 
@@ -164,8 +164,9 @@ def test_the_commands_that_a_page_names_are_there(page):
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"(?:`|^|\s)make ([a-z]+)(?=`|\s+#|$)", PAGES[page], re.M):
         assert re.search(rf"^{target}:", makefile, re.M), target
-    named = r"scripts/([a-z]+)\.py([^`]*?)(?=`|\n\n|\S*scripts/[a-z]+\.py)"
+    named = r"pyro-rnp ([a-z]+)([^`]*?)(?=`|\n\n|pyro-rnp [a-z]+)"
     for script, rest in re.findall(named, PAGES[page], re.S):
+        assert script in COMMANDS, script
         given = re.findall(r"(?<=\s)--([a-z][\w.-]*)", re.sub(r'"[^"]*"', "", rest))
         assert set(given) <= flags(script), script
 

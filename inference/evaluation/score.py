@@ -1,4 +1,4 @@
-"""All scores of one trained model on one data set, as `scripts/evaluate.py` prints them."""
+"""All scores of one trained model on one data set, as `pyro-rnp evaluate` prints them."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def collect_artifacts(runs: Path, artifacts: Path) -> None:
     of `NAME-figures`, `score-*` and `transfer-*` the numbers, and the pictures with a palette.
 
     Args:
-        runs: folder of runs, as `scripts/reproduce.py` makes it; it need not exist.
+        runs: folder of runs, as `pyro-rnp reproduce` makes it; it need not exist.
         artifacts: folder to copy to.
     """
     for run in Run.ended_in(runs):

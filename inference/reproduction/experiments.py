@@ -15,7 +15,7 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
-from inference.cli import add_data_root, parser, sentence, train_config
+from inference.cli import CONFIGS, add_data_root, parser, sentence, train_config
 from inference.evaluation import score_run
 from inference.outputs import write_json
 from inference.reproduction.artifacts import FIGURE_NUMBERS, PART, SCORE, SCORES, TRANSFERS, Clock
@@ -28,7 +28,7 @@ from inference.system import Interrupted, interruptible
 AS = "as:"
 """How the value of `--minutes` begins that names another run."""
 SCORE_FLAGS = ("particles", "num", "guide", "seed")
-"""Flags of `scripts/evaluate.py` that a score may have."""
+"""Flags of `pyro-rnp evaluate` that a score may have."""
 ACROSS: tuple[str, ...] = ("mnist", "omniglot", "fashion")
 """Data sets of figure 6; a model is tried on those of them that it did not learn from."""
 MADE = "made.json"
@@ -40,7 +40,7 @@ def read_experiments(file: Path) -> dict[str, list[str]]:
 
     Args:
         file: text file; a line is `NAME: FLAGS`, `#` begins a comment, and recipes (.yaml) lie
-            beside the file.
+            beside the file, or come with the package.
 
     Returns:
         The flags by name, with paths of recipes that hold from the working directory.
@@ -51,7 +51,9 @@ def read_experiments(file: Path) -> dict[str, list[str]]:
     """
 
     def beside(recipe: re.Match[str]) -> str:
-        path = os.path.relpath(file.parent / recipe.group())
+        name = recipe.group()
+        there = next((d for d in (file.parent, CONFIGS) if (d / name).is_file()), file.parent)
+        path = os.path.relpath(there / name)
         return path if recipe.group() == recipe.string else shlex.quote(path)
 
     if not file.is_file():
@@ -111,7 +113,7 @@ def with_minutes(flags: Sequence[str], places: Sequence[Path]) -> list[str]:
     """Flags in which `as:NAME` is replaced by the minutes that the run NAME took.
 
     Args:
-        flags: those of `scripts/train.py`.
+        flags: those of `pyro-rnp train`.
         places: folders of runs, or of their artifacts; the first that has NAME counts. With no
             place at all the minutes are 1.
 
@@ -253,4 +255,7 @@ def _ended(folder: Path) -> Run:
 
 def _made(file: Path, how: dict[str, Any]) -> bool:
     """Whether a result is there that was made so."""
-    return file.exists() and how.items() <= json.loads(file.read_text()).get("made", {}).items()
+    made = json.loads(file.read_text()).get("made", {}) if file.exists() else {}
+    if "asked" in made:  # earlier versions kept the recipes' paths
+        made["asked"] = [in_configs(word) for word in made["asked"]]
+    return file.exists() and how.items() <= made.items()

@@ -130,7 +130,7 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
         f"{kind}, |z| = {model.program_size}, {metrics['parameters']:,} parameters, as "
         f'`pyro_rnp.load("{name}")`.',
         f"- Data: {SOURCES.get(data, data)}{rotated}{', moved a little' * bool(config.jitter)}.",
-        f"- Made by: `scripts/train.py {command}{root}`, seed {config.seed}"
+        f"- Made by: `pyro-rnp train {command}{root}`, seed {config.seed}"
         + (", from another run's weights." if config.start else "."),
         f"- Training: {metrics['images_seen']:,} images in {took} on "
         f"{metrics.get('hardware', 'a CPU')}; {metrics['skipped_steps']} steps skipped. "

@@ -25,7 +25,7 @@ RECIPE = r"[\w-]+\.yaml"
 
 
 def to_flags(config: TrainConfig) -> list[str]:
-    """The flags of `scripts/train.py` that ask for a configuration, without paths.
+    """The flags of `pyro-rnp train` that ask for a configuration, without paths.
 
     Fields at the preset's or the default value are left out.
 
@@ -50,12 +50,12 @@ def to_flags(config: TrainConfig) -> list[str]:
 
 
 def in_configs(text: str) -> str:
-    """A command with the paths of its recipes as they are in the project.
+    """A command with its recipes by name, without the paths of one machine.
 
     >>> in_configs("--config ../../there/mnist.yaml --epochs 3")
-    '--config scripts/configs/mnist.yaml --epochs 3'
+    '--config mnist.yaml --epochs 3'
     """
-    return re.sub(rf"[^\s'\"=]*?({RECIPE})", r"scripts/configs/\1", text)
+    return re.sub(rf"[^\s'\"=]*?({RECIPE})", r"\1", text)
 
 
 def portable(run: str | Path) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def trained(folder: Path, flags: Sequence[str]) -> dict[str, Any]:
 
     Args:
         folder: the run folder.
-        flags: those of `scripts/train.py`.
+        flags: those of `pyro-rnp train`.
 
     Returns:
         The contents of `metrics.json`.
@@ -133,7 +133,7 @@ def _train_here(config: TrainConfig) -> None:
     if config.num_nodes > 1 or _several(config):
         raise ValueError(
             f"Here a run is trained in one process: take --devices 1, not {config.devices}, and "
-            "--num_nodes 1, or train it by scripts/train.py."
+            "--num_nodes 1, or train it by `pyro-rnp train`."
         )
     train(config)
 

@@ -83,7 +83,7 @@ def report(artifacts: Path, remarks: str) -> str:
     parts = [
         "# Reproduction",
         "The results of the paper (Fisher and Rao, arXiv 2206.08462), computed again with this "
-        "project. `scripts/reproduce.py --data-root DIR` makes the whole page, and every measured "
+        "project. `pyro-rnp reproduce --data-root DIR` makes the whole page, and every measured "
         "number is read from the files that the runs left. Unless a caption says otherwise, "
         "squared error is summed over an image's pixels, of one posterior sample; KL and bounds "
         "are in nats; ± is a standard error over images, not over seeds. In commands, DIR is a "
@@ -117,7 +117,7 @@ def report(artifacts: Path, remarks: str) -> str:
         parts += [
             "## Cost of the figures",
             "One run a row: the number of test images that figures 4 and 5 are of (figures 3 and 6 "
-            "are of all), the seed, and the minutes that `scripts/figures.py RUN --data-root DIR` "
+            "are of all), the seed, and the minutes that `pyro-rnp figures RUN --data-root DIR` "
             "takes. The first run of a data set trains its classifier too.",
             costs,
         ]
@@ -130,7 +130,7 @@ def report(artifacts: Path, remarks: str) -> str:
                 drawn += [f"{title}:", picture] if picture else []
         numbers = tables.figure_numbers(artifacts, figure)
         if drawn or numbers:
-            command = f"scripts/figures.py RUN --only {figure[0]} --data-root DIR"
+            command = f"pyro-rnp figures RUN --only {figure[0]} --data-root DIR"
             about = PICTURES.get(figure, "") if drawn else ""
             parts += [f"## {headline}", f"Command: `{command}`; seed as above.", about, *drawn]
             parts += [LEGENDS[figure], numbers] if numbers else []

@@ -68,9 +68,7 @@ def trainings(artifacts: Path) -> str:
         seen = f"{found['images_seen']:,}"
         rate = f"{found['images_per_second']:.0f}"
         rows.append([name, _epochs(artifacts / name), seen, *ends, size, minutes, rate, on, steps])
-        commands.append(
-            f"- {name}: `scripts/train.py {' '.join(to_flags(config))} --data-root DIR`"
-        )
+        commands.append(f"- {name}: `pyro-rnp train {' '.join(to_flags(config))} --data-root DIR`")
     return _table(head, rows) + "\n\n" + "\n".join(commands)
 
 
@@ -168,7 +166,7 @@ def _scored(artifacts: Path, name: str) -> Iterator[tuple[str, str, str]]:
             guide = f", {options['guide']}" if "guide" in options else ""
             title = f"{name}{guide}, {of} test images"
             flags = " ".join(score["made"]["asked"])
-            command = f"scripts/evaluate.py {name} {flags} --data-root DIR"
+            command = f"pyro-rnp evaluate {name} {flags} --data-root DIR"
             sse = with_error(score, "test_sse", ".2f")
             yield title, sse, f"- {title}: `{command}`, {_took(score['made'])}"
 
@@ -259,7 +257,7 @@ def results_table(artifacts: Path) -> str:
         "posterior sample; ELBO in nats; Fréchet "
         "distance of samples of the prior in the features of a small classifier. A flat VAE has as "
         "many parameters as the RNP and learned for as many minutes on the same machine. Commands: "
-        "`scripts/reproduce.py --data-root DIR` makes all, [the reproduction]"
+        "`pyro-rnp reproduce --data-root DIR` makes all, [the reproduction]"
         "(docs/reproduction/index.md) lists the flags of each run.*"
     )
     head = ["data", "model", "squared error", "ELBO", "Fréchet distance", "seeds"]
@@ -331,7 +329,7 @@ def tuned(artifacts: Path, shown: Shown) -> list[str]:
         shown: function from the name of a picture and its title to the picture in the page.
 
     Returns:
-        Paragraphs: a caption, and a table and pictures for each case of `scripts/transfer.py`.
+        Paragraphs: a caption, and a table and pictures for each case of `pyro-rnp transfer`.
     """
     parts: list[str] = []
     for run, found in transfer_results(artifacts):
@@ -345,7 +343,7 @@ def tuned(artifacts: Path, shown: Shown) -> list[str]:
             "run, of seed 0 where its command names none."
         ]
         parts.append(
-            f"{run}, by `scripts/transfer.py {in_configs(found['flags'])} --data-root DIR`, "
+            f"{run}, by `pyro-rnp transfer {in_configs(found['flags'])} --data-root DIR`, "
             f"{_took(found['made'])}:"
         )
         for case in found["cases"]:
@@ -393,7 +391,7 @@ def other_sets(artifacts: Path, shown: Shown) -> list[str]:
     how = (
         "Squared error of all test images of each data set, summed over an image's pixels, by "
         "models that were not tuned to it; the column of a model's own set has its `test_sse`. One "
-        "run a row, with the seed of the table above. Command: `scripts/figures.py RUN --only 6 "
+        "run a row, with the seed of the table above. Command: `pyro-rnp figures RUN --only 6 "
         "--across '[mnist,omniglot,fashion]' --data-root DIR`."
     )
     return [how, markdown(["run", *SETS.values()], rows), *parts]
@@ -442,7 +440,7 @@ def bounds(artifacts: Path) -> str:
         "Binarised MNIST and Omniglot, test split, in nats an image: the negative ELBO and the "
         "negative importance-weighted bound with k particles, of the first IMAGES test images, and "
         "the negative ELBO of all test images at the end of training. One run a row; its command "
-        "above has the seed. Command: `scripts/evaluate.py RUN --particles K --num IMAGES "
+        "above has the seed. Command: `pyro-rnp evaluate RUN --particles K --num IMAGES "
         "--data-root DIR`. The published rows are of all test images and of other binarisations; "
         "those of Omniglot are also of another reduction to 28x28 and another split. Our Omniglot "
         "runs learned, like the published ones, from other drawings of the characters that they "

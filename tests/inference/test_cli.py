@@ -1,7 +1,6 @@
 """Command lines: precedence, presets, files, and one sentence for a mistake."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,12 +8,10 @@ import yaml
 from jsonargparse import ArgumentError
 from jsonargparse.typing import PositiveInt
 
-from inference.cli import parser, run, train_config
+from inference.cli import CONFIGS, parser, run, train_config
 from inference.config import TrainConfig
 from pyro_rnp import PRESETS, RNP, RNPConfig, save
 from pyro_rnp.registry import GUIDES, PRIORS
-
-CONFIGS = Path(__file__).parents[2] / "scripts" / "configs"
 
 
 def test_nothing_given_is_the_default():
@@ -265,7 +262,7 @@ def test_pieces_of_one_s_own_join_by_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(GUIDES, "pieces", dict(GUIDES.pieces))
     file = tmp_path / "mine.py"
     blocks = re.findall(
-        r"```python\n(.*?)```", (CONFIGS.parents[1] / "CONTRIBUTING.md").read_text(), re.S
+        r"```python\n(.*?)```", (CONFIGS.parents[2] / "CONTRIBUTING.md").read_text(), re.S
     )
     file.write_text(next(block for block in blocks if "class LaplacePrior" in block))
     monkeypatch.setenv("PYRO_RNP_PIECES", str(file))

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import inference.evaluation.benchmark
-import inference.reproduction.experiments
+import inference.commands.benchmark
+import inference.commands.reproduce
 import inference.training
 from inference.reproduction.experiments import Reproduction, read_experiments
 from pyro_rnp import RNP, save
@@ -52,8 +52,8 @@ def run_script(script, args):
     ):
         patch.setattr(sys, "argv", [script.name, *args])
         patch.setattr(inference.training, "train", lambda config: None)
-        patch.setattr(inference.evaluation.benchmark, "compare", lambda *_, **__: [])
-        patch.setattr(inference.evaluation.benchmark, "scaling", lambda *_, **__: [])
+        patch.setattr(inference.commands.benchmark, "compare", lambda *_, **__: [])
+        patch.setattr(inference.commands.benchmark, "scaling", lambda *_, **__: [])
         patch.setattr(subprocess, "run", lambda *_, **__: None)
         try:
             runpy.run_path(str(script), run_name="__main__")
@@ -90,7 +90,7 @@ def test_no_command_line_ends_in_a_traceback(script, places, tmp_path_factory, m
     monkeypatch.chdir(tmp_path_factory.mktemp("here"))
     monkeypatch.setattr(Reproduction, "make", lambda *_: None)  # which takes days
     read = functools.cache(read_experiments)
-    monkeypatch.setattr(inference.reproduction.experiments, "read_experiments", read)
+    monkeypatch.setattr(inference.commands.reproduce, "read_experiments", read)
     values = st.one_of(
         st.sampled_from(ODD), st.sampled_from(places), st.text(max_size=8), st.integers().map(str)
     )

@@ -67,7 +67,7 @@ def test_a_mask_is_read_as_it_is(monkeypatch, capsys, run_folder, digits, tmp_pa
         assert mask.float().mean() == 1 - 12**2 / 28**2, "white where it is seen, at the border"
         raise ValueError("That will do.")
 
-    monkeypatch.setattr("inference.posterior.query", stop)
+    monkeypatch.setattr("inference.commands.query.query", stop)
     said = refused(
         monkeypatch, capsys, "query.py", run_folder, "--images", digits[0], "--mask",
         tmp_path / "mask.png", "--resize=true", "--out", tmp_path / "x",

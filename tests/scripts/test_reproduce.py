@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import inference.reproduction.experiments
-from inference.cli import train_config
+from inference.cli import CONFIGS, train_config
 from inference.data import load_data
 from inference.evaluation.sample_quality import read_feature_classifier
 from inference.reproduction.artifacts import collect_artifacts
@@ -172,7 +172,7 @@ def test_runs_that_are_there_are_tuned(compared, run_folder, tmp_path):
 
 def test_the_runs_of_the_reproduction_can_be_read_from_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    found = read_experiments(SCRIPTS / "configs" / "reproduction.txt")
+    found = read_experiments(CONFIGS / "reproduction.txt")
     assert train_config(found["mnist-binary"]).model.program_size == 16
     for name, flags in found.items():
         if name.startswith("score-"):

@@ -67,7 +67,7 @@ def test_a_run_folder_goes_before_a_name(run, weights, monkeypatch):
 
 def test_the_card_has_the_command_that_made_it(run, weights):
     text = (ship(run, "small", weights) / "README.md").read_text()
-    command = re.search(r"`scripts/train.py (.*)`", text)[1]
+    command = re.search(r"`pyro-rnp train (.*)`", text)[1]
     config = train_config(shlex.split(command))
     assert (config.model, config.epochs, config.seed) == (tiny(), 3, 7)
     assert "1 h 7 min on 2 CPU cores" in text
@@ -103,7 +103,7 @@ def test_each_that_comes_along_says_what_it_is_and_is_small(name):
     assert load(name).config == config.model
     assert (config.data, config.data_root) == (name, None)
     text = (folder / "README.md").read_text()
-    command = re.search(r"`scripts/train.py (.*) --data-root DIR`", text)[1]
+    command = re.search(r"`pyro-rnp train (.*) --data-root DIR`", text)[1]
     assert train_config(shlex.split(command)) == replace(config, out=None)
     assert f"| `test_sse` | {metrics['test_sse']:.4g} ± " in text
     points = Run(folder).curve

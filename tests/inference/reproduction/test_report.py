@@ -51,7 +51,7 @@ def made(folder, sse, points=(), model=None, **changes):
 
 
 def score(out, run, flags, found):
-    """What `scripts/evaluate.py` says of a run."""
+    """What `pyro-rnp evaluate` says of a run."""
     folder = out / f"score-{run}"
     folder.mkdir()
     how = {"of": run, "asked": flags, "weights": Run(out / run).fingerprint, "seconds": 600.0}
@@ -132,7 +132,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     text = report(artifacts, "It *differs*.\n")
     assert "| mnist | 2 | 15,000 | 6.54 ± 0.12 |" in text
     assert "| 1,234 | 2 | 125 | an abacus | 0 |" in text
-    assert "- mnist: `scripts/train.py --data=mnist --epochs=2" in text
+    assert "- mnist: `pyro-rnp train --data=mnist --epochs=2" in text
     assert "| mnist, validation | 30.0 |  |  |" in text, "half an epoch is not two"
     assert "|  | 6.54 ± 0.12 |\n" in text, "the test images' at the end of the curve"
     assert "| mnist-flat (flat VAE), validation | 31.0 |  |" in text
@@ -152,8 +152,8 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "| mnist |  |  | 6.543 | 0.5, 0.25 |  |" in text
     assert "| mnist |  |  | 0.75 |  |" in text
     assert "| mnist | 2,000 | 4 | 1.5 | a slide rule |" in text, "an older file, of one number"
-    flags = "--x=1 --flags='--config scripts/configs/mnist.yaml'"
-    assert f"`scripts/transfer.py {flags} --data-root DIR`, 2.0 hours on beads" in text
+    flags = "--x=1 --flags='--config mnist.yaml'"
+    assert f"`pyro-rnp transfer {flags} --data-root DIR`, 2.0 hours on beads" in text
     assert "Unseen: 7, 1,028 images." in text
     assert "| blank |  | 60.2 ± 1.5 | 9.5 | 40.0 |" in text
     assert "| flat-all | 1,500 | 17.2 ± 0.5 | 8.0 |  |" in text
@@ -161,9 +161,9 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "](mnist-figures/figure-6-omniglot.png)" in text
     assert "![transfer-x, 7-parts](transfer-x/7-parts.png)" in text
     assert "| omniglot, refined:steps=9, 1,200 of the test images |  |  |  | 11.12 |" in text
-    assert "`scripts/evaluate.py omniglot --guide=refined:steps=9 --num=1200 --data-root" in text
+    assert "`pyro-rnp evaluate omniglot --guide=refined:steps=9 --num=1200 --data-root" in text
     assert f"| mnist, refined, all test images |{'  |' * 7} 6.25 |" in text
-    assert "- mnist, refined, all test images: `scripts/evaluate.py mnist --guide=ref" in text
+    assert "- mnist, refined, all test images: `pyro-rnp evaluate mnist --guide=ref" in text
     row = (
         "| mnist-binary | 3 | 70 | 80 | 101.3 ± 0.5 | 95.0 ± 0.4 | 100.8 | 10 minutes on pebbles |"
     )
@@ -307,7 +307,7 @@ def test_of_nothing_there_is_a_page_too(tmp_path):
 
 def test_the_page_in_the_documentation_is_made_of_what_is_kept():
     root = Path(__file__).parents[3]
-    remarks = (root / "docs" / "differences.md").read_text()
+    remarks = (root / "inference" / "reproduction" / "differences.md").read_text()
     folder = root / "docs" / "reproduction"
     assert (folder / "index.md").read_text() == report(folder, remarks)
 

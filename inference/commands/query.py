@@ -1,0 +1,93 @@
+"""Query a trained model for the posterior given pixels or parts."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse.typing import PositiveFloat, PositiveInt
+
+from inference.cli import add_images, add_run, chosen_images, parser
+from inference.data.image_files import read_image
+from inference.outputs import new_folder, unused, write_json
+from inference.plotting import posterior_figure
+from inference.posterior import TOLERANCE, Side, half_mask, query, read_sites
+from pyro_rnp import load
+
+
+def main() -> None:
+    """Answer a query with a picture, a JSON file and the samples."""
+    arguments = parser(
+        "Query a trained model for the posterior given pixels, parts, both or nothing.",
+        "The folder holds query.png, a column an image; query.json: notes, log evidence (nats) "
+        "and effective samples of each image, and mean and standard deviation of every site; and "
+        "samples.npz: samples of every site (S, N, ...), their weights (S, N), and the probability "
+        "that each part made a pixel (N, parts + 1, H, W), last that none did. "
+        "Examples: complete digits whose right half is hidden: pyro-rnp query RUN --data mnist "
+        "--hide right; draw digits whose first part is where that of a.png is: pyro-rnp parse RUN "
+        'a.png, then pyro-rnp query RUN --given given.json with {"a/0": [six numbers of the '
+        "parse]}.",
+    )
+    add_run(arguments)
+    add_images(arguments)
+    arguments.add_argument(
+        "--answers", type=PositiveInt | None, help="how many, without images; by default 8, or "
+        "one for each of several values of a part that is given"
+    )  # fmt: skip
+    arguments.add_argument("--hide", type=Side | None, help="half that is hidden")
+    arguments.add_argument("--mask", type=str | None, help="image file: white where it is seen")
+    arguments.add_argument("--given", type=str | None, help="JSON file: sites to lists of numbers")
+    arguments.add_argument(
+        "--method",
+        type=str,
+        default="svi",
+        help="guide: samples of the guide; importance: the same, weighted; svi: a normal fitted to "
+        "each image, weighted; nuts: Markov chains; or an engine that PYRO_RNP_PIECES adds",
+    )
+    arguments.add_argument("--num_samples", type=PositiveInt, default=200, help="of each image")
+    arguments.add_argument("--steps", type=PositiveInt, default=200, help="of svi")
+    arguments.add_argument("--warmup", type=PositiveInt, default=100, help="transitions of nuts")
+    arguments.add_argument("--chains", type=PositiveInt, default=4, help="of nuts")
+    arguments.add_argument(
+        "--tolerance", type=PositiveFloat, default=TOLERANCE, help="standard deviation of "
+        "a determined site around its given value, as a share of the range of its numbers"
+    )  # fmt: skip
+    arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+    arguments.add_argument("--out", type=str, default="answers", help="folder to make")
+    args = arguments.parse_args()
+    if args.mask is not None and args.hide is not None:
+        raise ValueError("Give --mask or --hide, not both.")
+    unused(args.out)
+    rnp, mask = load(args.run), None
+    images = chosen_images(args, rnp.config)
+    if args.mask is not None:
+        mask = read_image(args.mask, rnp.config, args.resize, invert=False).mean(0) >= 0.5
+    elif args.hide is not None:
+        mask = half_mask(args.hide, rnp.config.image_size)
+    given = {} if args.given is None else read_sites(Path(args.given))
+    several = images is not None or any(value.ndim == 2 for value in given.values())
+    posterior = query(
+        rnp,
+        images,
+        given=given,
+        mask=mask,
+        method=args.method,
+        num_samples=args.num_samples,
+        num_images=args.answers or (None if several else 8),
+        steps=args.steps,
+        warmup=args.warmup,
+        chains=args.chains,
+        tolerance=args.tolerance,
+        seed=args.seed,
+    )
+    out = new_folder(args.out)
+    seen = None if mask is None else mask.expand(images.shape)
+    posterior_figure(posterior, out / "query.png", images, seen, given=given)
+    rows = [posterior.to_dict(i) for i in range(len(posterior.log_evidence))]
+    levels = range(1, rnp.config.depth + 1)
+    chances = {f"parts_{depth}": posterior.part_probabilities(depth) for depth in levels}
+    arrays: dict[str, Any] = {**posterior.samples, "weights": posterior.weights, **chances}
+    np.savez_compressed(out / "samples.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
+    write_json(
+        out / "query.json", {"notes": posterior.notes, "method": posterior.method, "images": rows}
+    )
+    print(*posterior.notes, out / "query.png", sep="\n")
