@@ -4,7 +4,8 @@ The names below are imported from their packages when they are first used, so th
 `import inference` takes no time.
 
 - `load_data` loads a data set by name
-- `train` trains a model and leaves a run folder
+- `fit` trains a model on images and gives its `Run`
+- `train` trains a model by a configuration, as the command does
 - `Run` reads a run folder
 - `intervene` runs a program again with some of its parts changed
 - `query` gives the posterior of programs, parts and pixels under evidence
@@ -22,17 +23,19 @@ if TYPE_CHECKING:
     from inference.posterior import intervene, query
     from inference.run import Run
     from inference.training import train
+    from inference.training.fit import fit
 
 _MODULES = {
     "Run": "inference.run",
     "evaluate": "inference.evaluation.metrics",
+    "fit": "inference.training.fit",
     "intervene": "inference.posterior",
     "load_data": "inference.data",
     "query": "inference.posterior",
     "train": "inference.training",
 }
 
-__all__ = ["Run", "evaluate", "intervene", "load_data", "query", "train"]
+__all__ = ["Run", "evaluate", "fit", "intervene", "load_data", "query", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -118,7 +118,21 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-class Interrupted(Exception):
+class StopRequested(Exception):
+    """A signal asked a training to stop; `Interrupted`, within Lightning.
+
+    Lightning ends the process where it meets a `KeyboardInterrupt`.
+
+    Args:
+        signal_number: the signal.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"signal {signal_number}")
+        self.signal_number = signal_number
+
+
+class Interrupted(KeyboardInterrupt):
     """A signal asked the process to stop.
 
     Args:

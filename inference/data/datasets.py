@@ -18,6 +18,8 @@ from pyro_rnp.registry import Registry
 DATASETS: Registry[Splits] = Registry("data set")
 """Data sets by name. A loader takes the folder of data sets, and options by keyword, and gives the
 splits; `@DATASETS.add("mine")` adds one's own."""
+MEMORY = "memory"
+"""The name of images that were given as they are, which nothing can load again."""
 
 
 def load_data(
@@ -61,6 +63,8 @@ def load_data(
             no image in a split.
         FileNotFoundError: if `root` does not exist, or data are not there and cannot be downloaded.
     """
+    if name == MEMORY:
+        raise ValueError("These images were given in memory and by no name; give them again.")
     DATASETS.parse(name)
     if root is not None and not Path(root).is_dir():
         raise FileNotFoundError(f"The data folder {root} does not exist; make it or name another.")

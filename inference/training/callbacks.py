@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from torch import Tensor
 
 from inference.run import Run
-from inference.system import Interrupted, StopSignal
+from inference.system import StopRequested, StopSignal
 from inference.training.checkpoints import set_loop_counts
 from inference.training.diagnostics import Diagnostics, coverage_sentence
 from inference.training.module import LOOK_EVERY, MAX_SKIPS, SkippedSteps, Training
@@ -228,7 +228,7 @@ class KeepCheckpoints(Callback):
         """See the class.
 
         Raises:
-            Interrupted: if a signal asked the run to stop.
+            StopRequested: if a signal asked the run to stop.
         """
         due = time.monotonic() - self.saved >= 60 * module.config.checkpoint_minutes
         number = self.stop.number
@@ -249,9 +249,4 @@ class KeepCheckpoints(Callback):
         if number:
             name = signal.Signals(number).name
             module.say(f"Stopped by {name} after step {module.batches_seen}.")
-            raise Interrupted(stopped(self.run), number)
-
-
-def stopped(run: Run) -> str:
-    """Say that a run was stopped, and how to resume it."""
-    return f"Stopped; go on with --resume {run.path}"
+            raise StopRequested(number)

@@ -6,6 +6,7 @@ import errno
 import logging
 import signal
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, Timer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import (
     MisconfigurationException,
     SIGTERMException,
@@ -22,14 +23,21 @@ from lightning.pytorch.utilities.exceptions import (
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from inference.config import TrainConfig
-from inference.data import ImageSet, load_data
+from inference.data import ImageSet, Splits, load_data
 from inference.data.augmentation import rotate_classes
 from inference.evaluation.metrics import baselines, evaluate
 from inference.isolation import isolated
 from inference.objectives import OBJECTIVES, check
 from inference.plotting import parse_figure
 from inference.run import Run
-from inference.system import Interrupted, hardware, keep_large_blocks, listening, out_of_memory
+from inference.system import (
+    Interrupted,
+    StopRequested,
+    hardware,
+    keep_large_blocks,
+    listening,
+    out_of_memory,
+)
 from inference.training.callbacks import (
     AdaptThreads,
     Diagnose,
@@ -37,12 +45,12 @@ from inference.training.callbacks import (
     Progress,
     ProgressBar,
     ReportSkipped,
-    stopped,
 )
 from inference.training.checkpoints import Checkpoints, check_unended, newest_checkpoint, restore
 from inference.training.diagnostics import verdict
 from inference.training.module import LOOK_EVERY, Training
-from pyro_rnp import RNP
+from inference.training.settings import settings
+from pyro_rnp import RNP, RNPConfig
 
 
 class TrainingFailed(ValueError):
@@ -75,6 +83,96 @@ def train(config: TrainConfig) -> Path | None:
         `train(TrainConfig(data="digits", minutes=1, out="runs/digits"))` trains the default model
         for a minute; `pyro_rnp.load("runs/digits")` then loads it.
     """
+    run, first = _learn(config)
+    return run.path if first else None
+
+
+@isolated()
+def fit(
+    images: Any,
+    config: RNPConfig | TrainConfig | str | None = None,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    out: str | Path | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    resume: str | Path | Run | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+    logger: Logger | Sequence[Logger] = (),
+    progress: bool = True,
+    **options: Any,
+) -> Run:
+    """Train a model on images from a script or a notebook.
+
+    As on the command line, a run folder keeps the model, its scores, a picture, a log, the learning
+    curve and a checkpoint. Nothing else of the process changes: random states, threads, signal
+    handlers, warnings and Pyro's parameter store are as they were, also after an error. Outside of
+    the main thread Python takes no signals, and neither does this function.
+
+    Args:
+        images: a tensor or an array (N, C, H, W) or (N, H, W) in [0, 1], an `ImageSet`, `Splits`,
+            or all else that `inference.data.load_data` takes, as the name of a data set.
+        config: the model as an `RNPConfig`, or by the name of a preset; or a `TrainConfig`. By
+            default the preset fast in the size of the images, or the model of `start` or `resume`.
+        validation: images to score after each epoch, as `images` are given; by default some of
+            `images` are kept for that.
+        test: images to score at the end, as `validation`.
+        out: run folder to make, which must not exist; by default one in `runs/`.
+        epochs: passes through the training images.
+        minutes: train for this many minutes instead; with neither, 4 minutes.
+        resume: run to go on with, on the same images; `epochs` or `minutes` count from its
+            beginning.
+        callbacks: Lightning callbacks, called after those of this package.
+        logger: Lightning loggers beside the run's own, which `Run.curve` reads.
+        progress: whether to show a progress bar and print what is noted. The run's log has the
+            notes in either case.
+        options: any other field of `TrainConfig` or `RNPConfig`, as `learning_rate=3e-3` or
+            `steps=(6, 3)`. A piece is given by its name, as `prior="flow"`.
+
+    Returns:
+        The run, whose `load` gives the trained model.
+
+    Raises:
+        ValueError, FileExistsError, FileNotFoundError, TrainingFailed, OSError: as `train`.
+        TypeError: if an option is no field of either configuration.
+        Interrupted: if SIGINT or SIGTERM came, as by Ctrl-C or a notebook's stop button; a
+            checkpoint is saved. It is a `KeyboardInterrupt`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     run = fit(torch.rand(40, 1, 8, 8), out=f"{folder}/run", epochs=1, progress=False)
+        ...     run.load().sample(2).canvas.shape
+        torch.Size([2, 1, 8, 8])
+    """
+    if isinstance(resume, Run):
+        resume = resume.path
+    given = {"out": out, "epochs": epochs, "minutes": minutes, "resume": resume}
+    given = {name: str(v) if isinstance(v, Path) else v for name, v in given.items()}
+    options |= {name: value for name, value in given.items() if value is not None}
+    config, splits = settings(images, config, validation, test, options)
+    return _learn(
+        config,
+        splits,
+        (callbacks,) if isinstance(callbacks, Callback) else callbacks,
+        (logger,) if isinstance(logger, Logger) else logger,
+        progress,
+    )[0]
+
+
+def _learn(
+    config: TrainConfig,
+    splits: Splits | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    progress: bool = True,
+) -> tuple[Run, bool]:
+    """Train as `fit` does, or without `splits` as `train` does.
+
+    Returns:
+        The run, and whether this is the first of all processes.
+    """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_large_blocks(config.recompute_levels == 0)
     if config.resume is None:
@@ -83,7 +181,9 @@ def train(config: TrainConfig) -> Path | None:
     else:
         run = Run.resume(config)
         checkpoint, sentence = newest_checkpoint(run)
-    splits = load_data(config.data, config.data_root, config.binarize, config.classes)
+    again = f"--resume {run.path}" if splits is None else f"fit(images, resume={str(run.path)!r})"
+    if splits is None:
+        splits = load_data(config.data, config.data_root, config.binarize, config.classes)
     upright = splits.train
     if config.rotated_classes:
         splits = replace(splits, train=rotate_classes(splits.train))
@@ -102,19 +202,19 @@ def train(config: TrainConfig) -> Path | None:
         each = config.images_per_class
         check(OBJECTIVES.make(config.objective), rnp, splits.train[:each].images, each)
         rnp.model.requires_grad_(config.learn == "all")
-        module = Training(rnp, config, splits, Timer(config.duration), run)
-        progress = Progress(baselines(splits.validation.images, upright), sentence)
+        module = Training(rnp, config, splits, Timer(config.duration), run, quiet=not progress)
+        counts = Progress(baselines(splits.validation.images, upright), sentence)
         report = ReportSkipped()
-        callbacks = [
+        own = [
             module.timer,
-            ProgressBar(),
-            progress,
+            *([ProgressBar()] if progress else []),
+            counts,
             report,
             Diagnose(),
-            AdaptThreads(progress),
+            AdaptThreads(counts),
             KeepCheckpoints(run, stop, report, started),
         ]
-        trainer = _trainer(config, run, callbacks, keep=not sentence)
+        trainer = _trainer(config, run, [*own, *callbacks], loggers, keep=not sentence)
         if trainer.is_global_zero and checkpoint is None:
             run.make()  # another run may have taken the name since
             until_the_end.enter_context(run.lock())
@@ -122,13 +222,13 @@ def train(config: TrainConfig) -> Path | None:
         elif trainer.is_global_zero:
             until_the_end.enter_context(run.lock())
             run.save_config(config, started)  # as this part of the run is trained
-        _fit(trainer, module, checkpoint)
+        _fit(trainer, module, checkpoint, again)
         module.skipped.read()
         diverged = module.has_diverged()
         if not diverged:
             trainer.save_checkpoint(run.checkpoint, weights_only=False)
     if not trainer.is_global_zero:
-        return None
+        return run, False
     if diverged:
         restore(rnp, run, module.skipped.began)
     run.save(rnp, config, started)
@@ -140,18 +240,22 @@ def train(config: TrainConfig) -> Path | None:
         )
     rnp.to(trainer.strategy.root_device)
     seconds = module.timer.time_elapsed()
-    counts = {
+    done = {
         "images_seen": module.images_seen,
         "seconds": seconds,
         "images_per_second": module.images_seen / seconds,
         "skipped_steps": module.skipped.total,
     }
-    module.note(verdict(write_results(rnp, splits.test, upright, run, counts)))
-    return run.path
+    module.note(verdict(write_results(rnp, splits.test, upright, run, done)))
+    return run, True
 
 
 def _trainer(
-    config: TrainConfig, run: Run, callbacks: list[Callback], keep: bool
+    config: TrainConfig,
+    run: Run,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    keep: bool,
 ) -> lightning.Trainer:
     """Lightning's trainer, with curves beside those of earlier parts of the run.
 
@@ -159,6 +263,7 @@ def _trainer(
         config: how to train.
         run: the run folder.
         callbacks: in the order in which they are called.
+        loggers: further ones beside the run's own.
         keep: whether the last checkpoint is whole, so that it may become the previous one.
 
     Raises:
@@ -175,10 +280,11 @@ def _trainer(
             strategy=config.strategy,
             precision=config.precision,
             max_epochs=config.epochs or -1,
-            callbacks=callbacks,
+            callbacks=list(callbacks),
             logger=[
-                logger(run.path, name="", version=curves)
-                for logger in (CSVLogger, TensorBoardLogger)
+                CSVLogger(run.path, name="", version=curves),
+                TensorBoardLogger(run.path, name="", version=curves),
+                *loggers,
             ],
             plugins=[checkpoints],
             use_distributed_sampler=False,  # `loader` gives each process its part
@@ -186,6 +292,7 @@ def _trainer(
             num_sanity_val_steps=0,
             log_every_n_steps=LOOK_EVERY,
             enable_model_summary=False,
+            enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
         )
     except (MisconfigurationException, TypeError) as error:
         raise ValueError(_one_line(error)) from error
@@ -197,9 +304,15 @@ def _trainer(
     return trainer
 
 
-def _fit(trainer: lightning.Trainer, module: Training, checkpoint: Path | None) -> None:
-    """Train, and tell in a sentence what ended training before its time."""
-    folder = module.run.path
+def _fit(trainer: lightning.Trainer, module: Training, checkpoint: Path | None, again: str) -> None:
+    """Train, and tell in a sentence what ended training before its time.
+
+    Args:
+        trainer: Lightning's trainer.
+        module: the model in training.
+        checkpoint: where to go on from; None begins.
+        again: how to resume the run, as a message says it.
+    """
     try:
         with warnings.catch_warnings():  # advice on data loaders and folders that does not apply
             warnings.filterwarnings("ignore", module="lightning")
@@ -207,18 +320,20 @@ def _fit(trainer: lightning.Trainer, module: Training, checkpoint: Path | None) 
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise ValueError(_one_line(error)) from error
-    except SIGTERMException as error:  # before the first step
-        raise Interrupted(stopped(module.run), signal.SIGTERM) from error
+    except StopRequested as error:
+        raise Interrupted(f"Stopped; go on with {again}", error.signal_number) from None
+    except SIGTERMException:  # before the first step
+        raise Interrupted(f"Stopped; go on with {again}", signal.SIGTERM) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            sentence = f"The disk is full; free some and go on with --resume {folder}"
+            sentence = f"The disk is full; free some and go on with {again}"
             raise OSError(error.errno, sentence) from error
         raise
     except (RuntimeError, MemoryError) as error:
         reason = _fatal(error, trainer, module.config)
         if reason is None:
             raise
-        raise TrainingFailed(f"{reason} The last good state is in {folder}.") from error
+        raise TrainingFailed(f"{reason} The last good state is in {module.run.path}.") from error
 
 
 def _fatal(error: Exception, trainer: lightning.Trainer, config: TrainConfig) -> str | None:

@@ -79,14 +79,21 @@ class Training(lightning.LightningModule):
         splits: the data set; `train` is learned from, `validation` scored after each epoch.
         timer: Lightning's timer, which ends training when `config.duration` is over.
         run: the run folder, for its log.
+        quiet: whether `say` does not print; by default false.
     """
 
     def __init__(
-        self, rnp: RNP, config: TrainConfig, splits: Splits, timer: Timer, run: Run
+        self,
+        rnp: RNP,
+        config: TrainConfig,
+        splits: Splits,
+        timer: Timer,
+        run: Run,
+        quiet: bool = False,
     ) -> None:
         super().__init__()
         self.rnp, self.config, self.splits = rnp, config, splits
-        self.timer, self.run = timer, run
+        self.timer, self.run, self.quiet = timer, run, quiet
         self.objective = OBJECTIVES.make(config.objective)
         rnp.model.recursion.recompute_levels = config.recompute_levels
         self.batches_seen = self.images_seen = 0
@@ -96,12 +103,13 @@ class Training(lightning.LightningModule):
         self.elapsed = 0.0
 
     def say(self, sentence: str) -> None:
-        """Print a sentence and add it to the run's log.
+        """Print a sentence, unless training is quiet, and add it to the run's log.
 
         Args:
             sentence: the sentence.
         """
-        self.print(sentence)
+        if not self.quiet:
+            self.print(sentence)
         self.note(sentence)
 
     def note(self, sentence: str) -> None:

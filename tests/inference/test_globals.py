@@ -9,12 +9,17 @@ import sys
 import warnings
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pyro
+import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
+from matplotlib import pyplot
 
 import inference
 import pyro_rnp
+from inference import fit
 from inference import plotting as figures
 from inference.config import TrainConfig
 from inference.data import ImageSet, Splits, load_data
@@ -51,13 +56,39 @@ def state():
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "warnings": list(warnings.filters),
         "logging": {log.name: log.level for log in [logging.root, *loggers] if log.level},
-        "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
+        "signals": [signal.getsignal(s) for s in sorted(signal.valid_signals())],
         "store": {name: value.clone() for name, value in pyro.get_param_store().items()},
         "checks": pyro.settings.get("validate_distributions_pyro"),
         "torch's checks": torch.distributions.Distribution._validate_args,
+        "precision": torch.get_float32_matmul_precision(),
+        "anomalies": torch.is_anomaly_enabled(),
+        "pyro": pyro.settings.get(),
+        "excepthook": sys.excepthook,
+        "backend": matplotlib.get_backend(),
+        "figures": pyplot.get_fignums(),
         "environment": {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
         "folder": Path.cwd(),
     }
+
+
+class Raise(Callback):
+    """Fails after the first step."""
+
+    def on_train_batch_end(self, *_):
+        raise RuntimeError("mine")
+
+
+class Interrupt(Callback):
+    """Presses Ctrl-C after the first step."""
+
+    def on_train_batch_end(self, *_):
+        signal.raise_signal(signal.SIGINT)
+
+
+def raises(call, *args, **kwargs):
+    """Call a function that fails."""
+    with pytest.raises((RuntimeError, KeyboardInterrupt)):
+        call(*args, **kwargs)
 
 
 def calls(rnp, images, folder):
@@ -101,6 +132,11 @@ def calls(rnp, images, folder):
         "a picture": lambda: figures.posterior_figure(answer, plots / "a.png", images[:2]),
         "a figure of the paper": lambda: figure_5(given),
         "train": lambda: train(run),
+        "fit": lambda: fit(images, tiny(), out=folder / "fitted", epochs=1, batch_size=8),
+        "fit that raises": lambda: raises(fit, images, tiny(), out=folder / "b", callbacks=Raise()),
+        "fit that is stopped": lambda: raises(
+            fit, images, tiny(), out=folder / "c", callbacks=Interrupt()
+        ),
     }
     for method in ("guide", "importance", "svi", "nuts"):
         found[method] = lambda method=method: query(

@@ -1,0 +1,108 @@
+"""The configuration and the images of a training, from what a script gives to `fit`."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from inference.config import RATES, TrainConfig
+from inference.data import MEMORY, ImageSet, Splits, load_data
+from inference.run import Run
+from pyro_rnp import RNPConfig
+
+
+def settings(
+    images: Any,
+    config: RNPConfig | TrainConfig | str | None,
+    validation: Any,
+    test: Any,
+    options: dict[str, Any],
+) -> tuple[TrainConfig, Splits]:
+    """Complete what `fit` is given.
+
+    Args:
+        images, config, validation, test: as `fit` takes them.
+        options: fields of `TrainConfig` and of `RNPConfig` by name, which go before `config`.
+
+    Returns:
+        The configuration, and the images in three splits.
+
+    Raises:
+        TypeError: if an option is no field of either configuration.
+        ValueError: as `TrainConfig`, `RNPConfig` and `load_data`.
+    """
+    own, models = ({f.name for f in fields(kind)} for kind in (TrainConfig, RNPConfig))
+    if unknown := sorted(options.keys() - (own - {"preset"}) - models):
+        raise TypeError(
+            f"fit has no option {unknown[0]}; options are the fields of TrainConfig and RNPConfig."
+        )
+    changes = {name: options.pop(name) for name in options.keys() & (models - own)}
+    options.setdefault("data", images if isinstance(images, str) else MEMORY)
+    found = replace(_base(config, options), **options)
+    splits = _splits(images, validation, test, found)
+    channels, size = splits.train.pixels.shape[1:3]
+    before = found.resume if found.start is None else found.start
+    if isinstance(config, str) or (config is None and before is None):
+        model = RNPConfig.for_images(size, channels, found.preset, **changes)
+    else:
+        model = replace(found.model, **changes)
+    return replace(found, model=model), splits
+
+
+def _base(config: RNPConfig | TrainConfig | str | None, options: dict[str, Any]) -> TrainConfig:
+    """The configuration that the options change; of a preset the training alone."""
+    if isinstance(config, TrainConfig):
+        return config
+    if isinstance(config, RNPConfig):
+        return TrainConfig(model=config)
+    if config is None and options.get("resume") is not None:
+        base = Run(options["resume"], shipped=False).config
+        again = options.keys() & {"epochs", "minutes"}  # another duration than before
+        return replace(base, epochs=None, minutes=None) if again else base
+    if config is None and options.get("start") is not None:
+        run = Run(options["start"])
+        name = run.training.get("preset", "fast")
+        return TrainConfig(preset=name, learning_rate=RATES[name], model=run.model_config)
+    preset: Any = "fast" if config is None else config
+    if preset not in RATES:
+        raise ValueError(f"There is no preset {preset!r}; choose from {', '.join(RATES)}.")
+    return TrainConfig(preset=preset, learning_rate=RATES[preset])
+
+
+def _splits(images: Any, validation: Any, test: Any, config: TrainConfig) -> Splits:
+    """The images in three splits; those given apart stand in the place of what is kept for that."""
+    if isinstance(images, str):
+        splits = load_data(images, config.data_root, config.binarize, config.classes)
+    elif isinstance(images, Splits):
+        splits = images
+    else:
+        splits = _divided(_image_set(images))
+    given = {"validation": validation, "test": test}
+    for name, other in given.items():
+        if other is not None:
+            train = splits.train + getattr(splits, name)
+            splits = replace(splits, train=train, **{name: _image_set(other)})
+    return splits
+
+
+def _image_set(images: Any) -> ImageSet:
+    if isinstance(images, ImageSet):
+        return images
+    if not isinstance(images, torch.Tensor | np.ndarray):
+        raise TypeError(f"Images must be a tensor or an array, got {type(images).__name__}.")
+    pixels = torch.as_tensor(images).detach().cpu()
+    pixels = pixels if pixels.dtype == torch.uint8 else pixels.float()
+    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels
+    if pixels.ndim != 4:
+        raise ValueError(f"Images must have shape (N, C, H, W) or (N, H, W), got {pixels.shape}.")
+    return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.long))
+
+
+def _divided(data: ImageSet) -> Splits:
+    """Keep one image of ten to validate and one of ten to test."""
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    few = -(-len(data) // 10)
+    return Splits(data[order[2 * few :]], data[order[:few]], data[order[few : 2 * few]])

@@ -1,0 +1,168 @@
+"""`fit`: from images to a trained model in a script, in a thread, and twice in one process."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
+
+from inference import Run, evaluate, fit, load_data, query
+from inference.config import RATES, TrainConfig
+from inference.data import ImageSet, Splits
+from inference.system import Interrupted
+from inference.training.settings import settings
+from tests.conftest import tiny
+
+SMALL = {"epochs": 1, "batch_size": 8, "progress": False}
+
+
+def images(n=40):
+    return torch.rand(n, 1, 8, 8)
+
+
+def test_a_script_of_eight_lines_from_a_tensor_to_answers(tmp_path):
+    """The script of the documentation, with a smaller model."""
+    pictures = images()
+    run = fit(pictures, tiny(), out=tmp_path / "run", epochs=1)
+    rnp = run.load()
+    tree = rnp.parse(pictures[:4])
+    posterior = query(rnp, pictures[:4], steps=2)
+    scores = evaluate(rnp, ImageSet(pictures, torch.zeros(40).long()))
+    assert isinstance(run, Run)
+    assert run.path == tmp_path / "run"
+    assert run.ended
+    assert run.picture.exists()
+    assert run.metrics["images_seen"] == 32
+    assert tree.canvas.shape == posterior.mean("canvas").shape == (4, 1, 8, 8)
+    assert scores["elbo"] < 0
+    assert [row["epoch"] for row in run.curve] == [1]
+
+
+def test_the_model_follows_the_images_and_the_options_go_before():
+    found, splits = settings(torch.rand(30, 8, 8).numpy(), None, None, None, {})
+    assert (found.model.image_size, found.model.channels, found.data) == (8, 1, "memory")
+    assert splits.train.images.shape == (24, 1, 8, 8)
+    assert found.learning_rate == RATES["fast"]
+    found, _ = settings(
+        torch.rand(30, 3, 8, 8), "mnist", None, None,
+        {"steps": (2,), "prior": "studentt", "epochs": 3},
+    )  # fmt: skip
+    assert (found.model.channels, found.model.steps, found.epochs) == (3, (2,), 3)
+    assert (found.model.prior, found.preset) == ("studentt", "mnist")
+    assert found.learning_rate == RATES["mnist"]
+    config = TrainConfig(epochs=2, batch_size=7, model=tiny())
+    found, _ = settings(images(), config, None, None, {"epochs": 5, "program_size": 4})
+    assert (found.epochs, found.batch_size, found.model) == (5, 7, tiny(program_size=4))
+    found, splits = settings("digits", None, None, None, {"classes": [0, 1]})
+    assert (found.data, found.classes) == ("digits", [0, 1])
+    assert splits.train.labels.unique().tolist() == [0, 1]
+
+
+def test_splits_are_kept_and_held_out_images_may_be_given():
+    data = load_data("digits")
+    few = Splits(data.train[:9], data.validation[:3], data.test[:4])
+    assert settings(few, None, None, None, {})[1] is few
+    _, found = settings(images(20), None, images(3), images(5), {})
+    assert [len(s) for s in (found.train, found.validation, found.test)] == [20, 3, 5]
+    _, found = settings(images(20), None, images(3), None, {})
+    assert [len(s) for s in (found.train, found.validation, found.test)] == [18, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "match"),
+    [
+        ({"epoch": 3}, TypeError, "fit has no option epoch; options are the fields"),
+        ({"config": "huge"}, ValueError, "There is no preset 'huge'"),
+        ({"images": [1, 2]}, TypeError, "must be a tensor or an array, got list"),
+        ({"images": torch.rand(5, 8)}, ValueError, r"must have shape \(N, C, H, W\)"),
+        ({"config": tiny(image_size=9)}, ValueError, r"must have shape \(N, 1, 9, 9\)"),
+        ({"batch_size": 0}, ValueError, "batch_size must be positive"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence_and_leave_no_folder(tmp_path, given, error, match):
+    given = {"images": images(), "config": None, **SMALL, **given}
+    with pytest.raises(error, match=match):
+        fit(given.pop("images"), given.pop("config"), out=tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_bit_for_bit(tmp_path):
+    pictures = images()
+    whole = fit(pictures, tiny(), out=tmp_path / "whole", **{**SMALL, "epochs": 2}, seed=3)
+    run = fit(pictures, tiny(), out=tmp_path / "run", **SMALL, seed=3, schedule="constant")
+    again = fit(pictures, resume=run, epochs=2, progress=False)
+    assert again.path == run.path
+    assert again.metrics["images_seen"] == whole.metrics["images_seen"] == 64
+    constant = fit(
+        pictures, tiny(), out=tmp_path / "c", **{**SMALL, "epochs": 2}, seed=3, schedule="constant"
+    )
+    first, second = again.load().state_dict(), constant.load().state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(ValueError, match="was trained with seed 3, not 4"):
+        fit(pictures, resume=run.path, epochs=3, seed=4, progress=False)
+    with pytest.raises(ValueError, match="has gone through 2 epochs already"):
+        fit(pictures, resume=str(run.path), progress=False)
+
+
+class Stop(Callback):
+    """Sends the process a signal after some steps, as Ctrl-C does."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if module.batches_seen == self.step:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path):
+    pictures, out = images(), tmp_path / "run"
+    how = {**SMALL, "epochs": 3, "seed": 1}
+    whole = fit(pictures, tiny(), out=tmp_path / "whole", **how)
+    with pytest.raises(KeyboardInterrupt, match=r"go on with fit\(images, resume='.*run'\)") as got:
+        fit(pictures, tiny(), out=out, callbacks=Stop(5), **how)
+    assert isinstance(got.value, Interrupted)
+    assert got.value.signal_number == signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    run = fit(pictures, resume=out, progress=False)
+    first, second = whole.load().state_dict(), run.load().state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_trains_in_a_thread(tmp_path):
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(fit(images(), tiny(), out=tmp_path / "run", **SMALL))
+    )
+    thread.start()
+    thread.join()
+    assert found[0].ended
+
+
+def test_it_is_silent_if_asked_and_loggers_join(tmp_path, capfd):
+    logger = CSVLogger(tmp_path, name="", version="mine")
+    run = fit(images(), tiny(), out=tmp_path / "run", logger=logger, **SMALL)
+    assert capfd.readouterr() == ("", "")
+    assert "val_elbo" in (tmp_path / "mine" / "metrics.csv").read_text()
+    assert run.curve[0]["val_elbo"] < 0
+    fit(images(), tiny(), out=tmp_path / "loud", **{**SMALL, "progress": True})
+    assert "Without a model, val_sse is" in capfd.readouterr().out
+
+
+def test_a_script_without_a_main_that_trains_twice(tmp_path):
+    code = f"""
+import torch
+from inference import fit
+from tests.conftest import tiny
+for name in "ab":
+    run = fit(torch.rand(40, 1, 8, 8), tiny(), out={str(tmp_path)!r} + "/" + name, epochs=1)
+    print(run.load().sample(1).canvas.shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("torch.Size([1, 1, 8, 8])") == 2
+    assert "arning" not in done.stderr
