@@ -44,7 +44,8 @@ class Run:
       `data_name`, the data set that it names
     - `model.safetensors`: `load`, `load_weights`, `fingerprint`, `save`
     - `metrics.json`, written last, when a run has ended: `metrics`, `ended`, `write_metrics`
-    - `curves/`, `curves-2/`, ... (shipped weights: `curve.json`): `curve`, `new_curves`
+    - `curves/`, `curves-2/`, ... (shipped weights: `curve.json`): `curve`, `plot`,
+      `new_curves`
     - `last.ckpt` and `previous.ckpt`: `checkpoint`, `previous_checkpoint`, `has_checkpoint`
     - `log.txt`: `log`
     - `parse.png`: `picture`
@@ -329,6 +330,23 @@ class Run:
                     row = {n: float(line[n]) for n in names if line[n]}
                     rows[row["images_seen"]] = {"epoch": int(line["epoch"]) + 1, **row}
         return [rows[seen] for seen in sorted(rows)]
+
+    def plot(self, path: str | Path | None = None, **options: Any) -> Any:
+        """Draw the learning curves; see `inference.plotting.learning_figure`.
+
+        Args:
+            path: a .png, .svg or .pdf file to write; None writes nothing.
+            options: as `learning_figure` takes them, such as `width`.
+
+        Returns:
+            A matplotlib figure, which a notebook shows.
+
+        Raises:
+            FileNotFoundError: if the folder holds no curves.
+        """
+        from inference.plotting import learning_figure
+
+        return learning_figure(self, path, **options)
 
     def new_curves(self) -> str:
         """Return the first name for a folder of curves that is free: `curves`, `curves-2`, ..."""

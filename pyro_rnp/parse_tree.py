@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,8 @@ from torch import Tensor
 from pyro_rnp.affine import FIELDS, compose, inverse_matrix, matrix
 from pyro_rnp.rendering import Renderer, Sheet
 
+DRAWN = 256
+"""Nodes of a level that a notebook draws at most of one image."""
 Path = tuple[int, ...]
 """A part's place in the tree: () is the image, (0, 2) the third sub-part of the first part."""
 
@@ -233,6 +236,32 @@ class ParseTree:
         }
         below = zip(*(tree.children for tree in trees), strict=True)
         return replace(trees[0], **own, children=tuple(map(cls.join, below)))
+
+    def plot(
+        self, images: Any = None, path: str | pathlib.Path | None = None, **options: Any
+    ) -> Any:
+        """Draw the parses; see `pyro_rnp.plotting.parse_figure`.
+
+        Args:
+            images: (N, C, H, W) in [0, 1], the images that were parsed, for a row above; by
+                default there is none.
+            path: a .png, .svg or .pdf file to write; None writes nothing.
+            options: as `parse_figure` takes them, such as `titles`.
+
+        Returns:
+            A matplotlib figure, which a notebook shows.
+        """
+        from pyro_rnp.plotting import parse_figure
+
+        return parse_figure(self, path, images, **options)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the text and a picture of the first images."""
+        from pyro_rnp.plotting import SHOWN, html
+
+        levels = [d for d in range(self.level + 1) if len(self.nodes(d)) <= DRAWN]
+        few = self.map(lambda t: t[:SHOWN])
+        return html(repr(self), lambda: few.plot(depth=max(levels)))
 
     def to_dict(self, image: int, name: Path = ()) -> dict[str, Any]:
         """One image's tree as JSON types.

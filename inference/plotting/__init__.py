@@ -9,6 +9,7 @@ canvas in the image.
 from inference.plotting.curves import curves_figure
 from inference.plotting.dictionary import dictionary_figure
 from inference.plotting.grid import exemplar_figure, grid_figure
+from inference.plotting.learning import comparison_figure, learning_figure
 from inference.plotting.posterior import posterior_figure
 from inference.plotting.scaling import scaling_figure
 from inference.plotting.space import space_figure
@@ -17,11 +18,13 @@ from pyro_rnp.plotting import COLOURS, coloured, grey, parse_figure
 __all__ = [
     "COLOURS",
     "coloured",
+    "comparison_figure",
     "curves_figure",
     "dictionary_figure",
     "exemplar_figure",
     "grey",
     "grid_figure",
+    "learning_figure",
     "parse_figure",
     "posterior_figure",
     "scaling_figure",

@@ -7,21 +7,22 @@ from pathlib import Path
 
 import matplotlib.colors
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from matplotlib.figure import Figure, FigureBase
 from torch import Tensor
 
 from inference.plotting.grid import Frame, draw_grid
 from inference.posterior import Posterior
 from pyro_rnp.affine import compose, matrix
+from pyro_rnp.checks import Images
 from pyro_rnp.parse_tree import site_name
-from pyro_rnp.plotting import coloured, grey, part_colour
+from pyro_rnp.plotting import coloured, grey, part_colour, pixels
 
 
 def posterior_figure(
     posterior: Posterior,
     path: str | Path | None = None,
-    images: Float[Tensor, "n c h w"] | None = None,
+    images: Images | None = None,
     seen: Bool[Tensor, "n c h w"] | None = None,
     shown: int = 3,
     given: Mapping[str, Tensor] | None = None,
@@ -38,25 +39,32 @@ def posterior_figure(
     Args:
         posterior: the posterior of N images.
         path: a .png, .svg or .pdf file to write; None writes nothing.
-        images: (N, C, H, W) in [0, 1] that the query was given.
-        seen: (N, C, H, W), True where pixels were seen.
+        images: (N, C, H, W) in [0, 1], whole images; by default there is no such row.
+        seen: (N, C, H, W), True where pixels were seen; by default those of the query.
         shown: samples to draw.
-        given: the sites that were given, as `query` takes them. The frame of an action among them
-            is drawn, in the colour of its part and with its name, on the expected canvas and on
-            the row of its level; that of a sub-part whose parent's action is not given lies in
-            the parent's expected frame.
+        given: the sites that were given, as `query` takes them; by default those of the query. The
+            frame of an action among them is drawn, in the colour of its part and with its name, on
+            the expected canvas and on the row of its level; that of a sub-part whose parent's
+            action is not given lies in the parent's expected frame.
         figure: a figure or subfigure to draw into; by default a new one.
     """
     with torch.no_grad():
         mean = posterior.mean("canvas").cpu()
         spread = posterior.variance("canvas").clamp(min=0).sqrt().cpu()
         rows: list[tuple[str, Tensor]] = []
-        if images is not None:
-            rows.append(("image", grey(images.cpu())))
-            if seen is not None and not seen.all():
+        evidence = posterior.evidence
+        if evidence is not None:
+            seen = evidence.seen if seen is None else seen
+            given = evidence.given if given is None else given
+        whole = None if images is None else pixels(images, len(mean))
+        if whole is not None:
+            rows.append(("image", grey(whole)))
+        if seen is not None and seen.any() and (whole is None or not seen.all()):
+            known = whole if whole is not None or evidence is None else evidence.images
+            if known is not None:
                 hidden = ~seen.cpu().all(1).unsqueeze(-1)
                 blue = torch.tensor(matplotlib.colors.to_rgb("lightsteelblue"))
-                rows.append(("seen", torch.where(hidden, blue, grey(images.cpu()))))
+                rows.append(("seen", torch.where(hidden, blue, grey(known.cpu()))))
         on = [len(rows)]
         rows += [("expected", grey(mean)), ("std. dev.", grey(2 * spread))]
         drawn = posterior.resample(shown).cpu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -93,17 +94,25 @@ class Evidence:
     """Values, (N, d), and tolerances, (d,), of sites that the model determines: the value is
     observed with normal noise of that standard deviation around the model's."""
 
+    @property
+    def given(self) -> dict[str, Tensor]:
+        """The values, (N, d), of all sites that are known."""
+        return {**self.hard, **{name: value for name, (value, _) in self.soft.items()}}
+
     def repeat(self, k: int) -> Evidence:
         """Return the evidence of k * N images: all N of the first copy first."""
+        return self._map(lambda value: value.repeat(k, *[1] * (value.ndim - 1)))
 
-        def over(value: Tensor) -> Tensor:
-            return value.repeat(k, *[1] * (value.ndim - 1))
+    def first(self, n: int) -> Evidence:
+        """Return the evidence of the first n images."""
+        return self._map(lambda value: value[:n])
 
+    def _map(self, f: Callable[[Tensor], Tensor]) -> Evidence:
         return Evidence(
-            over(self.images),
-            over(self.seen),
-            {name: over(value) for name, value in self.hard.items()},
-            {name: (over(value), tolerance) for name, (value, tolerance) in self.soft.items()},
+            f(self.images),
+            f(self.seen),
+            {name: f(value) for name, value in self.hard.items()},
+            {name: (f(value), tolerance) for name, (value, tolerance) in self.soft.items()},
         )
 
     def notes(self, config: RNPConfig) -> list[str]:

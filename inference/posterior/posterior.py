@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from inference.posterior.chains import MIXED, chain_size
 from inference.posterior.engine import Samples
+from inference.posterior.evidence import Evidence
 from inference.posterior.weights import ENOUGH, HEAVY
 from pyro_rnp.affine import FIELDS
+from pyro_rnp.checks import Images
 
 DIMENSIONS = {"z": ("program",), "a": ("field",), "canvas": ("channel", "y", "x")}
 """Names of the dimensions of a kind of site in ArviZ, after those of samples and images."""
@@ -44,6 +47,8 @@ class Posterior(Samples):
     """Name of the engine."""
     log_likelihood: Float[Tensor, "s n"] | None
     """log p(seen pixels | canvas) of each sample, in nats; None where no pixel is seen."""
+    evidence: Evidence | None = None
+    """The pixels and sites that were given, which `plot` draws."""
 
     def __repr__(self) -> str:
         s, n = self.weights.shape
@@ -197,6 +202,51 @@ class Posterior(Samples):
     def _moments(self) -> dict[str, tuple[Tensor, Tensor]]:
         names = [name for name in self.samples if name != "canvas"]
         return {name: (self.mean(name), self.variance(name).clamp(min=0).sqrt()) for name in names}
+
+    def plot(
+        self, images: Images | None = None, path: str | Path | None = None, **options: Any
+    ) -> Any:
+        """Draw the posterior beside its evidence; see `inference.plotting.posterior_figure`.
+
+        Args:
+            images: (N, C, H, W) in [0, 1], whole images for a row above; by default only the pixels
+                that were seen are shown.
+            path: a .png, .svg or .pdf file to write; None writes nothing.
+            options: as `posterior_figure` takes them; `seen` and `given` are those of the query.
+
+        Returns:
+            A matplotlib figure, which a notebook shows.
+        """
+        from inference.plotting import posterior_figure
+
+        return posterior_figure(self, path, images, **options)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the text and a quick picture of the first images."""
+        from pyro_rnp.plotting import SHOWN, html
+
+        return html(repr(self), lambda: self._few(SHOWN, 40).plot())
+
+    def _few(self, images: int, samples: int) -> Posterior:
+        """The posterior of the first images, by as many samples, drawn by weight."""
+        s, n = self.weights.shape
+        rows = self.weights[:, :images].mT.cpu()
+        generator = torch.Generator().manual_seed(0)
+        drawn = rows.multinomial(samples, True, generator=generator).mT.to(self.weights.device)
+        columns = torch.arange(drawn.shape[1], device=drawn.device)
+
+        def few(value: Tensor) -> Tensor:
+            return value.unflatten(0, (s, n))[drawn, columns].flatten(0, 1)
+
+        each = ("log_evidence", "log_evidence_error", "effective_samples", "pareto_k")
+        return replace(
+            self,
+            tree=self.tree.map(few),
+            weights=torch.full_like(self.weights[:1, :images], 1 / samples).expand(samples, -1),
+            evidence=None if self.evidence is None else self.evidence.first(images),
+            r_hat={name: value[:images] for name, value in self.r_hat.items()},
+            **{name: getattr(self, name)[:images] for name in each},
+        )
 
     def to_arviz(self) -> Any:
         """Return the posterior as ArviZ's `InferenceData`, which `to_netcdf` can write.

@@ -93,4 +93,6 @@ def query(
         samples = sampler.sample(density, settings) if density.size else determined(density)
         log_likelihood = density.log_likelihood(samples.tree)
     fields = {**vars(samples), "notes": (*evidence.notes(rnp.config), *samples.notes)}
-    return Posterior(method=sampler.name, log_likelihood=log_likelihood, **fields)
+    return Posterior(
+        method=sampler.name, log_likelihood=log_likelihood, evidence=evidence, **fields
+    )

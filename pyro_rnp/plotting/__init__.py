@@ -3,12 +3,13 @@
 `inference.plotting` has these functions too, beside those for posteriors, runs and tables.
 """
 
-from pyro_rnp.plotting.colours import COLOURS, coloured, grey, part_colour
-from pyro_rnp.plotting.figure import NotebookFigure, begin, begin_axes, finish
+from pyro_rnp.plotting.colours import COLOURS, coloured, grey, part_colour, pixels
+from pyro_rnp.plotting.figure import SHOWN, NotebookFigure, begin, begin_axes, finish, html
 from pyro_rnp.plotting.parse import draw_frame, parse_figure
 
 __all__ = [
     "COLOURS",
+    "SHOWN",
     "NotebookFigure",
     "begin",
     "begin_axes",
@@ -16,6 +17,8 @@ __all__ = [
     "draw_frame",
     "finish",
     "grey",
+    "html",
     "parse_figure",
     "part_colour",
+    "pixels",
 ]

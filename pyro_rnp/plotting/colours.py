@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.colors
 import torch
 from jaxtyping import Float
@@ -9,6 +11,24 @@ from torch import Tensor
 
 COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown")
 """Colours of the first part, the second and so on, repeating, in the paper's order."""
+
+
+def pixels(images: Any, count: int | None = None, name: str = "images") -> Tensor:
+    """Images as a picture shows them: on the CPU, without gradient, in float32.
+
+    Args:
+        images: a tensor or an array (N, C, H, W); bytes are divided by 255.
+        count: N, if it is known.
+        name: of the argument, for the error.
+
+    Raises:
+        ValueError: if there are not N images, or their channels are neither 1 nor 3.
+    """
+    found = torch.as_tensor(images).detach().cpu()
+    wanted = f"({'N' if count is None else count}, 1 or 3, H, W)"
+    if found.ndim != 4 or found.shape[1] not in (1, 3) or count not in (None, len(found)):
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(found.shape)}.")
+    return found.float() / (255 if found.dtype == torch.uint8 else 1)
 
 
 def part_colour(part: int) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 """The kinds of files by suffix, with metadata that leave the time out: the same figure is the same
 file."""
+SHOWN = 8
+"""Images that a notebook shows of a tree or a posterior."""
 TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "pyro_rnp", "pdf.fonttype": 42}
 """Text stays text in SVG and PDF, so that it can be searched, edited and printed by journals."""
 
@@ -109,3 +114,21 @@ def to_bytes(figure: Figure, suffix: str) -> bytes:
     with matplotlib.rc_context(TEXT):
         figure.savefig(buffer, dpi=figure.dpi, format=suffix[1:], metadata=FORMATS[suffix])
     return buffer.getvalue()
+
+
+def html(text: str, draw: Callable[[], Figure]) -> str | None:
+    """A text and a picture below it, for a notebook.
+
+    Args:
+        text: the text.
+        draw: makes the picture.
+
+    Returns:
+        HTML; None where the picture cannot be made, so that the notebook shows the text alone.
+    """
+    try:
+        picture = base64.b64encode(to_bytes(draw(), ".png")).decode()
+    except Exception:  # a value is shown in every state, also one that is not finished
+        return None
+    image = f'<img style="max-width: 100%" src="data:image/png;base64,{picture}">'
+    return f"<pre>{escape(text)}</pre>{image}"

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from torch import Tensor
 
+from pyro_rnp.checks import Images
 from pyro_rnp.parse_tree import ParseTree
-from pyro_rnp.plotting.colours import COLOURS, coloured, grey, part_colour
+from pyro_rnp.plotting.colours import COLOURS, coloured, grey, part_colour, pixels
 from pyro_rnp.plotting.figure import begin, finish
 
 CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
@@ -21,10 +22,11 @@ CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.
 def parse_figure(
     tree: ParseTree,
     path: str | Path | None = None,
-    images: Float[Tensor, "n c h w"] | None = None,
+    images: Images | None = None,
     titles: Sequence[str] = (),
-    more: Sequence[tuple[str, Float[Tensor, "n c h w"]]] = (),
+    more: Sequence[tuple[str, Images]] = (),
     *,
+    depth: int | None = None,
     figure: FigureBase | None = None,
 ) -> Figure:
     """Draw parses or samples, a column for each image.
@@ -39,21 +41,25 @@ def parse_figure(
         images: (N, C, H, W) in [0, 1]; None for samples, which have none.
         titles: titles of the columns.
         more: names and images (N, C, H, W) of rows below the canvas.
+        depth: levels to draw below the image; by default all.
         figure: a figure or subfigure to draw into; by default a new one.
+
+    Raises:
+        ValueError: if there are not as many images as parses.
     """
+    n = len(tree.canvas)
     with torch.no_grad():
         tree = tree.map(lambda t: t.detach().cpu())
         rows: list[tuple[str, Tensor, tuple[Tensor, int] | None]] = []
         if images is not None:
-            rows.append(("image", grey(images.cpu()), None))
+            rows.append(("image", grey(pixels(images, n)), None))
         rows.append(("sample" if images is None else "parse", grey(tree.canvas), None))
-        rows += [(name, grey(pictures.cpu()), None) for name, pictures in more]
-        for depth in range(1, tree.level + 1):
-            name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
-            steps = len(tree.nodes(depth - 1)[0])
-            shown = coloured(tree.contributions(depth), steps)
-            rows.append((name, shown, (tree.matrices(depth), steps)))
-    n = len(tree.canvas)
+        rows += [(name, grey(pixels(pictures, n, name)), None) for name, pictures in more]
+        for below in range(1, 1 + (tree.level if depth is None else min(depth, tree.level))):
+            name = ["parts", "sub-parts"][below - 1] if below < 3 else f"level {below} parts"
+            steps = len(tree.nodes(below - 1)[0])
+            shown = coloured(tree.contributions(below), steps)
+            rows.append((name, shown, (tree.matrices(below), steps)))
     drawn = begin(figure, (n, len(rows)), path)
     axes = drawn.subplots(len(rows), n, squeeze=False)
     for axis, title in zip(axes[0], titles, strict=False):

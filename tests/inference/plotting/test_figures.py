@@ -1,6 +1,7 @@
 """Each function returns a figure, draws where it is told, and writes the file of its path."""
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from inference.plotting import (
     scaling_figure,
     space_figure,
 )
-from inference.posterior import query
+from inference.posterior import Posterior, query
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
@@ -96,6 +97,42 @@ def test_one_axes_are_drawn_into(figures, name):
     assert figures[name](ax=left) is whole
     assert left.has_data()
     assert not right.has_data()
+
+
+def test_a_posterior_draws_itself_with_its_evidence(rnp, images):
+    given = {"a/1": torch.tensor([0.4, 0.3, 0.0, 0.0, 0.5, -0.25])}
+    seen = torch.arange(8) < 4
+    posterior = query(
+        rnp, images, mask=seen.expand(8, 8), given=given, method="importance", num_samples=3
+    )
+    assert isinstance(posterior, Posterior)
+
+    def names(figure):
+        return [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+
+    assert names(posterior.plot())[:2] == ["seen", "expected"]
+    assert names(posterior.plot(images.numpy()))[:3] == ["image", "seen", "expected"]
+    assert any(text.get_text() == "a/1" for axis in posterior.plot().axes for text in axis.texts)
+    prior = query(rnp, method="importance", num_samples=3)
+    assert names(prior.plot())[0] == "expected"
+
+
+def test_a_notebook_shows_a_posterior_as_text_and_picture(rnp, images):
+    posterior = query(
+        rnp, images.repeat(5, 1, 1, 1), method="nuts", num_samples=4, warmup=1, chains=2
+    )
+    shown, state = posterior._repr_html_(), torch.get_rng_state()
+    assert "Posterior(method=&#x27;nuts&#x27;" in shown
+    assert 'src="data:image/png;base64,' in shown
+    few = posterior._few(2, 30)
+    assert few.canvas.shape == (30, 2, 1, 8, 8)
+    assert few.trusted.tolist() == posterior.trusted[:2].tolist()
+    drawn = few.canvas.unsqueeze(1) == posterior.canvas[:, :2]
+    assert drawn.flatten(3).all(3).any(1).all(), "each is one of the posterior's own"
+    one = replace(posterior, weights=torch.eye(4)[:, [2]].expand(-1, 20))
+    torch.testing.assert_close(one._few(8, 5).mean("canvas"), posterior.canvas[2, :8])
+    assert torch.equal(state, torch.get_rng_state())
+    assert replace(posterior, tree=posterior.tree[0][0])._repr_html_() is None
 
 
 def test_a_file_stays_as_it_was_where_a_picture_cannot_be_made(figures, tmp_path, monkeypatch):
