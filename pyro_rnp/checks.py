@@ -13,25 +13,30 @@ from torch import Tensor, nn
 from pyro_rnp.config import RNPConfig
 
 Images = Tensor | np.ndarray
-"""Images as a caller may give them, in the form that `as_images` takes."""
+"""Images as a caller may give them, which `as_images` turns into a model's form."""
 
 
 def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
     """Check images and bring them into the form that a model reads.
 
+    This is the one rule for all that takes images: `RNP.model`, `RNP.guide`, `RNP.parse`, queries
+    and evaluations.
+
     >>> from pyro_rnp import RNP
-    >>> as_images(np.zeros((2, 1, 28, 28), "float16"), RNP()).dtype
-    torch.float32
+    >>> as_images(np.full((2, 28, 28), 255, "uint8"), RNP()).shape
+    torch.Size([2, 1, 28, 28])
 
     Args:
-        images: a tensor or a NumPy array, (N, C, H, W) with N >= 1, of any floating-point type.
+        images: a tensor or a NumPy array with N >= 1: (N, C, H, W); or (N, H, W, C), as image files
+            are read; or (N, H, W) of one channel. Floats of any precision lie in [0, 1], bytes
+            (uint8) run from 0 to 255, and truth values are 0 and 1.
         model: a module with a `config`, an `RNPConfig`.
         look: whether to check that pixels are finite and lie in [0, 1], by default true. To look
             at images on a device waits for the device.
 
     Returns:
-        The images, (N, C, H, W), in the model's precision and on its device; gradients flow back to
-        a tensor that was given.
+        The images, (N, C, H, W) in [0, 1], in the model's precision and on its device; gradients
+        flow back to a tensor of floats that was given.
 
     Raises:
         TypeError: if the images are neither a tensor nor an array.
@@ -44,15 +49,17 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
         )
     config: Any = model.config
     _check_shape(tuple(images.shape), config)
+    kind = str(images.dtype).removeprefix("torch.")
     if isinstance(images, Tensor):
         floating = images.is_floating_point()
     else:
         floating = images.dtype.kind == "f"
-    if not floating:
-        plain = "bool" in str(images.dtype)
-        hint = "images.astype('float32') or images.float()" if plain else "divide bytes by 255"
-        raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}; {hint}.")
-    found = images if isinstance(images, Tensor) else _tensor(images)
+    if not floating and kind not in ("uint8", "bool"):
+        raise ValueError(
+            "images must be floats in [0, 1], bytes (uint8) from 0 to 255, or truth values, got "
+            f"{images.dtype}."
+        )
+    found = _in_order(images if isinstance(images, Tensor) else _tensor(images), config)
     if look:
         check_pixels(found)
     like = next((p for p in model.parameters() if p.is_floating_point()), found)
@@ -61,7 +68,9 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
             f"A model in {like.dtype} does not run by itself; keep it in float32, and use "
             "torch.autocast for half precision."
         )
-    return found.to(like.device, like.dtype)
+    dtype = like.dtype if like.is_floating_point() else torch.float32
+    found = found.to(like.device).to(dtype)
+    return found / 255 if kind == "uint8" else found
 
 
 def observed(images: Any, model: nn.Module) -> Tensor:
@@ -86,14 +95,24 @@ def observed(images: Any, model: nn.Module) -> Tensor:
 
 
 def check_pixels(images: Tensor) -> None:
-    """Raise unless pixels are finite and lie in [0, 1].
+    """Raise unless pixels are finite and lie in their range: bytes to 255, floats in [0, 1].
 
     Args:
         images: a tensor of any shape, not empty.
 
     Raises:
-        ValueError: if a pixel is not finite, or lies beyond.
+        ValueError: if a pixel is not finite, or lies beyond; or if the brightest byte is 1, since
+            zeros and ones as bytes are nearly black.
     """
+    if images.dtype == torch.bool:
+        return
+    if images.dtype == torch.uint8:
+        if int(images.max()) == 1:
+            raise ValueError(
+                "images of bytes run from 0 to 255, but the brightest pixel here is 1; give zeros "
+                "and ones as truth values or as floats."
+            )
+        return
     low, high = (float(value) for value in torch.aminmax(images.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("images must be finite, got NaN or infinite pixels.")
@@ -103,16 +122,30 @@ def check_pixels(images: Tensor) -> None:
 
 def _check_shape(shape: tuple[int, ...], config: RNPConfig) -> None:
     wanted = (config.channels, config.image_size, config.image_size)
-    if len(shape) != 4 or shape[1:] != wanted:
+    last = (*wanted[1:], wanted[0])
+    grey = config.channels == 1 and len(shape) == 3 and shape[1:] == wanted[1:]
+    if not grey and (len(shape) != 4 or shape[1:] not in (wanted, last)):
         sizes = ", ".join(map(str, wanted))
-        one = shape == wanted or (config.channels == 1 and shape[-2:] == wanted[1:])
-        hint = f"; images.reshape(-1, {sizes}) has it" if one and len(shape) in (2, 3) else ""
+        one = shape == wanted or (config.channels == 1 and shape == wanted[1:])
+        hint = f"; images.reshape(-1, {sizes}) has it" if one else ""
+        hint = "; images[None] has a batch of one" if shape == last != wanted else hint
         raise ValueError(f"images must have shape (N, {sizes}), got {shape}{hint}.")
     if not shape[0]:
         raise ValueError("images must hold at least one image, got an empty batch.")
 
 
+def _in_order(images: Tensor, config: RNPConfig) -> Tensor:
+    """Images with channels first, where shape (C, H, W) comes before (H, W, C)."""
+    if images.ndim == 3:
+        return images.unsqueeze(1)
+    if tuple(images.shape[1:]) == (config.channels, config.image_size, config.image_size):
+        return images
+    return images.movedim(-1, 1).clone(memory_format=torch.contiguous_format)
+
+
 def _tensor(array: np.ndarray) -> Tensor:
-    """A copy of an array of floats, whatever its byte order and strides, of float32 or float64."""
+    """A copy of an array, whatever its byte order and strides; floats as float32 or float64."""
+    if array.dtype.kind != "f":
+        return torch.from_numpy(array.copy(order="C"))
     narrow = array.dtype.itemsize <= 4
     return torch.from_numpy(array.astype(np.float32 if narrow else np.float64, order="C"))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyro
 import torch
 from jaxtyping import Float
@@ -35,6 +36,9 @@ from pyro_rnp.parse_tree import ParseTree
 from pyro_rnp.registry import object_text
 from pyro_rnp.rendering import Renderer
 from pyro_rnp.sites import Handover, RandomSites, Scales, drawn, is_random
+
+AT_ONCE = 1000
+"""Programs that are run together where there are many."""
 
 
 class Model(Registered):
@@ -216,6 +220,11 @@ def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor
     return error
 
 
+def _gradients(wanted: bool) -> torch.set_grad_enabled:
+    """A context with gradients only where they are wanted and were on before."""
+    return torch.set_grad_enabled(wanted and torch.is_grad_enabled())
+
+
 class Conditioned(NamedTuple):
     """A model and its guide, both conditioned, as `RNP.condition` returns them."""
 
@@ -373,13 +382,16 @@ class RNP(nn.Module):
         guide = poutine.block(pyro.condition(self.guide, values), hide=list(values))
         return Conditioned(pyro.condition(self.model, values), guide)
 
-    def parse(self, images: Images, sample: bool = False) -> ParseTree:
+    def parse(self, images: Images, sample: bool = False, *, grad: bool = False) -> ParseTree:
         """Parse images: infer their programs by the guide and run them.
 
         Args:
-            images: (N, C, H, W) in [0, 1], a tensor or an array.
+            images: (N, C, H, W), a tensor or an array, as `pyro_rnp.checks.as_images` takes them:
+                also (N, H, W) or (N, H, W, C); floats in [0, 1] or bytes.
             sample: draw z^K and all random sites below from the guide; by default false, which
                 takes each distribution's centre, `pyro_rnp.sites.centre`.
+            grad: whether the tree carries gradients, to the images and the parameters; by default
+                false, so that `tree.canvas.numpy()` works and no graph is kept.
 
         Returns:
             The tree of N images.
@@ -388,17 +400,106 @@ class RNP(nn.Module):
             TypeError: if the images are neither a tensor nor an array.
             ValueError: if `check` refuses the images.
         """
-        images = self.check(images)
-        with PYRO:
+        with PYRO, _gradients(grad):
+            images = self.check(images)
             self.take_over()
             return self.guide.parse(images, sample)
+
+    def encode(self, images: Images, *, grad: bool = False) -> Any:
+        """The approximate posterior q(z^K | x) of images.
+
+        Args:
+            images: as `parse` takes them.
+            grad: whether the distribution carries gradients; by default false.
+
+        Returns:
+            A distribution of `pyro.distributions` of batch shape (N,) and event shape (|z|,);
+            `pyro_rnp.sites.centre` gives the programs that `parse` runs.
+
+        Raises:
+            TypeError: if the images are neither a tensor nor an array.
+            ValueError: if `check` refuses the images.
+        """
+        with PYRO, _gradients(grad):
+            images = self.check(images)
+            self.take_over()
+            return self.guide.posterior(images)
+
+    def decode(
+        self, z: Tensor | np.ndarray, sample: bool = False, *, grad: bool = False
+    ) -> ParseTree:
+        """Run programs.
+
+        >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2, 2), program_size=3))
+        >>> rnp.decode(torch.zeros(5, 3)).canvas.shape
+        torch.Size([5, 1, 8, 8])
+
+        Args:
+            z: programs z^K, (N, |z|), a tensor or an array, such as the `program` of a tree.
+            sample: draw random sites below the top; by default false, which takes the values that
+                the networks predict for them.
+            grad: whether the tree carries gradients; by default false.
+
+        Returns:
+            The tree of N images; its canvas is the image before noise.
+
+        Raises:
+            ValueError: if `z` has another shape or is not finite.
+        """
+        programs = self._programs("z", z, (2,))
+        with PYRO, _gradients(grad):
+            self.take_over()
+            run = self.model.run if sample else self.model.recursion
+            return ParseTree.join([run(some) for some in programs.split(AT_ONCE)])
+
+    def interpolate(
+        self, a: Tensor | np.ndarray, b: Tensor | np.ndarray, steps: int = 8, *, grad: bool = False
+    ) -> ParseTree:
+        """Run the programs on the straight line between two programs.
+
+        >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2, 2), program_size=3))
+        >>> a, b = rnp.parse(torch.rand(2, 1, 8, 8)).program
+        >>> rnp.interpolate(a, b, 7).canvas.shape
+        torch.Size([7, 1, 8, 8])
+
+        Args:
+            a: the first program, (|z|,), or one for each of N lines, (N, |z|), as the `program` of
+                a tree.
+            b: the last program, likewise.
+            steps: programs on a line, with both ends, at least 2; by default 8.
+            grad: whether the tree carries gradients; by default false.
+
+        Returns:
+            The tree of N * steps images, those of the first line first; `tree.split(steps)` gives a
+            tree a line. Random sites below the top have the values that the networks predict.
+
+        Raises:
+            ValueError: if `steps` is below 2, or the programs are of another shape or not finite.
+        """
+        if steps < 2:
+            raise ValueError(f"steps must be at least 2, both ends, got {steps}.")
+        first, last = self._programs("a", a, (1, 2)), self._programs("b", b, (1, 2))
+        if first.ndim == last.ndim == 2 and len(first) != len(last):
+            raise ValueError(f"a holds {len(first)} programs and b {len(last)}; give as many.")
+        share = torch.linspace(0, 1, steps, dtype=first.dtype, device=first.device).unsqueeze(-1)
+        line = torch.lerp(first.unsqueeze(-2), last.unsqueeze(-2), share)
+        return self.decode(line.reshape(-1, self.config.program_size), grad=grad)
+
+    def _programs(self, name: str, z: Any, ndims: tuple[int, ...]) -> Tensor:
+        """Programs, checked, on the model's device and in its precision."""
+        programs, size = torch.as_tensor(z).to(next(self.parameters())), self.config.program_size
+        if programs.ndim not in ndims or programs.shape[-1] != size or not len(programs):
+            wanted = f"(N, {size})" if ndims == (2,) else f"({size},) or (N, {size})"
+            raise ValueError(f"{name} must have shape {wanted}, got {tuple(programs.shape)}.")
+        if not programs.isfinite().all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity.")
+        return programs
 
     def check(self, images: Images) -> Tensor:
         """Check images, bring them into the model's form, and raise unless they are possible.
 
         Args:
-            images: (N, C, H, W) in [0, 1], a tensor or an array, of any floating-point type, on any
-                device.
+            images: as `pyro_rnp.checks.as_images` takes them, on any device.
 
         Returns:
             (N, C, H, W) in [0, 1], of the model's precision and on its device.
@@ -418,12 +519,13 @@ class RNP(nn.Module):
             )
         return found
 
-    @torch.no_grad()
-    def sample(self, num_images: int) -> ParseTree:
-        """Sample programs from the prior and run them, without gradients.
+    def sample(self, num_images: int, *, grad: bool = False) -> ParseTree:
+        """Sample programs from the prior and run them.
 
         Args:
             num_images: N, at least 1; programs run at most 1,000 at a time.
+            grad: whether the tree carries gradients, which keeps the graph of all N runs; by
+                default false.
 
         Returns:
             The tree of N images; its canvas is the image before noise.
@@ -433,11 +535,11 @@ class RNP(nn.Module):
         """
         if num_images < 1:
             raise ValueError(f"num_images must be at least 1, got {num_images}.")
-        with PYRO:
+        with PYRO, _gradients(grad):
             self.take_over()
             self.model.check_pieces()
             z = drawn(self.model.prior(), (num_images,))
-            return ParseTree.join([self.model.run(some) for some in z.split(1000)])
+            return ParseTree.join([self.model.run(some) for some in z.split(AT_ONCE)])
 
     @property
     def device(self) -> torch.device:

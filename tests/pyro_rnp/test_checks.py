@@ -79,6 +79,8 @@ KINDS = {
     "array of float64": lambda x: x.double().numpy(),
     "array of another byte order": lambda x: x.numpy().astype(">f4"),
     "mirrored array": lambda x: np.flip(x.flip(-1).numpy(), -1),
+    "without channels": lambda x: x.squeeze(1),
+    "array with channels last": lambda x: x.movedim(1, -1).numpy(),
 }
 
 
@@ -108,6 +110,33 @@ def test_all_that_takes_images_takes_them_alike(name, kind, rnp, images):
     assert torch.equal(ask(use, rnp, images), ask(use, rnp, KINDS[kind](images)))
 
 
+def bytes_of(images):
+    return (255 * images).round().byte()
+
+
+@pytest.mark.parametrize("name", USES)
+def test_bytes_are_read_as_shares_of_255(name, rnp, images):
+    floats = bytes_of(images).float() / 255
+    wanted = ask(USES[name], rnp, floats)
+    for same in (bytes_of(images), bytes_of(images).squeeze(1).numpy(), bytes_of(images).numpy()):
+        assert torch.equal(ask(USES[name], rnp, same), wanted)
+
+
+def test_truth_values_are_zeros_and_ones(rnp, images):
+    wanted = rnp.parse(images.round()).canvas
+    for same in (images.round().bool(), images.round().bool().squeeze(1).numpy()):
+        assert torch.equal(rnp.parse(same).canvas, wanted)
+
+
+@pytest.mark.parametrize("kind", [bytes_of, torch.Tensor.double, torch.Tensor.numpy])
+def test_colours_may_come_last(kind):
+    rnp, images = RNP(tiny(channels=3)), torch.rand(5, 3, 8, 8)
+    last = kind(images.movedim(1, -1).contiguous())
+    assert torch.equal(as_images(last, rnp), as_images(kind(images), rnp))
+    eight = RNP(tiny(channels=8))
+    assert torch.equal(as_images(torch.eye(8).expand(1, 8, 8, 8), eight)[0, 0], torch.eye(8))
+
+
 @pytest.mark.parametrize("name", [*USES, *SETS])
 def test_a_model_in_float64_is_asked_as_one_in_float32(name, rnp, images):
     use = {**USES, **SETS}[name]
@@ -134,11 +163,21 @@ def test_a_question_without_an_image_is_answered_in_float64(rnp):
     ("wrong", "error", "says"),
     [
         (torch.zeros(3, 1, 8, 9), ValueError, r"\(N, 1, 8, 8\), got \(3, 1, 8, 9\)\.$"),
-        (torch.zeros(3, 8, 8), ValueError, r"got \(3, 8, 8\); images.reshape\(-1, 1, 8, 8\) has"),
+        (torch.zeros(3, 8, 9), ValueError, r"\(N, 1, 8, 8\), got \(3, 8, 9\)\.$"),
+        (torch.zeros(8, 8, 1), ValueError, r"got \(8, 8, 1\); images\[None\] has a batch of one"),
         (np.zeros((8, 8)), ValueError, r"got \(8, 8\); images.reshape\(-1, 1, 8, 8\) has it"),
         (torch.zeros(0, 1, 8, 8), ValueError, "at least one image"),
-        (torch.zeros(3, 1, 8, 8, dtype=torch.uint8), ValueError, "got torch.uint8; divide bytes"),
-        (np.zeros((3, 1, 8, 8), np.uint8), ValueError, "got uint8; divide bytes by 255"),
+        (
+            torch.zeros(3, 1, 8, 8).long(),
+            ValueError,
+            r"floats in \[0, 1\], .* got torch.int64",
+        ),
+        (np.zeros((3, 1, 8, 8), np.uint16), ValueError, r"or truth values, got uint16\.$"),
+        (
+            np.ones((3, 8, 8), np.uint8),
+            ValueError,
+            "but the brightest pixel here is 1",
+        ),
         (torch.full((3, 1, 8, 8), 255.0), ValueError, "in \\[0, 1\\], got values from 255 to 255"),
         (torch.full((3, 1, 8, 8), -1e-3), ValueError, "in \\[0, 1\\], got values from -0.001"),
         (torch.full((3, 1, 8, 8), torch.nan), ValueError, "finite"),
@@ -187,7 +226,7 @@ def test_a_cast_reads_no_pixels():
 
 def test_gradients_flow_back_to_the_images(rnp, images):
     given = images.double().requires_grad_()
-    rnp.parse(given).canvas.sum().backward()
+    rnp.parse(given, grad=True).canvas.sum().backward()
     assert given.grad.abs().sum() > 0
 
 

@@ -153,9 +153,9 @@ def test_the_part_term_of_three_levels_is_the_literal_one(feedback):
 
 def test_no_gradient_goes_through_the_part_term_s_target(rnp, images):
     images = images.clone().requires_grad_()
-    part_term(rnp.parse(images.detach()), images).sum().backward()
+    part_term(rnp.parse(images.detach(), grad=True), images).sum().backward()
     assert images.grad is None
-    tree = rnp.parse(images.detach())
+    tree = rnp.parse(images.detach(), grad=True)
     moved = [p.action for p in tree]
     grads = torch.autograd.grad(part_term(tree, images.detach()).sum(), moved, allow_unused=True)
     last = grads[-1]  # the last step's action feeds no further decoding
@@ -249,14 +249,14 @@ def test_parse_at_the_mean_and_at_a_sample(rnp, images):
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
-        (torch.rand(2, 8, 8), r"shape \(N, 1, 8, 8\), got \(2, 8, 8\)"),
+        (torch.rand(8, 8), r"shape \(N, 1, 8, 8\), got \(8, 8\)"),
         (torch.rand(2, 1, 9, 8), r"shape \(N, 1, 8, 8\), got \(2, 1, 9, 8\)"),
         (torch.rand(2, 3, 8, 8), r"shape \(N, 1, 8, 8\), got \(2, 3, 8, 8\)"),
         (torch.rand(0, 1, 8, 8), "got an empty batch"),
         (torch.full((2, 1, 8, 8), float("nan")), "NaN or infinite pixels"),
         (torch.full((2, 1, 8, 8), 255.0), "values from 255 to 255"),
         (-torch.ones(2, 1, 8, 8), "values from -1 to -1"),
-        (torch.ones(2, 1, 8, 8, dtype=torch.uint8), "got torch.uint8; divide bytes by 255"),
+        (torch.ones(2, 1, 8, 8, dtype=torch.int16), "got torch.int16"),
     ],
 )
 def test_bad_images_get_one_sentence(rnp, bad, sentence):
@@ -321,3 +321,59 @@ def test_a_step_on_cuda_does_not_wait_for_the_device(rnp, images):
             step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+def test_trees_carry_gradients_only_where_they_are_asked_for(rnp, images):
+    z = torch.randn(4, 3)
+    for run in (
+        lambda **grad: rnp.parse(images, **grad),
+        lambda **grad: rnp.parse(images, sample=True, **grad),
+        lambda **grad: rnp.sample(4, **grad),
+        lambda **grad: rnp.decode(z, **grad),
+        lambda **grad: rnp.interpolate(z[0], z[1], 4, **grad),
+    ):
+        tree = run()
+        assert not any(value.requires_grad for value in tree.sites().values())
+        assert tree.canvas.numpy().shape == (4, 1, 8, 8)
+        assert run(grad=True).canvas.requires_grad
+        with torch.no_grad():
+            assert not run(grad=True).canvas.requires_grad
+    assert not rnp.encode(images).mean.requires_grad
+    assert rnp.encode(images, grad=True).mean.requires_grad
+
+
+def test_decoding_runs_programs(rnp, images):
+    tree = rnp.parse(images)
+    for z in (tree.program, tree.program.numpy(), tree.program.double()):
+        again = rnp.decode(z)
+        for name, value in tree.sites().items():
+            torch.testing.assert_close(again.sites()[name], value, msg=name)
+    assert torch.equal(rnp.encode(images).mean, tree.program)
+    random = RNP(tiny(stochastic="both"))
+    a, b = random.decode(tree.program), random.decode(tree.program)
+    assert torch.equal(a.canvas, b.canvas)
+    drawn = random.decode(tree.program, sample=True)
+    assert not torch.equal(drawn[0].action, a[0].action)
+    for wrong in (torch.zeros(3), torch.zeros(2, 4), torch.zeros(0, 3), torch.zeros(1, 2, 3)):
+        with pytest.raises(ValueError, match=r"z must have shape \(N, 3\), got"):
+            rnp.decode(wrong)
+    with pytest.raises(ValueError, match="z must be finite"):
+        rnp.decode(torch.full((1, 3), torch.nan))
+
+
+def test_interpolation_goes_from_one_program_to_the_other_in_equal_steps(rnp):
+    a, b = torch.randn(2, 5, 3)
+    tree = rnp.interpolate(a, b.numpy(), 4)
+    assert tree.canvas.shape == (20, 1, 8, 8)
+    lines = tree.program.view(5, 4, 3)
+    torch.testing.assert_close(lines[:, 0], a)
+    torch.testing.assert_close(lines[:, 3], b)
+    torch.testing.assert_close(lines.diff(dim=1), ((b - a) / 3).unsqueeze(1).expand(5, 3, 3))
+    torch.testing.assert_close(tree.split(4)[2].canvas, rnp.decode(lines[2]).canvas)
+    assert torch.equal(rnp.interpolate(a[0], b, 4).program[::4], a[:1].expand(5, 3))
+    with pytest.raises(ValueError, match="steps must be at least 2"):
+        rnp.interpolate(a, b, 1)
+    with pytest.raises(ValueError, match="a holds 5 programs and b 4"):
+        rnp.interpolate(a, b[:4])
+    with pytest.raises(ValueError, match=r"b must have shape \(3,\) or \(N, 3\), got \(4,\)"):
+        rnp.interpolate(a[0], torch.zeros(4))
