@@ -143,7 +143,7 @@ def test_samples_and_parses_wait_for_a_query(images):
     def draw():
         while not done.is_set():
             rnp.sample(2)
-            parsed = rnp.parse(images, sample=True)
+            parsed = rnp.parse(images, sample=True, grad=True)
             disturbed.append(not parsed.canvas.requires_grad)
 
     thread = threading.Thread(target=draw)
@@ -160,7 +160,7 @@ def test_a_backward_pass_while_another_thread_asks_has_all_gradients(images):
     rnp = RNP(tiny(stochastic="both")).train()
     found = loss(OBJECTIVE, rnp, images)
     with frozen(rnp):
-        assert not rnp.parse(images).canvas.requires_grad
+        assert not rnp.parse(images, grad=True).canvas.requires_grad
         thread = threading.Thread(target=found.backward)
         thread.start()
         thread.join()
