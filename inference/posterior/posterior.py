@@ -243,6 +243,8 @@ class Posterior(Samples):
             self,
             tree=self.tree.map(few),
             weights=torch.full_like(self.weights[:1, :images], 1 / samples).expand(samples, -1),
+            log_weights=None if self.log_weights is None else self.log_weights[:, :images],
+            log_likelihood=None,
             evidence=None if self.evidence is None else self.evidence.first(images),
             r_hat={name: value[:images] for name, value in self.r_hat.items()},
             **{name: getattr(self, name)[:images] for name in each},

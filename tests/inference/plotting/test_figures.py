@@ -119,7 +119,7 @@ def test_a_posterior_draws_itself_with_its_evidence(rnp, images):
 
 def test_a_notebook_shows_a_posterior_as_text_and_picture(rnp, images):
     posterior = query(
-        rnp, images.repeat(5, 1, 1, 1), method="nuts", num_samples=4, warmup=1, chains=2
+        rnp, images.repeat(5, 1, 1, 1), method="nuts", num_samples=8, warmup=1, chains=2, steps=5
     )
     shown, state = posterior._repr_html_(), torch.get_rng_state()
     assert "Posterior(method=&#x27;nuts&#x27;" in shown
@@ -129,10 +129,10 @@ def test_a_notebook_shows_a_posterior_as_text_and_picture(rnp, images):
     assert few.trusted.tolist() == posterior.trusted[:2].tolist()
     drawn = few.canvas.unsqueeze(1) == posterior.canvas[:, :2]
     assert drawn.flatten(3).all(3).any(1).all(), "each is one of the posterior's own"
-    one = replace(posterior, weights=torch.eye(4)[:, [2]].expand(-1, 20))
+    one = replace(posterior, weights=torch.eye(8)[:, [2]].expand(-1, 20))
     torch.testing.assert_close(one._few(8, 5).mean("canvas"), posterior.canvas[2, :8])
     assert torch.equal(state, torch.get_rng_state())
-    assert replace(posterior, tree=posterior.tree[0][0])._repr_html_() is None
+    assert replace(posterior, weights=one.weights * torch.nan)._repr_html_() is None
 
 
 def test_a_file_stays_as_it_was_where_a_picture_cannot_be_made(figures, tmp_path, monkeypatch):
