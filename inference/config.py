@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from inference.data import DATASETS, MEMORY
+from inference.data.datasets import check_source
 from inference.objectives import OBJECTIVES
 from pyro_rnp import RNPConfig
 
@@ -159,8 +159,7 @@ class TrainConfig:
                 f"jitter must be in [0, 1), and 0 with binarize, since it makes pixels grey; got "
                 f"{self.jitter}."
             )
-        if self.data != MEMORY:
-            DATASETS.parse(self.data)
+        check_source(self.data)
         OBJECTIVES.make(self.elbo)
         for name in ("kl_warmup", "depth_growth"):
             if not 0 <= getattr(self, name) < 1:

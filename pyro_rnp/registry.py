@@ -74,7 +74,7 @@ class Registry(Generic[T]):
             raise ValueError(
                 f"There is no {self.kind} {name!r}{hint}; choose from {', '.join(self.pieces)}."
             )
-        options = _options(rest, f"{self.kind} {text!r}")
+        options = read_options(rest, f"{self.kind} {text!r}")
         known = self.options(name)
         for option in options:
             if option not in known:
@@ -190,8 +190,19 @@ def within(low: float | int, high: float | int = math.inf, **options: float | in
             raise ValueError(f"{name} must be {limits}, got {value}.")
 
 
-def _options(text: str, what: str) -> dict[str, Any]:
-    """`a=1,b=x` as a dictionary; words are text, true and false are truth values."""
+def read_options(text: str, what: str) -> dict[str, Any]:
+    """Read options as a configuration writes them.
+
+    >>> read_options("colour=blue,size=3,soft=true", "box")
+    {'colour': 'blue', 'size': 3, 'soft': True}
+
+    Args:
+        text: `option=value,...`; a value is a Python literal, a word, or true or false.
+        what: the thing that has the options, for the message.
+
+    Raises:
+        ValueError: if the text is malformed.
+    """
     try:
         call = ast.parse(f"f({text})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:

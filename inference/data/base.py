@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -83,6 +83,18 @@ class Splits:
     """Images to choose models by."""
     test: ImageSet
     """Images to report scores of."""
+    inverted: bool | None = None
+    """Whether dark and light of all images were swapped when they were read; None where each was
+    decided by itself, or nothing was looked at."""
+
+    def map(self, change: Callable[[ImageSet], ImageSet]) -> Splits:
+        """Change each split in the same way.
+
+        Args:
+            change: gives the new images of a split.
+        """
+        train, validation, test = map(change, (self.train, self.validation, self.test))
+        return replace(self, train=train, validation=validation, test=test)
 
     def of(self, classes: Sequence[int]) -> Splits:
         """Keep the images of some classes.
@@ -93,16 +105,18 @@ class Splits:
         Raises:
             ValueError: if one of them has no image in a split.
         """
-        wanted, chosen = torch.tensor(classes), []
-        for split in (self.train, self.validation, self.test):
+        wanted = torch.tensor(classes)
+
+        def kept(split: ImageSet) -> ImageSet:
             there = torch.isin(wanted, split.labels)
             if not there.all():
                 raise ValueError(
                     f"Class {int(wanted[~there][0])} is not in every split; classes go from "
                     f"{int(split.labels.min())} to {int(split.labels.max())}."
                 )
-            chosen.append(split[torch.isin(split.labels, wanted).nonzero()[:, 0]])
-        return Splits(*chosen)
+            return split[torch.isin(split.labels, wanted).nonzero()[:, 0]]
+
+        return self.map(kept)
 
 
 def _all_seen(data: ImageSet) -> Bool[Tensor, "n c h w"]:

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 
+class UnknownOption(ValueError):
+    """An option of a data set has a value that it does not know, such as a split."""
+
+
 def download(source: Callable[..., Any], root: Path, **which: Any) -> Any:
     """Load a torchvision data set, and download it if it is not there.
 
@@ -19,12 +23,17 @@ def download(source: Callable[..., Any], root: Path, **which: Any) -> Any:
         which: further arguments of the class, such as `train=True`.
 
     Raises:
+        UnknownOption: if an option has a value that there is not.
         ValueError: if its files are damaged.
         FileNotFoundError: if it is not there and cannot be downloaded.
     """
     try:
         return source(root=str(root), download=False, **which)
+    except FileNotFoundError:  # of some data sets, whose files are looked for when they are read
+        pass
     except (RuntimeError, ValueError, AssertionError, EOFError) as error:
+        if "Unknown value" in str(error):
+            raise UnknownOption(f"{source.__name__}: {error}") from error
         if "not found" not in str(error):
             raise ValueError(
                 f"{source.__name__} in {root} is damaged ({error}); delete it and it is "

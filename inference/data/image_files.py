@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from pyro_rnp import ParseTree, RNPConfig
 
 WHITE_16 = 65_535
 """White in 16 bits."""
+GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+"""Pillow's modes without colour."""
 ONE_COLOUR = 0.1
 """How far a pixel's colour, as far as it is seen, may lie from that of a drawing of one colour."""
 
@@ -55,7 +58,10 @@ def _read(
     path: str | Path, config: RNPConfig, resize: bool, invert: bool | None, binarize: bool
 ) -> tuple[Tensor, bool]:
     """The image, and whether dark and light were swapped."""
-    pixels = _pixels(path, config.channels)
+    if not Path(path).is_file():
+        wrong = "is a folder, not an image file" if Path(path).is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {wrong}.")
+    pixels = file_pixels(path, path, config.channels)
     size, (h, w) = config.image_size, pixels.shape[1:]
     ground = _border(pixels)
     if (h, w) != (size, size):
@@ -85,23 +91,61 @@ def _square(pixels: Float[Tensor, "c h w"], ground: Float[Tensor, "c"]) -> Tenso
     return square
 
 
-def _pixels(path: str | Path, channels: int) -> Float[Tensor, "c h w"]:
-    """An image file as it is seen, in [0, 1]: grey for one channel, else red, green and blue."""
-    if not Path(path).is_file():
-        wrong = "is a folder, not an image file" if Path(path).is_dir() else "does not exist"
-        raise FileNotFoundError(f"{path} {wrong}.")
+def file_pixels(
+    file: str | Path | BytesIO, name: str | Path, channels: int | None = None
+) -> Float[Tensor, "c h w"]:
+    """Read an image file as it is seen, at its own size; of an animation the first frame.
+
+    Args:
+        file: the file, or its content.
+        name: of the file, for the message.
+        channels: 1 for grey, 3 for red, green and blue; None takes 1 where the file has no colour.
+
+    Returns:
+        Its pixels in [0, 1].
+
+    Raises:
+        ValueError: if it is no image, or its white is not known.
+    """
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode[0] in "IF":
-                return _deep(image, opened.format).repeat(1 if channels == 1 else 3, 1, 1)
-            if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-                return _opaque(image.convert("RGBA"), channels)
-            return _floats(image, channels)
+        with Image.open(file) as opened:
+            return pixels_of(opened, channels)
     except MemoryError:
         raise
     except Exception as error:  # damaged files fail in many ways
-        raise ValueError(f"{path} is not an image that can be read: {error}.") from error
+        raise ValueError(f"{name} is not an image that can be read: {error}.") from error
+
+
+def pixels_of(opened: Image.Image, channels: int | None = None) -> Float[Tensor, "c h w"]:
+    """The pixels of a Pillow image as it is seen, in [0, 1].
+
+    Args:
+        opened: the image.
+        channels: as for `file_pixels`.
+
+    Raises:
+        ValueError: if its white is not known.
+    """
+    image = ImageOps.exif_transpose(opened)
+    channels = channels or (1 if image.mode in GREY else 3)
+    if image.mode[0] in "IF":
+        return _deep(image, opened.format).repeat(1 if channels == 1 else 3, 1, 1)
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        return _opaque(image.convert("RGBA"), channels)
+    return _floats(image, channels)
+
+
+def is_grey(stored: bytes) -> bool:
+    """Whether an image file has no colour, as far as its first bytes tell.
+
+    Args:
+        stored: its content.
+    """
+    try:
+        with Image.open(BytesIO(stored)) as opened:
+            return opened.mode in GREY
+    except Exception:  # which reading it will tell
+        return False
 
 
 def _floats(image: Image.Image, channels: int) -> Float[Tensor, "c h w"]:

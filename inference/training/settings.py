@@ -84,7 +84,8 @@ def _splits(images: Any, validation: Any, test: Any, config: TrainConfig) -> Spl
     for name, other in given.items():
         if other is not None:
             train = splits.train + getattr(splits, name)
-            splits = replace(splits, train=train, **{name: _image_set(other)})
+            kept: dict[str, Any] = {name: _image_set(other)}
+            splits = replace(splits, train=train, **kept)
     return splits
 
 

@@ -1,0 +1,267 @@
+"""Arrays of images: `.npy` and `.npz` files, NumPy arrays, tensors, and torch data sets."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from inference.data.image_files import pixels_of
+from inference.data.prepare import SPLITS, Chunk, Source, as_bytes, digest
+
+AT_ONCE = 500
+"""Images of an array that are prepared together."""
+NAMES = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""The split that each name means, of folders and of arrays."""
+
+
+def array_source(
+    images: Any, labels: Any = None, masks: Any = None, splits: Any = None, name: str = "the array"
+) -> Source:
+    """Read an array or a tensor.
+
+    Args:
+        images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1 or 3: bytes, truth values, or
+            floats in [0, 1] in which NaN is a missing pixel.
+        labels: the class of each image, as a number from 0 or a name; None gives all label 0.
+        masks: (N, H, W), true where a pixel was seen; None where all were.
+        splits: the split of each image, as a name or a number from 0 for training, validation and
+            test; None takes them by hash. Or one name, for all.
+        name: for messages.
+
+    Raises:
+        ValueError: if the arrays have other shapes or types.
+    """
+    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    array = _channels_first(array, name)
+    count = len(array)
+    numbers, names = _labels(labels, count, name)
+    seen = None if masks is None else _masks(masks, array, name)
+    groups = _groups(splits, count, name)
+
+    def chunks(colour_only: bool) -> Iterator[Chunk]:
+        if colour_only and array.shape[1] == 1:
+            return
+        for split, rows in groups:
+            for start in range(0, len(rows), AT_ONCE):
+                some = rows[start : start + AT_ONCE]
+                part = array[some]
+                mask = None if seen is None else torch.from_numpy(seen[some])
+                digests = [digest(image) for image in part]
+                yield Chunk(_pixels(part, name), numbers[some].tolist(), digests, split, mask)
+
+    return Source(name, chunks, count, names)
+
+
+def file_source(path: Path) -> Source:
+    """Read a `.npy` or `.npz` file.
+
+    An `.npz` holds `images` and, if need be, `labels`, `masks` and `split`; or arrays that name
+    their split, as `train_images`, `val_labels` and `test_masks`.
+
+    Raises:
+        ValueError: if it is damaged, or holds something else.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            return array_source(np.load(path, mmap_mode="r"), name=str(path))
+        with np.load(path) as arrays:
+            held = {name: arrays[name] for name in arrays.files if _wanted(name)}
+            others = arrays.files
+    except MemoryError:
+        raise
+    except Exception as error:  # a zip cut short fails in many ways
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        why = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else error
+        raise ValueError(f"{path} cannot be read: {why}.") from error
+    if "images" in held:
+        labels, masks, split = (held.get(name) for name in ("labels", "masks", "split"))
+        return array_source(held["images"], labels, masks, split, str(path))
+    parts: dict[str, tuple[Any, Any, Any]] = {}
+    for name in held:
+        word, _, kind = name.partition("_")
+        if kind == "images":
+            more = (held.get(f"{word}_labels"), held.get(f"{word}_masks"))
+            parts[NAMES[word]] = (held[name], *more)
+    if "train" not in parts:
+        raise ValueError(
+            f"{path} must hold images, or train_images and the like; it holds "
+            f"{', '.join(others[:8]) or 'nothing'}."
+        )
+    return joined([
+        array_source(*parts[split], split, str(path))
+        for split in SPLITS if split in parts
+    ])  # fmt: skip
+
+
+def items_source(data: Any, name: str, split: str | None = None) -> Source:
+    """Read a torch data set item by item.
+
+    Args:
+        data: its items are images, or tuples of which an image is the first and its class the
+            second; an image is one of Pillow's, or a tensor or array of one image as
+            `array_source` takes them.
+        name: for messages.
+        split: the split that its images belong to; None takes them by hash.
+
+    Raises:
+        ValueError: if an item is something else.
+    """
+
+    def chunks(colour_only: bool) -> Iterator[Chunk]:
+        for number in range(len(data)):
+            item = data[number]
+            image, label = (item[0], item[1]) if isinstance(item, tuple | list) else (item, 0)
+            where = f"item {number} of {name}"
+            if isinstance(image, Image.Image):
+                pixels = as_bytes(pixels_of(image))[None]
+                stored = np.asarray(image)
+            else:
+                stored = image.detach().cpu().numpy() if isinstance(image, Tensor) else image
+                if not isinstance(stored, np.ndarray) or stored.ndim not in (2, 3):
+                    kind = type(image).__name__
+                    raise ValueError(f"{where} must be an image or (image, label), got {kind}.")
+                pixels = _pixels(_channels_first(stored[None], where), where)
+            yield Chunk(pixels, [_class(label, where)], [digest(stored)], split)
+
+    return Source(name, chunks, len(data), _names(data))
+
+
+def joined(sources: Sequence[Source]) -> Source:
+    """Read one source after the other as one, with the name and the classes of the first."""
+
+    def chunks(colour_only: bool) -> Iterator[Chunk]:
+        for source in sources:
+            yield from source.chunks(colour_only)
+
+    totals = [source.total for source in sources]
+    total = None if None in totals else sum(t for t in totals if t is not None)
+    return Source(sources[0].name, chunks, total, sources[0].class_names)
+
+
+def _wanted(name: str) -> bool:
+    word, _, kind = name.partition("_")
+    kinds = ("images", "labels", "masks")
+    return name in (*kinds, "split") or (word in NAMES and kind in kinds)
+
+
+def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
+    """(N, C, H, W), whatever of the three shapes it has."""
+    shape = array.shape
+    if len(shape) == 3:
+        array = array[:, None]
+    elif len(shape) == 4 and shape[1] not in (1, 3) and shape[3] in (1, 3):
+        array = array.transpose(0, 3, 1, 2)
+    if array.ndim != 4 or array.shape[1] not in (1, 3) or 0 in array.shape:
+        raise ValueError(
+            f"{name} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels, "
+            f"got {shape}."
+        )
+    if array.dtype.kind not in "bf" and array.dtype != np.uint8:
+        raise ValueError(
+            f"{name} must hold bytes (uint8), truth values or floats in [0, 1], got {array.dtype}; "
+            "astype('uint8') makes bytes of numbers from 0 to 255."
+        )
+    return array
+
+
+def _pixels(part: np.ndarray, name: str) -> Tensor:
+    """Bytes, or floats in [0, 1]."""
+    if part.dtype == np.bool_:
+        return torch.from_numpy(np.where(part, np.uint8(255), np.uint8(0)))
+    if part.dtype == np.uint8:
+        return torch.from_numpy(np.array(part))
+    pixels = torch.from_numpy(part.astype(np.float32))
+    known = pixels[~pixels.isnan()]
+    if len(known) and not (known.min() >= 0 and known.max() <= 1):
+        raise ValueError(
+            f"{name} must hold floats in [0, 1] (NaN is a missing pixel), got values from "
+            f"{known.min():g} to {known.max():g}; divide by 255, or save bytes (uint8)."
+        )
+    return pixels
+
+
+def _masks(masks: Any, array: np.ndarray, name: str) -> np.ndarray:
+    seen = masks.cpu().numpy() if isinstance(masks, Tensor) else np.asarray(masks)
+    n, _, h, w = array.shape
+    if seen.shape == (n, 1, h, w):
+        seen = seen[:, 0]
+    if seen.shape != (n, h, w):
+        raise ValueError(f"The masks of {name} must have shape {(n, h, w)}, got {seen.shape}.")
+    return seen[:, None].astype(bool)
+
+
+def _labels(labels: Any, count: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as numbers from 0, and the names that these number."""
+    if labels is None:
+        return np.zeros(count, np.int64), ()
+    found = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim == 2 and len(found) == count:
+        print(
+            f"{name} has {found.shape[1]} labels for each image; they are left out, and all images "
+            "are of class 0.",
+            file=sys.stderr,
+        )
+        return np.zeros(count, np.int64), ()
+    if found.shape != (count,):
+        raise ValueError(f"{name} has {count} images, but labels of shape {found.shape}.")
+    if found.dtype.kind in "US":
+        names, numbers = np.unique(found.astype(str), return_inverse=True)
+        return numbers.astype(np.int64), tuple(names.tolist())
+    if found.dtype.kind not in "iubf" or (found != found.round()).any() or found.min() < 0:
+        raise ValueError(f"The labels of {name} must be whole numbers from 0, or names.")
+    return found.astype(np.int64), ()
+
+
+def _groups(splits: Any, count: int, name: str) -> list[tuple[str | None, np.ndarray]]:
+    """The rows of each split that is given; all in one where none is."""
+    rows = np.arange(count)
+    if splits is None or isinstance(splits, str):
+        return [(splits, rows)]
+    found = splits.cpu().numpy() if isinstance(splits, Tensor) else np.asarray(splits)
+    if found.shape != (count,):
+        raise ValueError(f"{name} has {count} images, but split has shape {found.shape}.")
+    if found.dtype.kind in "US":
+        words = [NAMES.get(re.sub(r"\W", "", word.lower())) for word in found.astype(str)]
+    else:
+        words = [SPLITS[int(n)] if n in (0, 1, 2) else None for n in found.tolist()]
+    if None in words:
+        odd = found[words.index(None)].item()
+        raise ValueError(
+            f"The split of {name} must be train, validation or test (or 0, 1, 2), got {odd!r}."
+        )
+    if "train" not in words:
+        raise ValueError(f"{name} has no images to learn from: none is of the split train.")
+    return [(s, rows[[w == s for w in words]]) for s in SPLITS if s in words]
+
+
+def _class(label: Any, where: str) -> int:
+    try:
+        number = int(label)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0:
+        raise ValueError(f"The label of {where} must be a whole number from 0, got {label!r}.")
+    return number
+
+
+def _names(data: Any) -> tuple[str, ...]:
+    """The names of the classes of a data set of torchvision, or one made like it."""
+    names = getattr(data, "classes", None)
+    if isinstance(names, Mapping | str) or not isinstance(names, Sequence):
+        return ()
+    return tuple(str(name) for name in names)
