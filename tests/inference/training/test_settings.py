@@ -123,11 +123,12 @@ def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path):
     pictures, out = images(), tmp_path / "run"
     how = {**SMALL, "epochs": 3, "seed": 1}
     whole = fit(pictures, tiny(), out=tmp_path / "whole", **how)
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match=r"go on with fit\(images, resume='.*run'\)") as got:
         fit(pictures, tiny(), out=out, callbacks=Stop(5), **how)
     assert isinstance(got.value, Interrupted)
     assert got.value.signal_number == signal.SIGINT
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     run = fit(pictures, resume=out, progress=False)
     first, second = whole.load().state_dict(), run.load().state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
