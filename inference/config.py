@@ -105,10 +105,11 @@ class TrainConfig:
     """Run folder to make, which must not exist; by default
     runs/<data>-<preset>-<date and time>."""
     start: str | None = None
-    """Run folder whose model and weights to begin with."""
-    learn: Literal["all", "guide"] = "all"
-    """Learn all parameters, or those of the guide alone, which fits a guide to other images while
-    the model stays."""
+    """Run folder whose model and weights to begin with. Where another piece is chosen, as by
+    --prior flow, the rest begins with these weights; a line says what is new."""
+    learn: Literal["all", "guide", "new"] = "all"
+    """Learn all parameters; or those of the guide alone, which fits a guide to other images while
+    the model stays; or those alone that are new, where --start and another piece are given."""
     resume: str | None = None
     """Run folder to go on with, under its own configuration; --epochs or --minutes then count
     from its beginning. Devices, batch size and the like may change too; another model, data set or
@@ -164,9 +165,10 @@ class TrainConfig:
         for name in ("kl_warmup", "depth_growth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
-        if self.learn == "guide" and self.start is None:
+        if self.learn != "all" and self.start is None:
             raise ValueError(
-                "A guide that learns alone needs a model that stays: give --start, a run folder."
+                f"A {'guide' if self.learn == 'guide' else 'new piece'} that learns alone needs a "
+                "model that stays: give --start, a run folder."
             )
         if self.learn == "guide" and self.model.prior.partition(":")[0] == "vamp":
             raise ValueError(

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
@@ -64,6 +65,8 @@ class Run:
     def __init__(self, run: str | Path, shipped: bool = True) -> None:
         self.path = find(run) if shipped else Path(run)
         self._given = run  # as a message names it
+        self.objects: dict[str, Any] = {}
+        """Pieces that `inference.fit` was given as objects, by field; `load` takes copies."""
 
     @classmethod
     def create(cls, config: TrainConfig, check: bool = True) -> Run:
@@ -224,23 +227,30 @@ class Run:
         Args:
             guide: a guide in place of the run's, as `refined:steps=50`; by default the run's own.
             pieces: other pieces, as `prior=MyPrior()`; those that were given as objects in training
-                have to be given again.
+                have to be given again, but to the run that `inference.fit` returned.
 
         Raises:
             FileNotFoundError, ValueError, TypeError: as `pyro_rnp.load`.
         """
-        return load(self.path, guide, **pieces)
+        objects = {field: deepcopy(piece) for field, piece in self.objects.items()}
+        given = {"guide": guide, **pieces}
+        return load(self.path, **objects | {k: v for k, v in given.items() if v is not None})
 
-    def load_weights(self, rnp: RNP) -> None:
+    def load_weights(self, rnp: RNP, partial: bool = False) -> tuple[list[str], list[str]]:
         """Put the run's weights into a model; see `pyro_rnp.checkpoint.load_weights`.
 
         Args:
-            rnp: a model of the same architecture.
+            rnp: a model of the same architecture, or with `partial` of another.
+            partial: whether to take what fits.
+
+        Returns:
+            The names of the model's tensors that are not in the run, and of the run's that the
+            model has not.
 
         Raises:
             FileNotFoundError, ValueError: as `pyro_rnp.checkpoint.load_weights`.
         """
-        load_weights(rnp, self.path / WEIGHTS)
+        return load_weights(rnp, self.path / WEIGHTS, partial)
 
     @property
     def fingerprint(self) -> str:

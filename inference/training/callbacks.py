@@ -51,7 +51,7 @@ class Progress(Callback):
     Args:
         baselines: the squared error of validation images by the mean training image and by a blank
             canvas (`sse_mean_image`, `sse_blank`), with which `val_sse` is to be compared.
-        sentence: what to say at the start of a run that is resumed, if not the usual.
+        sentence: what to say at the start, also in place of the usual of a run that is resumed.
     """
 
     def __init__(self, baselines: dict[str, float], sentence: str = "") -> None:
@@ -62,8 +62,11 @@ class Progress(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: Training) -> None:  # type: ignore
         if module.config.resume is not None:
             module.say(self.sentence or f"Going on from step {module.batches_seen}.")
-        elif said := coverage_sentence(module.rnp.config, module.splits.train[:1000].images):
-            module.say(said)
+        else:
+            some = module.splits.train[:1000].images
+            for said in (self.sentence, coverage_sentence(module.rnp.config, some)):
+                if said:
+                    module.say(said)
         mean_image, blank = self.baselines["sse_mean_image"], self.baselines["sse_blank"]
         module.say(
             f"Without a model, val_sse is {mean_image:.1f} by the mean training image and "
@@ -86,6 +89,9 @@ class Progress(Callback):
         checkpoint["batches_seen"] = module.batches_seen
         checkpoint["images_seen"] = module.images_seen
         checkpoint["images_per_batch"] = module.images_per_batch()
+        if module.config.learn == "new":
+            learning = (n for n, p in module.rnp.named_parameters() if p.requires_grad)
+            checkpoint["learning"] = list(learning)
 
     def on_load_checkpoint(  # type: ignore
         self, trainer: lightning.Trainer, module: Training, checkpoint: dict[str, Any]

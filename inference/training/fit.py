@@ -6,8 +6,9 @@ import errno
 import logging
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,17 @@ from inference.training.callbacks import (
     ProgressBar,
     ReportSkipped,
 )
-from inference.training.checkpoints import Checkpoints, check_unended, newest_checkpoint, restore
+from inference.training.checkpoints import (
+    Checkpoints,
+    check_unended,
+    newest_checkpoint,
+    read,
+    restore,
+)
 from inference.training.diagnostics import verdict
 from inference.training.module import LOOK_EVERY, Training
 from inference.training.settings import settings
+from inference.training.start import begin, freeze
 from pyro_rnp import RNP, RNPConfig
 
 
@@ -97,6 +105,13 @@ def fit(
     out: str | Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
+    prior: Any = None,
+    guide: Any = None,
+    lower_guide: Any = None,
+    likelihood: Any = None,
+    placement: Any = None,
+    composition: Any = None,
+    start: str | Path | Run | None = None,
     resume: str | Path | Run | None = None,
     callbacks: Callback | Sequence[Callback] = (),
     logger: Logger | Sequence[Logger] = (),
@@ -121,6 +136,16 @@ def fit(
         out: run folder to make, which must not exist; by default one in `runs/`.
         epochs: passes through the training images.
         minutes: train for this many minutes instead; with neither, 4 minutes.
+        prior: p(z^K), a name as `flow`, or an object, as `RNP` takes it. This piece and those below
+            are by default those of `config`. The run learns with a copy of an object, and its
+            `load` needs none in this process.
+        guide: q(z^K | x).
+        lower_guide: the guide of random sites below the top.
+        likelihood: p(x | canvas).
+        placement: of parts on a canvas.
+        composition: of parts that overlap.
+        start: run whose model and weights to begin with, or the name of shipped weights. Where a
+            piece is another, the rest is taken, and the log says what is new.
         resume: run to go on with, on the same images; `epochs` or `minutes` count from its
             beginning.
         callbacks: Lightning callbacks, called after those of this package.
@@ -128,7 +153,7 @@ def fit(
         progress: whether to show a progress bar and print what is noted. The run's log has the
             notes in either case.
         options: any other field of `TrainConfig` or `RNPConfig`, as `learning_rate=3e-3` or
-            `steps=(6, 3)`. A piece is given by its name, as `prior="flow"`.
+            `steps=(6, 3)`.
 
     Returns:
         The run, whose `load` gives the trained model.
@@ -146,11 +171,22 @@ def fit(
         ...     run.load().sample(2).canvas.shape
         torch.Size([2, 1, 8, 8])
     """
+    pieces = {
+        "prior": prior,
+        "guide": guide,
+        "lower_guide": lower_guide,
+        "likelihood": likelihood,
+        "placement": placement,
+        "composition": composition,
+    }
     if isinstance(resume, Run):
-        resume = resume.path
-    given = {"out": out, "epochs": epochs, "minutes": minutes, "resume": resume}
-    given = {name: str(v) if isinstance(v, Path) else v for name, v in given.items()}
-    options |= {name: value for name, value in given.items() if value is not None}
+        pieces |= {n: piece for n, piece in resume.objects.items() if pieces[n] is None}
+    places = {"out": out, "start": start, "resume": resume}
+    places = {
+        n: str(p.path if isinstance(p, Run) else p) for n, p in places.items() if p is not None
+    }
+    given = {"epochs": epochs, "minutes": minutes, **pieces}
+    options |= places | {name: value for name, value in given.items() if value is not None}
     config, splits = settings(images, config, validation, test, options)
     return _learn(
         config,
@@ -158,6 +194,7 @@ def fit(
         (callbacks,) if isinstance(callbacks, Callback) else callbacks,
         (logger,) if isinstance(logger, Logger) else logger,
         progress,
+        {n: p for n, p in pieces.items() if p is not None and not isinstance(p, str)},
     )[0]
 
 
@@ -167,6 +204,7 @@ def _learn(
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
     progress: bool = True,
+    objects: Mapping[str, Any] | None = None,
 ) -> tuple[Run, bool]:
     """Train as `fit` does, or without `splits` as `train` does.
 
@@ -181,6 +219,8 @@ def _learn(
     else:
         run = Run.resume(config)
         checkpoint, sentence = newest_checkpoint(run)
+    sound = not sentence
+    run.objects = dict(objects or {})
     again = f"--resume {run.path}" if splits is None else f"fit(images, resume={str(run.path)!r})"
     if splits is None:
         splits = load_data(config.data, config.data_root, config.binarize, config.classes)
@@ -191,17 +231,18 @@ def _learn(
         check_unended(run, config, checkpoint, splits.train)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     with listening() as stop, ExitStack() as until_the_end:
-        rnp, started = RNP(config.model), None
+        rnp, started = RNP(config.model, **deepcopy(run.objects)), None
+        new: list[str] = []
         if config.start is not None and config.resume is None:
             first = Run(config.start)
-            first.load_weights(rnp)
+            new, sentence = begin(rnp, first)
             started = first.fingerprint
-        elif config.start is not None:
-            started = run.started
+        elif config.start is not None and checkpoint is not None:
+            new, started = read(checkpoint).get("learning", []), run.started
         rnp.check(splits.train.images)
         each = config.images_per_class
         check(OBJECTIVES.make(config.objective), rnp, splits.train[:each].images, each)
-        rnp.model.requires_grad_(config.learn == "all")
+        freeze(rnp, config.learn, new)
         module = Training(rnp, config, splits, Timer(config.duration), run, quiet=not progress)
         counts = Progress(baselines(splits.validation.images, upright), sentence)
         report = ReportSkipped()
@@ -214,7 +255,7 @@ def _learn(
             AdaptThreads(counts),
             KeepCheckpoints(run, stop, report, started),
         ]
-        trainer = _trainer(config, run, [*own, *callbacks], loggers, keep=not sentence)
+        trainer = _trainer(config, run, [*own, *callbacks], loggers, keep=sound)
         if trainer.is_global_zero and checkpoint is None:
             run.make()  # another run may have taken the name since
             until_the_end.enter_context(run.lock())

@@ -12,6 +12,8 @@ from inference.config import RATES, TrainConfig
 from inference.data import MEMORY, ImageSet, Splits, load_data
 from inference.run import Run
 from pyro_rnp import RNPConfig
+from pyro_rnp.config import OBJECTS
+from pyro_rnp.registry import object_text
 
 
 def settings(
@@ -25,7 +27,8 @@ def settings(
 
     Args:
         images, config, validation, test: as `fit` takes them.
-        options: fields of `TrainConfig` and of `RNPConfig` by name, which go before `config`.
+        options: fields of `TrainConfig` and of `RNPConfig` by name, which go before `config`. A
+            piece may be an object.
 
     Returns:
         The configuration, and the images in three splits.
@@ -40,6 +43,7 @@ def settings(
             f"fit has no option {unknown[0]}; options are the fields of TrainConfig and RNPConfig."
         )
     changes = {name: options.pop(name) for name in options.keys() & (models - own)}
+    changes |= {n: object_text(p) for n, p in changes.items() if _is_object(n, p)}
     options.setdefault("data", images if isinstance(images, str) else MEMORY)
     found = replace(_base(config, options), **options)
     splits = _splits(images, validation, test, found)
@@ -50,6 +54,10 @@ def settings(
     else:
         model = replace(found.model, **changes)
     return replace(found, model=model), splits
+
+
+def _is_object(field: str, piece: Any) -> bool:
+    return field in OBJECTS and not isinstance(piece, str)
 
 
 def _base(config: RNPConfig | TrainConfig | str | None, options: dict[str, Any]) -> TrainConfig:

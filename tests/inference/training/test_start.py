@@ -1,0 +1,116 @@
+"""Runs that begin with the weights of another, with a piece exchanged."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pyro.distributions import Normal
+from torch import nn
+
+from inference import Run, fit
+from inference.training import train
+from inference.training.start import begin
+from pyro_rnp import RNP, load
+from tests.conftest import tiny
+from tests.inference.training.conftest import CONFIG, config
+
+QUIET = {"epochs": 1, "batch_size": 8, "progress": False}
+
+
+@pytest.fixture
+def first(few, tmp_path):
+    """A run of the prior normal."""
+    return train(config(tmp_path / "first"))
+
+
+def test_the_same_architecture_takes_all_and_says_nothing(first):
+    rnp = RNP(CONFIG)
+    assert begin(rnp, Run(first)) == ([], "")
+    assert all(torch.equal(v, load(first).state_dict()[n]) for n, v in rnp.state_dict().items())
+
+
+def test_an_exchanged_piece_is_new_and_the_rest_goes_on(first, tmp_path):
+    flow = replace(CONFIG, prior="flow")
+    folder = train(config(tmp_path / "flow", start=str(first), model=flow))
+    log = (folder / "log.txt").read_text()
+    assert "(prior normal, here flow). New: prior. Left out: nothing." in log
+    back = train(config(tmp_path / "back", start=str(folder)))
+    assert (
+        "(prior flow, here normal). New: nothing. Left out: prior."
+        in (back / "log.txt").read_text()
+    )
+    assert Run(folder).started == Run(first).fingerprint
+
+
+def test_a_guide_of_another_head_keeps_the_layers_that_fit(first):
+    rnp = RNP(replace(CONFIG, guide="lowrank:rank=2"))
+    new, sentence = begin(rnp, Run(first))
+    assert "New: guide (2 of" in sentence
+    assert all(name.startswith("guide.top.") for name in new)
+
+
+def test_another_size_of_images_is_told(first):
+    _, sentence = begin(RNP(replace(CONFIG, image_size=40)), Run(first))
+    assert "image_size 28, here 40" in sentence
+
+
+def test_what_is_new_learns_alone_also_after_a_stop(first, tmp_path):
+    flow = replace(CONFIG, prior="flow")
+    how = {"learn": "new", "start": str(first), "model": flow, "schedule": "constant"}
+    folder = train(config(tmp_path / "flow", **how))
+    whole = train(config(tmp_path / "whole", **how, epochs=2))
+    train(config(None, resume=str(folder), epochs=2, **how))
+    before, after, same = (load(f).state_dict() for f in (first, folder, whole))
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(torch.equal(after[name], value) for name, value in same.items())
+    torch.manual_seed(0)
+    assert any(
+        not torch.equal(after[name], value)
+        for name, value in RNP(flow).state_dict().items()
+        if name.startswith("model.prior")
+    )
+    with pytest.raises(ValueError, match="no parameter of this model is new"):
+        train(config(tmp_path / "none", start=str(first), learn="new"))
+    with pytest.raises(ValueError, match="A new piece that learns alone needs"):
+        config(tmp_path / "none", learn="new")
+
+
+class Wide(nn.Module):
+    """A normal prior whose scale is learned, but for a constant that is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(3))
+        self.fixed = nn.Parameter(torch.zeros(3), requires_grad=False)
+
+    def forward(self):
+        return Normal(self.fixed, self.log_scale.exp()).to_event(1)
+
+
+def test_an_object_learns_in_a_copy_and_the_run_gives_it_back(tmp_path):
+    images, prior = torch.rand(40, 1, 8, 8), Wide()
+    run = fit(images, tiny(), out=tmp_path / "run", prior=prior, **QUIET)
+    assert prior.log_scale.tolist() == [0, 0, 0]
+    learned = run.load().model.prior
+    assert isinstance(learned, Wide)
+    assert learned.log_scale.abs().min() > 0
+    assert learned.fixed.tolist() == [0, 0, 0]
+    assert learned is not run.load().model.prior
+    with pytest.raises(ValueError, match=r"give it: load\(run, prior=\.\.\.\)"):
+        Run(run.path).load()
+    assert isinstance(Run(run.path).load(prior=Wide()).model.prior, Wide)
+    again = fit(images, resume=run, **{**QUIET, "epochs": 2})
+    assert not torch.equal(again.load().model.prior.log_scale, learned.log_scale)
+    assert fit(images, resume=run.path, prior=Wide(), **{**QUIET, "epochs": 3}).ended
+    with pytest.raises(ValueError, match="was trained with prior object.*Wide.*, not normal"):
+        fit(images, resume=run.path, prior="normal", **{**QUIET, "epochs": 4})
+    with pytest.raises(ValueError, match="prior was given as an object of .*Wide; give it"):
+        fit(images, resume=run.path, **{**QUIET, "epochs": 4})
+
+
+def test_a_run_starts_from_another_with_an_object(tmp_path, few):
+    first = fit(few, CONFIG, out=tmp_path / "first", **QUIET)
+    run = fit(few, start=first, prior=Wide(), learn="new", out=tmp_path / "new", **QUIET)
+    assert "New: prior." in (run.path / "log.txt").read_text()
+    before, after = first.load().state_dict(), run.load().state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
