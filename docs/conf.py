@@ -162,7 +162,11 @@ apidoc_modules = [
     for package in ("pyro_rnp", "inference")
 ]
 apidoc_automodule_options = ["members", "show-inheritance"]
-autodoc_default_options = {"member-order": "bysource", "ignore-module-all": True}
+autodoc_default_options = {
+    "member-order": "bysource",
+    "ignore-module-all": True,
+    "exclude-members": "set",  # matplotlib writes it into each class of figures
+}
 autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
