@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pyro.distributions import Delta
@@ -19,6 +24,7 @@ from inference.evaluation.statistics import standard_error
 from inference.isolation import frozen
 from inference.traces import latent_sites, trace_both
 from pyro_rnp import RNP
+from pyro_rnp.files import write
 
 
 @torch.no_grad()
@@ -30,7 +36,8 @@ def evaluate(
     particles: int = 0,
     keep: Path | None = None,
     train: ImageSet | None = None,
-) -> dict[str, float]:
+    per_image: bool = False,
+) -> dict[str, Any]:
     """Score a model on images: means over images, with one posterior sample of each.
 
     Args:
@@ -42,6 +49,7 @@ def evaluate(
             the bound out.
         keep: see `importance_weighted_bound`.
         train: the training images; their mean image is scored on the same images as the model.
+        per_image: whether to return the scores of each image as well.
 
     Returns:
         Scores by name:
@@ -57,7 +65,9 @@ def evaluate(
         - `sse_blank`, `sse_mean_image`, `explained_mean_image`: see `baselines`;
         - `canvas_variance_ratio`: see the function of that name;
         - `ari_parts` and, from two levels on, `ari_subparts`, where true segments are known: see
-          `adjusted_rand`; with `_floor` behind, the same of k-means on the positions of pixels.
+          `adjusted_rand`; with `_floor` behind, the same of k-means on the positions of pixels;
+        - `per_image`, where asked for: float64 tensors (N,) by name, the scores of each image in
+          the order of `data`. Their means are the scores above.
 
     Raises:
         ValueError: if the images are not what the model reads.
@@ -76,7 +86,7 @@ def evaluate(
             bounds = importance_weighted_bound(rnp, data.images, particles, keep=keep)
             found["iw_bound"] = [bounds.double()]
     every = {name: torch.cat(values) for name, values in found.items()}
-    means = {name: float(values.mean()) for name, values in every.items()}
+    means: dict[str, Any] = {name: float(values.mean()) for name, values in every.items()}
     means["mse"] = means["sse"] / data.images[0].numel()
     without = baselines(data.images, train)
     means["explained"] = _explained(means["sse"], without["sse_blank"])
@@ -87,7 +97,33 @@ def evaluate(
     for name in ("sse", "elbo", "iw_bound"):
         if name in every and len(data) > 1:
             means[f"{name}_error"] = standard_error(every[name])
-    return means
+    return means | ({"per_image": every} if per_image else {})
+
+
+TABLES = (".csv", ".npz")
+"""Suffixes of files for scores of each image."""
+
+
+def write_per_image(path: Path, scores: Mapping[str, Tensor], data: ImageSet) -> None:
+    """Write scores of each image as a table, a row an image or an array a column.
+
+    Args:
+        path: a .csv or .npz file.
+        scores: tensors (N,) by name, as `evaluate` gives them for each image.
+        data: the images that were scored, for their labels. The first column, `index`, counts them
+            from 0.
+    """
+    columns: dict[str, Any] = {"index": np.arange(len(data)), "label": data.labels.cpu().numpy()}
+    columns |= {name: values.cpu().numpy() for name, values in scores.items()}
+    if path.suffix.lower() == ".npz":
+        stored = io.BytesIO()
+        np.savez_compressed(stored, **columns)
+        write(path, stored.getvalue())
+    else:
+        text = io.StringIO()
+        rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+        csv.writer(text, lineterminator="\n").writerows([[*columns], *rows])
+        write(path, text.getvalue().encode())
 
 
 def baselines(images: Float[Tensor, "n c h w"], train: ImageSet | None = None) -> dict[str, float]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from inference.evaluation.bounds import bounds_file
 from inference.evaluation.completion import completion_metrics
-from inference.evaluation.metrics import evaluate
+from inference.evaluation.metrics import TABLES, evaluate, write_per_image
 from inference.evaluation.segmentation import segmentation_metrics
 from inference.isolation import isolated
+from inference.outputs import new_file, unused
 from inference.posterior import Method, Side, half_mask
 from inference.run import Run
 from inference.system import keep_large_blocks
@@ -29,6 +31,7 @@ def score_run(
     hide: Side | None = None,
     methods: tuple[Method, ...] = ("guide", "importance", "svi"),
     segment: Method | None = None,
+    per_image: str | None = None,
     data_root: str | None = None,
 ) -> dict[str, Any]:
     """Score a trained model: means over the images of one split.
@@ -49,6 +52,8 @@ def score_run(
         methods: how to fill in what is hidden, of guide, importance, svi and nuts.
         segment: add how well the parts that most probably made each pixel agree with the true
             ones (segmentation), by this method of query; for the data set strokes.
+        per_image: .csv or .npz file to make, with the scores of each image: index in the split,
+            label, and each score whose mean is printed.
         data_root: folder of the data sets; by default the run's.
 
     Returns:
@@ -57,6 +62,7 @@ def score_run(
 
     Raises:
         FileNotFoundError: if the run or the data are not there.
+        FileExistsError: if the file for `per_image` exists.
         ValueError: if `particles` is negative, `num` is not positive, or the model and the images
             do not fit.
     """
@@ -64,6 +70,11 @@ def score_run(
         raise ValueError(
             f"particles must be 0 or more and num 1 or more; got {particles} and {num}."
         )
+    table = None if per_image is None else Path(per_image)
+    if table is not None and table.suffix.lower() not in TABLES:
+        raise ValueError(f"per_image must be a {' or '.join(TABLES)} file, got {per_image!r}.")
+    if table is not None:
+        unused(table)
     trained = Run(run)
     name = data or trained.data_name
     splits, rnp = trained.data(name, data_root), trained.load(guide)
@@ -81,6 +92,11 @@ def score_run(
         file = bounds_file(keep, run, [data, split, num, particles, seed, guide])
     if particles:
         keep_large_blocks()
-    scores = evaluate(rnp, images, seed=seed, particles=particles, keep=file, train=splits.train)
+    scores = evaluate(
+        rnp, images, seed=seed, particles=particles, keep=file, train=splits.train, per_image=True
+    )
+    each = scores.pop("per_image")
+    if table is not None:
+        write_per_image(new_file(table), each, images)
     of = {"data": name, "split": split, "num": len(images)}
     return of | {f"{split}_{name}": value for name, value in scores.items()} | found

@@ -1,7 +1,9 @@
 """Scores of a trained model, as its script prints them."""
 
+import csv
 import json
 
+import numpy as np
 import pytest
 
 import inference.evaluation.metrics
@@ -43,6 +45,37 @@ def test_evaluate(monkeypatch, capsys, run_folder, tmp_path):
     assert refined["test_elbo"] > plain["test_elbo"]
     wrong = refused(monkeypatch, capsys, "evaluate.py", run_folder, "--guide=full")
     assert "another architecture" in wrong
+
+
+def test_the_scores_of_each_image_have_the_means_that_are_printed(
+    monkeypatch, capsys, run_folder, tmp_path
+):
+    labels = load_data("digits").test.labels[:5].tolist()
+    for name in ("each.csv", "tables/each.npz"):
+        how = ("--num=5", "--particles=3", "--per_image", tmp_path / name)
+        call(monkeypatch, "evaluate.py", run_folder, *how)
+    texts = capsys.readouterr().out.split("{")[1:]
+    printed, again = (json.loads(f"{{{text}") for text in texts)
+    assert printed == again
+    with (tmp_path / "each.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with np.load(tmp_path / "tables" / "each.npz") as file:
+        arrays = dict(file)
+    assert [*rows[0]] == [*arrays]
+    scored = ["sse", "sse_mean", "kl", "elbo", "iw_bound"]
+    assert [*rows[0]] == ["index", "label", *scored]
+    assert [int(row["index"]) for row in rows] == [0, 1, 2, 3, 4]
+    assert [int(row["label"]) for row in rows] == arrays["label"].tolist() == labels
+    for name in scored:
+        values = np.array([float(row[name]) for row in rows])
+        assert values.tolist() == arrays[name].tolist()
+        assert values.mean() == pytest.approx(printed[f"test_{name}"], rel=1e-12)
+    monkeypatch.delattr(inference.evaluation.metrics, "_scores")  # refused before it is scored
+    again = (run_folder, "--per_image", tmp_path / "each.csv")
+    assert "exists already" in refused(monkeypatch, capsys, "evaluate.py", *again)
+    other = (run_folder, "--per_image", tmp_path / "new" / "each.txt")
+    assert ".csv or .npz file, got" in refused(monkeypatch, capsys, "evaluate.py", *other)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_model_that_does_not_say_its_data_is_scored_on_what_is_named_alone(
