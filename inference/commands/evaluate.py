@@ -17,11 +17,12 @@ def main() -> None:
         "squared intensity; test_sse_blank, test_sse_mean_image, test_explained_mean_image: of a "
         "blank canvas, and of the mean of the data set's training images, for the same images; "
         "test_canvas_variance_ratio: the canvases' variance between images over that of the images "
-        "(0: the same canvas for all); test_ari_parts, test_ari_subparts: how well the parts at "
-        "the centre agree with true ones, with _floor that of k-means on positions. completion: "
-        "squared error of hidden pixels by method, beside a blank image (blank), the mean "
-        "(mean_image) and the nearest training image, "
-        "the share of images whose posterior is reliable, and seconds an image. "
+        "(0: the same canvas for all); test_action_spread: how far parts move between images, as a "
+        "share of the range of their actions (0: not at all); test_ari_parts, test_ari_subparts: "
+        "how well the parts at the centre agree with true ones, with _floor that of k-means on "
+        "positions. completion: squared error of hidden pixels by method, beside a blank image "
+        "(blank), the mean (mean_image) and the nearest training image, the share of images whose "
+        "posterior is reliable, and seconds an image. "
         "segmentation: as test_ari, but by the posterior probability of each part.",
     )
     add_run(arguments)

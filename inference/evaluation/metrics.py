@@ -23,7 +23,8 @@ from inference.evaluation.segmentation import adjusted_rand, by_position, segmen
 from inference.evaluation.statistics import standard_error
 from inference.isolation import frozen
 from inference.traces import latent_sites, trace_both
-from pyro_rnp import RNP
+from pyro_rnp import RNP, ParseTree, RNPConfig
+from pyro_rnp.affine import codomain
 from pyro_rnp.files import write
 
 
@@ -63,7 +64,7 @@ def evaluate(
           on;
         - `explained`: the share of the images' squared intensity, 1 - SSE / sum of x^2;
         - `sse_blank`, `sse_mean_image`, `explained_mean_image`: see `baselines`;
-        - `canvas_variance_ratio`: see the function of that name;
+        - `canvas_variance_ratio` and `action_spread`: see the functions of these names;
         - `ari_parts` and, from two levels on, `ari_subparts`, where true segments are known: see
           `adjusted_rand`; with `_floor` behind, the same of k-means on the positions of pixels;
         - `per_image`, where asked for: float64 tensors (N,) by name, the scores of each image in
@@ -75,11 +76,13 @@ def evaluate(
     data = replace(data, pixels=rnp.check(data.images), masks=None)
     found: dict[str, list[Tensor]] = {}
     canvases: list[Tensor] = []
+    actions: list[Tensor] = []
     with frozen(rnp, seed):
         starts = range(0, len(data), batch_size)
         for start in tqdm(starts, "scores", leave=False, delay=5):
-            scores, canvas = _scores(rnp, data[start : start + batch_size], len(data))
+            scores, canvas, at = _scores(rnp, data[start : start + batch_size], len(data))
             canvases.append(canvas.cpu())
+            actions.append(at.cpu())
             for name, values in scores.items():
                 found.setdefault(name, []).append(values.cpu().double())
         if particles and "elbo" in found:
@@ -94,6 +97,8 @@ def evaluate(
     ratio = canvas_variance_ratio(torch.cat(canvases), data.images)
     if not math.isnan(ratio):
         means["canvas_variance_ratio"] = ratio
+        if rnp.config.depth:
+            means["action_spread"] = action_spread(torch.cat(actions), rnp.config)
     for name in ("sse", "elbo", "iw_bound"):
         if name in every and len(data) > 1:
             means[f"{name}_error"] = standard_error(every[name])
@@ -173,8 +178,36 @@ def canvas_variance_ratio(
     return float(canvases.var(0).sum()) / own if own else float("nan")
 
 
-def _scores(rnp: RNP, batch: ImageSet, total: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Scores of each image, and the likelihood's mean of its pixels at the posterior's centre.
+def action_spread(actions: Float[Tensor, "n parts 6"], config: RNPConfig) -> float:
+    """Return how far parts move between images: the most that any number of an action differs.
+
+    Args:
+        actions: (N, parts, 6), of the parts of all levels in each of N images.
+        config: gives the ranges of the numbers.
+
+    Returns:
+        The largest standard deviation between images, as a share of the number's range: 0 where
+        every part stands at the same place in every image; NaN of a single image.
+    """
+    if len(actions) < 2:
+        return float("nan")
+    box: Any = codomain(config, actions)
+    size = box.upper_bound - box.lower_bound
+    return float((actions.std(0) / size)[:, size > 0].max())
+
+
+def actions_of(tree: ParseTree) -> Float[Tensor, "n parts 6"]:
+    """Return the actions of the parts of all levels, in the order of `ParseTree.walk`.
+
+    Args:
+        tree: of N images.
+    """
+    found = [node.action for _, node in tree.walk() if node.action is not None]
+    return torch.stack(found, 1) if found else tree.program.new_zeros(len(tree.program), 0, 6)
+
+
+def _scores(rnp: RNP, batch: ImageSet, total: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Scores of each image, and at the posterior's centre the mean of its pixels and its actions.
 
     Args:
         total: images that share the KL of a site that is drawn once for all.
@@ -199,4 +232,4 @@ def _scores(rnp: RNP, batch: ImageSet, total: int) -> tuple[dict[str, Tensor], T
                 truth = batch.segments[:, depth - 1].cpu()
                 scores[name] = adjusted_rand(segment(at_mean, depth), truth)
                 scores[f"{name}_floor"] = adjusted_rand(by_position(truth), truth)
-    return scores, expected
+    return scores, expected, actions_of(at_mean)

@@ -163,7 +163,8 @@ class Diagnose(Callback):
     ) -> None:
         step = module.batches_seen
         if step % DIAGNOSE_EVERY == 0 and not module.skipped.in_a_row:
-            for sentence in self.diagnostics.look(module.rnp, batch[:32], step):
+            late = module.progress() >= 0.5
+            for sentence in self.diagnostics.look(module.rnp, batch[:32], step, late):
                 module.say(sentence)
 
     def on_save_checkpoint(  # type: ignore

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.evaluation.metrics import canvas_variance_ratio
+from inference.evaluation.metrics import action_spread, actions_of, canvas_variance_ratio
 from pyro_rnp import RNP, RNPConfig, coverage
 from pyro_rnp.config import covering_scale
 from pyro_rnp.kl import site_kl
@@ -16,6 +16,10 @@ from pyro_rnp.sites import drawn
 
 ALIKE = 0.01
 """`inference.evaluation.metrics.canvas_variance_ratio` below which canvases do not differ."""
+NEARLY_ALIKE = 0.05
+"""The same, of canvases that explain no more than the mean image does."""
+STILL = 0.01
+"""`inference.evaluation.metrics.action_spread` below which parts do not move between images."""
 MORE_STEPS = (
     "try more training (--minutes, --epochs) or, with the preset fast, --learning_rate 3e-3"
 )
@@ -24,8 +28,12 @@ BLANK = 0.1
 """Intensity up to which a pixel counts as blank."""
 NEAR = 2 / 3
 """Share of what parts can cover above which images may need larger parts."""
+STAND_STILL = "the parts stand at the same places in every image"
+"""Words for parts that do not move between images."""
 PATIENCE = 5
 """Looks in a row at which a problem must be there before it is told."""
+LATE = 2
+"""The same, once half of training is over."""
 MIN_KL = 0.1
 """KL in nats below which programs do not depend on the image."""
 MIN_SHARE = 0.01
@@ -63,22 +71,25 @@ def coverage_sentence(config: RNPConfig, images: Tensor) -> str:
 class Diagnostics:
     """Looks at a model in training now and then, and speaks once of what has lasted.
 
-    It sees a KL that collapses to zero, canvases that do not differ between images, a canvas that
-    goes blank, parts that are never used, and parts that are all alike; see `problems`. A problem
-    that lasts for `PATIENCE` looks in a row is told once, and again only after it was gone.
+    It sees a KL that collapses to zero, canvases that do not differ between images, parts that do
+    not move between images, a canvas that goes blank, parts that are never used, and parts that
+    are all alike; see `problems`. A problem that lasts for `PATIENCE` looks in a row, or for `LATE`
+    once half of training is over, is told once, and again only after it was gone.
     """
 
     def __init__(self) -> None:
         self.since: dict[str, list[int]] = {}
-        """By kind of problem: the step at which it began, and for how many looks it has lasted."""
+        """By kind of problem: the step at which it began, and for how many looks it has lasted,
+        more than `PATIENCE` once it was told."""
 
-    def look(self, rnp: RNP, images: Tensor, step: int) -> list[str]:
+    def look(self, rnp: RNP, images: Tensor, step: int, late: bool = False) -> list[str]:
         """Look at the model's parses of some images.
 
         Args:
             rnp: the model.
             images: (N, C, H, W) in [0, 1]; some tens suffice.
             step: the number of the training step.
+            late: whether half of training is over.
 
         Returns:
             The sentences to say now, one for each problem that has just lasted long enough.
@@ -89,9 +100,10 @@ class Diagnostics:
         said = []
         for kind, sentence in wrong.items():
             began, looks = self.since.get(kind, [step, 0])
-            self.since[kind] = [began, looks + 1]
-            if looks + 1 == PATIENCE:
+            if looks < PATIENCE and looks + 1 >= (LATE if late else PATIENCE):
                 said.append(f"Since step {began} {sentence}.")
+                looks = PATIENCE
+            self.since[kind] = [began, looks + 1]
         return said
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,8 +127,8 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
 
     Returns:
         A sentence without its beginning ("the canvas is blank, ...") by kind of problem: `kl`,
-        `blank`, `ignored` (canvases do not differ between images), `part 0` (not used), ...,
-        `alike`. Empty if nothing is wrong.
+        `blank`, `ignored` (canvases do not differ between images), `still` (parts do not move
+        between images), `part 0` (not used), ..., `alike`. Empty if nothing is wrong.
     """
     posterior, prior = rnp.guide.posterior(images), rnp.model.prior()
     with torch.random.fork_rng([rnp.device] if rnp.device.type == "cuda" else []):
@@ -137,7 +149,10 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
             "have left it or faded; start again with a lower --learning_rate"
         )
         return found
-    if not found and canvas_variance_ratio(tree.canvas, images) < ALIKE:
+    ratio = canvas_variance_ratio(tree.canvas, images)  # NaN where the images do not differ
+    error = (tree.canvas - images).square().sum()
+    worse = bool(error >= (images.mean(0) - images).square().sum())
+    if not found and ratio < (NEARLY_ALIKE if worse else ALIKE):
         found["ignored"] = f"canvases do not differ between images: {MORE_STEPS}"
     if not rnp.config.depth:
         return found
@@ -153,6 +168,8 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
     size = shares.square().sum((-3, -2, -1)).amax(1).sqrt()
     if shares.shape[1] > 1 and bool((apart < MIN_SHARE * size).all()):
         found["alike"] = "all parts are alike: each draws the same at the same place"
+    if not found and ratio > 0 and action_spread(actions_of(tree), rnp.config) < STILL:
+        found["still"] = f"{STAND_STILL}: {MORE_STEPS}"
     return found
 
 
@@ -178,10 +195,15 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     )
     ratio = metrics.get("test_canvas_variance_ratio")  # of one image there is none
     better = model < min(mean_image, blank)
-    if ratio is not None and ratio < ALIKE:
+    if ratio is not None and ratio < (ALIKE if model < mean_image else NEARLY_ALIKE):
         return (
             f"{found} The model ignores the image: its canvases do not differ between images. "
             f"{MORE_STEPS[0].upper()}{MORE_STEPS[1:]}."
+        )
+    if better and metrics.get("test_action_spread", 1) < STILL:
+        return (
+            f"{found} The model beats both, but {STAND_STILL}: it tells images apart by what its "
+            f"parts show alone. For parts that move, {MORE_STEPS}."
         )
     if better:
         differ = "" if ratio is None else ", and its canvases differ between images"

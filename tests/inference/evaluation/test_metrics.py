@@ -7,7 +7,7 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from inference.data import ImageSet
-from inference.evaluation.metrics import canvas_variance_ratio, evaluate
+from inference.evaluation.metrics import action_spread, canvas_variance_ratio, evaluate
 from inference.evaluation.segmentation import adjusted_rand, by_position, segment
 from pyro_rnp import RNP
 from tests.conftest import tiny
@@ -108,6 +108,23 @@ def test_a_model_that_ignores_the_image_is_told_by_its_canvases(rnp, images):
     assert canvas_variance_ratio(images, images) == 1
     assert "canvas_variance_ratio" not in evaluate(rnp, data[:1]), "one image differs from none"
     assert "canvas_variance_ratio" not in evaluate(rnp, a_set(images[:1].expand(3, -1, -1, -1)))
+
+
+def test_how_far_parts_move_is_a_share_of_the_range_of_their_actions(rnp, images):
+    config = tiny(
+        min_scale=0.2, max_scale=0.6, max_rotation=0.0, max_shear=0.5, max_translation=0.9
+    )
+    actions = torch.zeros(2, 3, 6)
+    actions[0, 1, 3] = 0.1  # a shear, in (-0.5, 0.5)
+    assert action_spread(actions, config) == pytest.approx(0.1 / 2**0.5)
+    actions[0, 2, 0] = 0.1  # a scale, in (0.2, 0.6)
+    assert action_spread(actions, config) == pytest.approx(0.25 / 2**0.5)
+    assert math.isnan(action_spread(actions[:1], config)), "one image differs from none"
+    found = [node.action for _, node in rnp.parse(images).walk() if node.action is not None]
+    wanted = action_spread(torch.stack(found, 1), rnp.config)
+    scores = evaluate(rnp, a_set(images), batch_size=3)
+    assert scores["action_spread"] == pytest.approx(wanted, rel=1e-4)
+    assert "action_spread" not in evaluate(RNP(tiny(program="flat")), a_set(images))
 
 
 def test_images_of_another_size_are_refused(rnp):

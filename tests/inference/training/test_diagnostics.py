@@ -12,7 +12,7 @@ from inference.training.diagnostics import (
     problems,
     verdict,
 )
-from pyro_rnp import RNP, RNPConfig
+from pyro_rnp import RNP, RNPConfig, load
 from tests.conftest import tiny
 
 
@@ -113,6 +113,50 @@ def test_parts_that_are_all_alike(well, images):
     assert list(problems(well, images)) == ["alike"]
 
 
+@pytest.mark.parametrize(("like", "ignored"), [(-1, True), (1, False)])
+def test_canvases_that_hardly_differ_must_explain_more_than_the_mean(well, images, like, ignored):
+    """A variance ratio of 0.04, of canvases that are a little like the images, or unlike them."""
+    hypernet = well.model.recursion
+    run = hypernet.forward
+    mean = images.mean(0)
+    hypernet.forward = lambda *args: replace(run(*args), canvas=mean + 0.2 * like * (images - mean))
+    assert ("ignored" in problems(well, images)) is ignored
+
+
+def test_parts_that_do_not_move_between_images(well, images):
+    hypernet = well.model.recursion
+    run = hypernet.forward
+
+    def at_the_first_s_places(*args):
+        return still(run(*args))
+
+    def still(node):
+        action = None if node.action is None else node.action[:1].expand_as(node.action)
+        return replace(node, action=action, children=tuple(map(still, node.children)))
+
+    hypernet.forward = at_the_first_s_places
+    found = problems(well, images)
+    assert list(found) == ["still"]
+    assert found["still"].startswith("the parts stand at the same places in every image: try")
+    assert problems(well, images[:1].expand(4, -1, -1, -1)) == {}, "the images do not differ"
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion", "omniglot"])
+def test_models_that_learned_have_no_problems(name):
+    """Shipped weights on digits, garments and characters of their own prior."""
+    rnp = load(name)
+    torch.manual_seed(0)
+    assert problems(rnp, rnp.sample(16).canvas.clamp(0, 1)) == {}
+
+
+def test_what_lasts_to_the_second_half_of_a_short_training_is_told(well, images):
+    collapse(well)
+    diagnostics = Diagnostics()
+    said = [diagnostics.look(well, images, 100 * i, late=i > 1) for i in range(PATIENCE + 3)]
+    assert [len(s) for s in said] == [0, 0, 1] + [0] * PATIENCE
+    assert said[2][0].startswith("Since step 0 the KL is below")
+
+
 def test_it_speaks_once_when_it_has_lasted_and_again_after_a_change(well, images):
     good = {k: v.clone() for k, v in well.state_dict().items()}
     diagnostics, said = Diagnostics(), []
@@ -131,7 +175,7 @@ def test_it_speaks_once_when_it_has_lasted_and_again_after_a_change(well, images
     assert again[-1][0].startswith("Since step 6000")
 
 
-def told(sse, ratio, blank=128.0, mean_image=35.4):
+def told(sse, ratio, blank=128.0, mean_image=35.4, spread=0.2):
     return verdict(
         {
             "test_sse": sse,
@@ -140,6 +184,7 @@ def told(sse, ratio, blank=128.0, mean_image=35.4):
             "test_sse_mean_image": mean_image,
             "test_explained_mean_image": 1 - mean_image / blank,
             **({} if ratio is None else {"test_canvas_variance_ratio": ratio}),
+            **({} if ratio is None else {"test_action_spread": spread}),
         }
     )
 
@@ -201,3 +246,16 @@ def test_how_much_the_parts_can_cover_is_told(changes, share, begins, advises):
 
 def test_a_flat_program_has_no_parts_that_could_cover():
     assert coverage_sentence(RNPConfig(program="flat"), torch.ones(2, 1, 8, 8)) == ""
+
+
+def test_canvases_that_hardly_differ_count_where_they_explain_no_more_than_the_mean():
+    assert "ignores the image" in told(36.0, 0.04)
+    assert "beats both" in told(35.0, 0.04)
+    assert "canvases differ between images, but" in told(36.0, 0.06)
+
+
+def test_parts_that_do_not_move_are_told_at_the_end():
+    said = told(10.1, 0.8, spread=0.005)
+    assert "beats both, but the parts stand at the same places in every image" in said
+    assert "--minutes" in said
+    assert "same places" not in told(40.0, 0.8, spread=0.005), "first it must explain more"

@@ -18,7 +18,7 @@ from tests.inference.training.conftest import CONFIG, config
 METRICS = {
     "test_sse", "test_sse_mean", "test_mse", "test_kl", "test_elbo", "test_elbo_error",
     "test_sse_error", "test_explained", "test_sse_blank", "test_sse_mean_image",
-    "test_explained_mean_image", "test_canvas_variance_ratio",
+    "test_explained_mean_image", "test_canvas_variance_ratio", "test_action_spread",
     "images_seen", "seconds", "images_per_second", "skipped_steps", "parameters",
     "hardware",
 }  # fmt: skip
