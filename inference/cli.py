@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import runpy
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import fields
@@ -183,13 +185,15 @@ class _Parser(ArgumentParser):
     """A parser that knows short and former names, reads lists as people write them, and raises
     all mistakes as `ArgumentError`.
 
-    A list may be written `4,4`, `4 4` or `(4,4)`, on the command line and in a file.
+    A list may be written `4,4`, `4 4`, `[4,4]` or `(4,4)`, on the command line and in a file.
     """
 
     short: Mapping[str, str] = {}
     """Other names of fields, in a file and as flags."""
     renamed: Mapping[str, str] = {}
     """Former names of fields to present ones; a former name still works, with a note on stderr."""
+    in_text: Set[str] = frozenset()
+    """Fields that hold a list as a text with commas."""
     noted: Set[str] = frozenset()
     """Former names that have had their note."""
 
@@ -220,33 +224,43 @@ class _Parser(ArgumentParser):
         """Files first, since what stands later counts; full names; lists as YAML writes them."""
         files: list[str] = []
         words: list[str] = []
-        into, lists, a_list, numbers = words, self._lists(), False, False
         given: set[str] = set()
         several = {action.dest for action in self._actions if action.nargs in ("*", "+")}
-        for arg in args:
-            name, equals, value = arg.partition("=")
-            if name[:2] != "--":
-                number = re.fullmatch(r"\d+,?", arg)
-                if into is files:
-                    into.append(_recipe(arg))
-                elif numbers and number:  # --steps 4 4, of which the shell makes two words
-                    into[-1] = _list(f"{into[-1].strip('[]')},{arg}")
-                else:
-                    into.append(_list(arg) if a_list else arg)
-                    numbers = a_list and number is not None
-                a_list = False
+        needed = [action.nargs for action in self._actions if not action.option_strings]
+        left = math.inf if "+" in needed else len(needed)  # words that belong to no flag
+        queue = deque(args)
+        while queue:
+            arg = queue.popleft()
+            flag, equals, value = arg.partition("=")
+            if flag[:2] != "--":
+                words.append(arg)
+                left -= 1
                 continue
-            name = self._full(name[2:])
+            name = self._full(flag[2:])
             if name in given and name in several:
                 message = f"--{name} stands twice; write all its values after one: --{name} A B."
                 raise ArgumentError(None, message)
             given.add(name)
-            into = words
-            if name == "config" and self._takes_files():
-                into, value = files, _recipe(value)
-            into.append(f"--{name}{equals}{_list(value) if name in lists else value}")
-            a_list, numbers = name in lists and not equals, False
+            values = [value] if equals else []
+            a_list = name in self._lists() or name in self.in_text
+            while queue and queue[0][:2] != "--":
+                if values and name not in several:
+                    free = not equals and (left <= 0 or _numbers([*values, queue[0]]))
+                    if not (a_list and (free or _open(values))):
+                        break
+                values.append(queue.popleft())  # of --steps 4 4 the shell makes three words
+            if name == "config" and self._takes_files() and values:
+                files.append(f"--config={_recipe(values[0])}")
+            elif a_list and values:
+                text = ",".join(v.rstrip(",") for v in values) if values[1:] else values[0]
+                words.append(f"--{name}={self._as_list(name, text)}")
+            else:
+                words += [f"--{name}{equals}{value}", *values[bool(equals) :]]
         return files + words
+
+    def _as_list(self, name: str, text: str) -> str:
+        """A list as its field takes it."""
+        return _in_text(text) if name in self.in_text else _list(text)
 
     def _full(self, name: str) -> str:
         """The present, full name of a field."""
@@ -267,8 +281,11 @@ class _Parser(ArgumentParser):
             name = f"{under}{key if under else self._full(key)}"
             if isinstance(value, dict):
                 yield from self._fields(value, f"{name}.")
-            elif name in self._lists() and isinstance(value, str | int):
-                yield name, _list(str(value))
+            elif name in self._lists():
+                one = value[0] if isinstance(value, list) and len(value) == 1 else value
+                yield name, _list(str(one)) if isinstance(one, str | int) else value
+            elif name in self.in_text and isinstance(value, str | int | list):
+                yield name, _in_text(str(value).replace("'", ""))
             else:
                 yield name, value
 
@@ -289,15 +306,38 @@ class _Parser(ArgumentParser):
 def _list(text: str) -> str:
     """A list as YAML writes it.
 
-    >>> _list("4,4"), _list("(4, 4)"), _list("mnist,fast"), _list("[4]"), _list("null")
-    ('[4,4]', '[4,4]', '["mnist", "fast"]', '[4]', 'null')
+    >>> _list("4,4"), _list("(4, 4)"), _list("[4 4]"), _list("mnist,fast"), _list("null")
+    ('[4,4]', '[4,4]', '[4,4]', '["mnist","fast"]', 'null')
     """
-    inner = re.sub(r"^\((.*)\)$", r"\1", text.strip()).strip(" ,")
-    if re.fullmatch(r"[-+\d][-+\d\s,]*", inner):
-        return f"[{','.join(inner.replace(',', ' ').split())}]"
-    if not inner or inner[0] in "[{" or inner == "null":
-        return text
-    return json.dumps([word.strip() for word in inner.split(",")])
+    bracketed = re.fullmatch(r"\((.*)\)|\[(.*)\]", text.strip(), re.DOTALL)
+    inner = (bracketed[1] or bracketed[2] or "" if bracketed else text).strip(" ,")
+    if re.search(r"[\[\](){}\"]|^'|'$", inner) or (not bracketed and inner in ("", "null")):
+        return text  # as YAML or JSON writes it, or a mistake
+    if _numbers(numbers := inner.replace(",", " ").split()):
+        return f"[{','.join(numbers)}]"
+    one = "," in inner or (not bracketed and os.path.exists(inner))  # a path may have spaces
+    words = inner.split(",") if one else inner.split()
+    return json.dumps([word.strip() for word in words], separators=(",", ":"))
+
+
+def _in_text(text: str) -> str:
+    """A list as a text with commas; Lightning reads 0, as the device of that number.
+
+    >>> _in_text("(both, none)"), _in_text("[0 1]"), _in_text("[0]"), _in_text("2")
+    ('both,none', '0,1', '0,', '2')
+    """
+    words = re.split(r"[\s,]+", text.strip(" ,()[]"))
+    single = _numbers(words[:1]) and len(words) == 1 and text.strip()[-1:] in (")", "]", ",")
+    return ",".join(words) + ("," if single else "")
+
+
+def _numbers(words: Sequence[str]) -> bool:
+    return all(re.fullmatch(r"[-+]?\d+,?", word) for word in words)
+
+
+def _open(words: Sequence[str]) -> bool:
+    """Whether words begin a list in brackets that they do not end."""
+    return words[0][:1] in ("(", "[") and words[-1][-1:] not in (")", "]")
 
 
 def parser(description: str, epilog: str = "") -> _Parser:
@@ -349,6 +389,7 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     add_data_root(arguments)
     own = {f.name for f in fields(RNPConfig)} - {f.name for f in fields(TrainConfig)}
     arguments.short = {name: f"model.{name}" for name in own}
+    arguments.in_text = {"devices", "model.stochastic"}
     arguments.renamed = RENAMED
     args = command_line()[1] if args is None else args
     plain = [arg for arg in args if arg.partition("=")[0] != PRINT]

@@ -1,6 +1,10 @@
 """Command lines: precedence, presets, files, and one sentence for a mistake."""
 
+import io
 import re
+import sys
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
 
 import pytest
 import torch
@@ -8,7 +12,8 @@ import yaml
 from jsonargparse import ArgumentError
 from jsonargparse.typing import PositiveInt
 
-from inference.cli import CONFIGS, parser, run, train_config
+from inference.cli import CONFIGS, _Parser, parser, run, train_config
+from inference.commands import COMMANDS
 from inference.config import TrainConfig
 from pyro_rnp import PRESETS, RNP, RNPConfig, save
 from pyro_rnp.registry import GUIDES, PRIORS
@@ -109,7 +114,93 @@ def test_flags_go_before_a_file_a_file_before_a_run_and_a_run_before_a_preset(tm
         assert getattr(config, place) == str(tmp_path)
 
 
-LISTS = ["4,3", "4, 3", "4 3", "(4,3)", "( 4, 3, )", "[4,3]", "[4, 3]"]
+LISTS = ["4,3", "4, 3", "4 3", "(4,3)", "( 4, 3, )", "[4,3]", "[4, 3]", "[4 3]", "(4 3)"]
+WAYS = ("{},{}", "{} {}", "{}, {}", "({},{})", "({}, {})", "[{},{}]", "[{} {}]")
+OPTIONS = {
+    "train": {
+        "steps": ["4", "3"], "model.steps": ["4", "3"], "classes": ["1", "7"],
+        "devices": ["0", "1"], "stochastic": ["both", "none"],
+    },
+    "benchmark": {"presets": ["fast", "mnist"], "batch_sizes": ["8", "16"]},
+    "evaluate": {"methods": ["guide", "svi"]},
+    "figures": {"across": ["omniglot", "mnist"]},
+    "transfer": {
+        "unseen": ["7", "8"], "learned": ["runs/a-1", "runs/b"], "across": ["omniglot", "mnist"],
+    },
+}  # fmt: skip
+"""All options that take lists, with values; evaluate and figures have a run before them."""
+
+
+class _ReadError(Exception):
+    pass
+
+
+def read(monkeypatch, command, *words):
+    """The options of a command as it reads them."""
+    if command == "train":
+        config = train_config(words)
+        return {**vars(config), **{f"model.{k}": v for k, v in vars(config.model).items()}}
+    plain, found = _Parser.parse_args, {}
+
+    def parse_args(self, *args, **kwargs):
+        found.update(vars(plain(self, *args, **kwargs)))
+        raise _ReadError
+
+    with monkeypatch.context() as patch, suppress(_ReadError):
+        patch.setattr(_Parser, "parse_args", parse_args)
+        patch.setattr(sys, "argv", ["pyro-rnp", command, *words])
+        import_module(f"inference.commands.{command}").main()
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("command", "option"), [(c, o) for c in OPTIONS for o in OPTIONS[c]])
+def test_every_list_may_be_written_in_any_usual_way(monkeypatch, tmp_path, command, option, way):
+    values = OPTIONS[command][option]
+    text, run = way.format(*values), ["RUN"] * (command in ("evaluate", "figures"))
+    lines = [[f"--{option}", text], [f"--{option}={text}"], [f"--{option}", *text.split(" ")]]
+    if command == "train":
+        file = tmp_path / "config.yaml"
+        file.write_text(f"{option}: {text}\n")
+        lines.append(["--config", str(file)])
+    for words in lines:
+        found = read(monkeypatch, command, *run, *words)
+        kept = found[option if option in found else f"model.{option}"]
+        if isinstance(kept, str):
+            assert kept == ",".join(values)
+        else:
+            assert [str(value) for value in kept] == values
+        assert not run or found["run"] == "RUN"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_option_that_takes_a_list_is_left_out(monkeypatch, command):
+    plain, lists = _Parser.parse_args, set()
+
+    def parse_args(self, *args, **kwargs):
+        lists.update(self._lists() | self.in_text)
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(_Parser, "parse_args", parse_args)
+    monkeypatch.setattr(sys, "argv", ["pyro-rnp", command, "--help"])
+    with redirect_stdout(io.StringIO()), suppress(SystemExit):
+        import_module(f"inference.commands.{command}").main()
+    known = set(OPTIONS.get(command, {})) - {"steps", "stochastic"}
+    known |= {"model.stochastic"} if command == "train" else set()
+    assert {name.rstrip("+") for name in lists} == known
+
+
+def test_one_device_of_a_list_is_not_a_number_of_devices():
+    assert train_config(["--devices=[1]"]).devices == "1,"
+    assert train_config(["--devices=2"]).devices == "2"
+    assert train_config(["--stochastic=[both]"]).model.stochastic == "both"
+
+
+def test_words_after_a_list_belong_to_the_command_until_it_has_its_own(monkeypatch):
+    found = read(monkeypatch, "evaluate", "--methods", "guide", "RUN")
+    assert (found["run"], [*found["methods"]]) == ("RUN", ["guide"])
+    with pytest.raises(ArgumentError, match="Got value: OTHER"):
+        read(monkeypatch, "evaluate", "RUN", "--methods", "guide", "OTHER")
 
 
 @pytest.mark.parametrize("text", LISTS)
