@@ -30,13 +30,14 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
         images: a tensor or a NumPy array with N >= 1: (N, C, H, W); or (N, H, W, C), as image files
             are read; or (N, H, W) of one channel. Floats of any precision lie in [0, 1], bytes
             (uint8) run from 0 to 255, and truth values are 0 and 1.
+            NaN is a missing pixel.
         model: a module with a `config`, an `RNPConfig`.
-        look: whether to check that pixels are finite and lie in [0, 1], by default true. To look
-            at images on a device waits for the device.
+        look: whether to check that pixels lie in [0, 1] and some of each image are there, by
+            default true. To look at images on a device waits for the device.
 
     Returns:
-        The images, (N, C, H, W) in [0, 1], in the model's precision and on its device; gradients
-        flow back to a tensor of floats that was given.
+        The images, (N, C, H, W) in [0, 1], NaN where a pixel is missing, in the model's precision
+        and on its device; gradients flow back to a tensor of floats that was given.
 
     Raises:
         TypeError: if the images are neither a tensor nor an array.
@@ -95,14 +96,14 @@ def observed(images: Any, model: nn.Module) -> Tensor:
 
 
 def check_pixels(images: Tensor) -> None:
-    """Raise unless pixels are finite and lie in their range: bytes to 255, floats in [0, 1].
+    """Raise unless pixels lie in their range: bytes to 255, floats in [0, 1] or missing (NaN).
 
     Args:
-        images: a tensor of any shape, not empty.
+        images: (N, ...), not empty.
 
     Raises:
-        ValueError: if a pixel is not finite, or lies beyond; or if the brightest byte is 1, since
-            zeros and ones as bytes are nearly black.
+        ValueError: if a pixel lies beyond or is infinite, or all pixels of an image are missing; or
+            if the brightest byte is 1, since zeros and ones as bytes are nearly black.
     """
     if images.dtype == torch.bool:
         return
@@ -114,8 +115,18 @@ def check_pixels(images: Tensor) -> None:
             )
         return
     low, high = (float(value) for value in torch.aminmax(images.detach()))
+    if math.isnan(low):
+        missing = images.isnan()
+        if blind := missing.flatten(1).all(1).nonzero().flatten().tolist():
+            raise ValueError(
+                f"images must have pixels that are seen, but all of image {blind[0]} are "
+                "missing (NaN)."
+            )
+        low, high = (float(value) for value in torch.aminmax(images.detach()[~missing]))
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("images must be finite, got NaN or infinite pixels.")
+        raise ValueError(
+            "images must be finite where pixels are not missing (NaN), got infinite ones."
+        )
     if low < 0 or high > 1:
         raise ValueError(f"images must lie in [0, 1], got values from {low:g} to {high:g}.")
 

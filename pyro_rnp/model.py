@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_rnp import baselines, guides, likelihoods, priors, recursion  # noqa: F401 (they register)
-from pyro_rnp.affine import warp
 from pyro_rnp.checks import Images, as_images, observed
 from pyro_rnp.config import OBJECTS, RNPConfig
 from pyro_rnp.contract import (
@@ -31,6 +30,7 @@ from pyro_rnp.contract import (
     plates,
 )
 from pyro_rnp.guides import Guide
+from pyro_rnp.missing import Target, filled, independent, of_seen, split
 from pyro_rnp.params import NAME, Registered
 from pyro_rnp.parse_tree import ParseTree
 from pyro_rnp.registry import object_text
@@ -51,7 +51,8 @@ class Model(Registered):
       `z/0/2`, ..., (N, |z|), a part's action before its program; each is sampled where the
       configuration has it random (`RNPConfig.stochastic`) and deterministic otherwise;
     - `canvas`, the image before noise, (N, C, H, W), deterministic;
-    - `x`, the image, (N, C, H, W);
+    - `x`, the image, (N, C, H, W); where pixels are missing, the value is 0 and the density is of
+      the others;
     - in training mode with images also the auxiliary factor `part_term`, see `part_term`.
 
     Source: the paper, section 2 and Algorithm 1.
@@ -92,7 +93,8 @@ class Model(Registered):
         """Sample the program and all sites below it, and observe or sample the image.
 
         Args:
-            images: (N, C, H, W) in [0, 1], observed at `x`; by default None, which samples `x`.
+            images: (N, C, H, W) in [0, 1], NaN where a pixel is missing, observed at `x`; by
+                default None, which samples `x`.
                 Samples of a likelihood may lie beyond [0, 1]; `pyro.validation_enabled(False)` lets
                 them pass as images.
             num_images: N where `images` is None, by default 1.
@@ -104,7 +106,8 @@ class Model(Registered):
             TypeError: if the images are neither a tensor nor an array.
             ValueError: if `pyro_rnp.checks.observed` refuses the images, `num_images` is not
                 positive or another number than theirs, the prior or the likelihood breaks its
-                contract, or a foreign site stands inside of the plate of images.
+                contract, a foreign site stands inside of the plate of images, or pixels are
+                missing and those of the likelihood are not independent.
         """
         images = None if images is None else observed(images, self)
         n = how_many(images, num_images)
@@ -124,7 +127,8 @@ class Model(Registered):
             canvas = tree.canvas.unflatten(0, batch)
             canvas = self._named("canvas", canvas, 3).expand(*batch, -1, -1, -1)
             tree = replace(tree, canvas=canvas.flatten(0, -4))
-            pyro.sample("x", self.likelihood(canvas), obs=images)
+            likelihood, pixels = self._of_seen(self.likelihood(canvas), images)
+            pyro.sample("x", likelihood, obs=pixels)
             if self.training and images is not None and self.config.part_weight:
                 repeated = images.expand(*batch, *images.shape[1:]).flatten(0, -4)
                 error = part_term(tree, repeated).view(batch)
@@ -132,6 +136,13 @@ class Model(Registered):
                     "part_term", -self.config.part_weight * error / (2 * self.config.sigma**2)
                 )
         return tree
+
+    def _of_seen(self, likelihood: Any, images: Tensor | None) -> tuple[Any, Tensor | None]:
+        """The likelihood of the pixels that are seen, and images with 0 elsewhere."""
+        if images is None or not (independent(likelihood) or images.isnan().any()):
+            return likelihood, images
+        pixels, seen = split(images)
+        return likelihood if seen is None else of_seen(likelihood, seen), pixels
 
     def _named(self, name: str, value: Tensor, event_dim: int = 1) -> Tensor:
         """The value of a deterministic site, which `pyro.do` may have set."""
@@ -196,13 +207,14 @@ def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor
 
     The decoding D_θ(h_state) of each part that is itself a program is compared with the glimpse of
     the image at the part's place, without a gradient through the target. The target comes from the
-    image itself, so the term is auxiliary and not part of the generative model.
+    image itself, so the term is auxiliary and not part of the generative model. A glimpse's pixel
+    counts as far as the pixels of the image that it is interpolated from are seen.
 
     Source: the paper, equation (1).
 
     Args:
         tree: of N images.
-        images: (N, C, H, W) in [0, 1].
+        images: (N, C, H, W) in [0, 1], NaN where a pixel is missing.
 
     Returns:
         Squared errors, (N,), summed over pixels, averaged over the parts of a level and summed over
@@ -211,11 +223,11 @@ def part_term(tree: ParseTree, images: Float[Tensor, "n c h w"]) -> Float[Tensor
     error = torch.zeros_like(images[:, 0, 0, 0])
     for depth in range(1, tree.level):
         maps, parts = tree.matrices(depth), tree.nodes(depth)
-        repeated = images.detach().repeat_interleave(len(parts), 0)
+        repeated = Target.of(images.detach().repeat_interleave(len(parts), 0))
         # Detached inputs, not no_grad, which a jit trace does not record.
-        targets = warp(repeated, maps.detach().flatten(0, 1), parts[0].canvas.shape[-1])
+        targets = repeated.seen_at(maps.detach().flatten(0, 1), parts[0].canvas.shape[-1])
         decodings = torch.stack([part.decoding for part in parts if part.decoding is not None], 1)
-        wrong = decodings - targets.view_as(decodings)
+        wrong = targets.minus(decodings.flatten(0, 1)).pixels.view_as(decodings)
         error = error + wrong.square().sum((-3, -2, -1)).mean(1)
     return error
 
@@ -387,7 +399,8 @@ class RNP(nn.Module):
 
         Args:
             images: (N, C, H, W), a tensor or an array, as `pyro_rnp.checks.as_images` takes them:
-                also (N, H, W) or (N, H, W, C); floats in [0, 1] or bytes.
+                also (N, H, W) or (N, H, W, C); floats in [0, 1], NaN where a pixel is missing, or
+                bytes.
             sample: draw z^K and all random sites below from the guide; by default false, which
                 takes each distribution's centre, `pyro_rnp.sites.centre`.
             grad: whether the tree carries gradients, to the images and the parameters; by default
@@ -502,17 +515,20 @@ class RNP(nn.Module):
             images: as `pyro_rnp.checks.as_images` takes them, on any device.
 
         Returns:
-            (N, C, H, W) in [0, 1], of the model's precision and on its device.
+            (N, C, H, W) in [0, 1], NaN where a pixel is missing, of the model's precision and on
+            its device.
 
         Raises:
             TypeError: if the images are neither a tensor nor an array.
-            ValueError: if the images have another shape, type or range, there are none, the
-                likelihood cannot give them, or prior or likelihood breaks its contract.
+            ValueError: if the images have another shape, type or range, there are none, one has no
+                pixel that is seen, the likelihood cannot give them, or prior or likelihood breaks
+                its contract.
         """
         found = as_images(images, self)
         with PYRO:
             self.model.check_pieces()
-        if not self.model.likelihood(found[:1]).support.check(found).all():
+        pixels = filled(found)
+        if not self.model.likelihood(pixels[:1]).support.check(pixels).all():
             raise ValueError(
                 f"The likelihood {self.config.likelihood} gives no images like these: pixels must "
                 "be 0 or 1 for bernoulli, and --binarize true makes them so."

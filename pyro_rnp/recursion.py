@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pyro_rnp.affine import bounded, glimpse
+from pyro_rnp.affine import bounded, glimpse, matrix
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.hypernet import Hypernetwork, State
+from pyro_rnp.missing import Target
 from pyro_rnp.parse_tree import ParseTree, Path, sheets
 from pyro_rnp.registry import PROGRAMS
 from pyro_rnp.rendering import Renderer
@@ -98,14 +99,15 @@ class Recursion(nn.Module):
         Args:
             z: top-level programs, (N, |z|).
             sites: decides the values of actions and programs; by default the predictions.
-            target: images, (N, C, H, W), of which `sites` sees what the canvas does not yet show;
-                by default none.
+            target: images, (N, C, H, W), of which `sites` sees what the canvas does not yet show,
+                and 0 where a pixel is missing (NaN); by default none.
 
         Returns:
             The tree of N images.
         """
         sites = Sites(self.config) if sites is None else sites
-        return self._run(z, self.config.depth, [()], sites, target)
+        seen = None if target is None else Target.of(target)
+        return self._run(z, self.config.depth, [()], sites, seen)
 
     def run_level(self, programs: Float[Tensor, "n z"], level: int) -> ParseTree:
         """Run programs of parts: their canvases lie in a part's own frame.
@@ -131,7 +133,7 @@ class Recursion(nn.Module):
         level: int,
         paths: list[Path],
         sites: Sites,
-        target: Tensor | None,
+        target: Target | None,
     ) -> ParseTree:
         """Run M sibling programs of N images side by side, (M * N, |z|), into a tree of as many."""
         config, renderer = self.config, self.renderer
@@ -141,18 +143,19 @@ class Recursion(nn.Module):
         theta = hypernet(programs, recompute=level <= self.recompute_levels)
         state = theta.initial
         parts: list[ParseTree] = []
-        targets: list[Tensor] = []
+        targets: list[Target] = []
         for t in range(config.steps[depth]):
             here = [(*path, t) for path in paths]
             h_state, h_policy, raw = theta.step(state)
-            left = glimpsed = None
+            left = glimpsed = own_target = None
             if target is not None:
-                left = target - self._canvas(parts, size) if parts else target
-                glimpsed = glimpse(left, bounded(raw, config), config.patch_size)
+                left = target.minus(self._canvas(parts, size)) if parts else target
+                glimpsed = glimpse(left.pixels, bounded(raw, config), config.patch_size)
             action = sites.action(here, raw, glimpsed)
             if left is not None:
-                glimpsed = glimpse(left, action, config.patch_size)
-                targets.append(glimpsed)
+                own_target = left.seen_at(matrix(action), config.patch_size)
+                targets.append(own_target)
+                glimpsed = own_target.pixels
             h_state = sites.program(here, h_state, glimpsed)
             appearance = theta.D(h_state)
             decoding = renderer.placement.patch(appearance)
@@ -160,7 +163,7 @@ class Recursion(nn.Module):
                 kept = appearance if renderer.placement.continuous else None
                 part = ParseTree(h_state, decoding, action, appearance=kept, renderer=renderer)
             elif config.feedback == "canvas":
-                below = self._run(h_state, level - 1, here, sites, glimpsed)
+                below = self._run(h_state, level - 1, here, sites, own_target)
                 part = replace(below, action=action, own_decoding=decoding)
             else:
                 part = ParseTree(h_state, decoding, action, renderer=renderer)
@@ -172,7 +175,7 @@ class Recursion(nn.Module):
                 level - 1,
                 [(*path, t) for t in range(len(parts)) for path in paths],
                 sites,
-                torch.cat(targets) if targets else None,
+                Target.join(targets) if targets else None,
             )
             parts = [
                 replace(tree, action=part.action, own_decoding=part.decoding)

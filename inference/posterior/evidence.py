@@ -148,8 +148,8 @@ def read_evidence(
 
     Raises:
         ValueError: in one sentence, if the tolerance is not positive; if images, mask and values
-            are not of one number of images or do not fit the model; or if the mask hides all of one
-            image but not of another.
+            are not of one number of images or do not fit the model; or if no pixel of one image is
+            seen, but some of another.
     """
     config, like = rnp.config, next(rnp.parameters())
     if not (math.isfinite(tolerance) and tolerance > 0):
@@ -172,12 +172,14 @@ def read_evidence(
             raise ValueError(f"{name} is given for {len(value)} images, but there are {n}.")
     shape = (n, config.channels, config.image_size, config.image_size)
     seen = torch.full(shape, images is not None, device=like.device)
+    if images is not None:
+        seen &= ~images.isnan()
     if mask is not None:
         seen &= _mask(torch.as_tensor(mask), shape).to(like.device)
     blind = ~seen.flatten(1).any(1)
     if blind.any() and not blind.all():
         raise ValueError(
-            f"The mask hides all of image {int(blind.nonzero()[0])} but not of others; ask what "
+            f"No pixel of image {int(blind.nonzero()[0])} is seen, but some of others; ask what "
             "follows from no pixels by itself."
         )
     shown = like.new_zeros(shape)

@@ -42,8 +42,8 @@ def query(
 
     Args:
         rnp: the model and its guide, neither of which is changed.
-        images: (N, C, H, W) in [0, 1], with any values where the mask hides pixels. By default no
-            pixel is seen.
+        images: (N, C, H, W) in [0, 1], with any values where the mask hides pixels; a pixel that is
+            NaN is not seen either. By default no pixel is seen.
         given: sites, as `z/1` or `a/0`, to values, (N, d) or (d,) for all images: programs of |z|
             numbers, actions of six in the units of `pyro_rnp.affine`. Random sites are held
             exactly; sites that the model determines are held within `tolerance`.

@@ -17,11 +17,11 @@ from torch.distributions import (
     constraints,
 )
 
+from pyro_rnp.missing import of_seen
+
 
 class MaskedLikelihood(Reparam):
-    """Observes the pixels under a mask alone.
-
-    `poutine.mask` masks whole images, which are the batch of the site `x`; pixels are its event.
+    """Observes the pixels under a mask alone; see `pyro_rnp.missing.of_seen`.
 
     Args:
         mask: (N, C, H, W), True where a pixel is seen.
@@ -36,11 +36,7 @@ class MaskedLikelihood(Reparam):
         Raises:
             ValueError: if the likelihood's pixels are not independent.
         """
-        fn = msg["fn"]
-        if not (isinstance(fn, Independent) and fn.reinterpreted_batch_ndims == 3):
-            raise ValueError("A mask needs a likelihood in which pixels are independent.")
-        pixels: Any = fn.base_dist
-        return {**msg, "fn": pixels.mask(self.mask).to_event(3)}
+        return {**msg, "fn": of_seen(msg["fn"], self.mask)}
 
 
 class NonCentered(Reparam):

@@ -17,6 +17,7 @@ from torch.distributions import Distribution
 from pyro_rnp.checks import Images, observed
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.contract import OwnSites, check_event, how_many, plates
+from pyro_rnp.missing import filled
 from pyro_rnp.params import Registered
 from pyro_rnp.parse_tree import ParseTree
 from pyro_rnp.sites import Draw, GuideRun, RandomSites, centre, drawn
@@ -32,6 +33,9 @@ class TopGuide(nn.Module, ABC):
     `proposal(images)` offers with it a cheaper posterior, which runs no model, to the prior `vamp`.
     A guide with a method `attach(rnp)` receives the whole `RNP` once that is built.
     """
+
+    sees_missing = False
+    """Whether `posterior` receives missing pixels as NaN; by default as 0."""
 
     @abstractmethod
     def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
@@ -86,7 +90,7 @@ class Guide(Registered):
         """The approximate posterior q(z^K | x).
 
         Args:
-            images: (N, C, H, W) in [0, 1].
+            images: (N, C, H, W) in [0, 1], NaN where a pixel is missing.
 
         Returns:
             A distribution with batch shape (N,), or (particles, N) where the guide samples sites of
@@ -95,7 +99,8 @@ class Guide(Registered):
         Raises:
             ValueError: if the configuration's guide gives anything else.
         """
-        posterior = self.top.posterior(images)
+        looked_at = images if getattr(self.top, "sees_missing", False) else filled(images)
+        posterior = self.top.posterior(looked_at)
         particles = tuple(getattr(posterior, "batch_shape", ()))[:-1]  # of what it draws of its own
         check_event("guide", posterior, (self.config.program_size,), (*particles, len(images)))
         return posterior
@@ -104,7 +109,7 @@ class Guide(Registered):
         """The posterior without steps that run the model, such as those of `Refined`.
 
         Args:
-            images: (N, C, H, W) in [0, 1].
+            images: (N, C, H, W) in [0, 1], none of whose pixels is missing.
 
         Returns:
             A distribution with batch shape (N,) and event shape (|z|,).
@@ -118,7 +123,7 @@ class Guide(Registered):
         guide=rnp.guide, num_samples=...)(images)`.
 
         Args:
-            images: (N, C, H, W) in [0, 1].
+            images: (N, C, H, W) in [0, 1], NaN where a pixel is missing.
             num_images: N or None, as the model takes it.
 
         Returns:
@@ -154,7 +159,7 @@ class Guide(Registered):
 
         Args:
             z: programs, (..., N, |z|).
-            images: (N, C, H, W) in [0, 1].
+            images: (N, C, H, W) in [0, 1], NaN where a pixel is missing.
             draw: gives a random site's value from its name and distribution.
 
         Returns:
@@ -167,7 +172,7 @@ class Guide(Registered):
         lower, propose, target = self.lower, None, None
         if lower is not None:
             repeated = images.expand(*batch, *images.shape[1:]).flatten(0, len(batch) - 1)
-            propose = partial(lower, features=lower.look(repeated))
+            propose = partial(lower, features=lower.look(filled(repeated)))
             target = repeated if lower.glimpses else None
         sites = RandomSites(self.config, model.scales, batch, draw, propose=propose)
         tree = model.recursion(z.flatten(0, -2), sites, target)
@@ -177,7 +182,7 @@ class Guide(Registered):
         """Run the programs that the guide infers, without Pyro.
 
         Args:
-            images: (N, C, H, W) in [0, 1].
+            images: (N, C, H, W) in [0, 1], NaN where a pixel is missing.
             sample: draw all random values instead of taking each distribution's centre.
 
         Returns:

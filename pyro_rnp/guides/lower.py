@@ -29,7 +29,7 @@ class LowerGuide(nn.Module, ABC):
         """Features that every call receives, computed once a run.
 
         Args:
-            images: (N, C, H, W) in [0, 1].
+            images: (N, C, H, W) in [0, 1], 0 where a pixel is missing.
         """
 
     @abstractmethod
@@ -51,7 +51,7 @@ class LowerGuide(nn.Module, ABC):
                 they are bounded.
             scale: the model's standard deviation around the prediction, a number.
             glimpsed: (M * N, C, S, S), a glimpse of the image minus the canvas so far at the place
-                of the step; None unless `glimpses`.
+                of the step, to which missing pixels add 0; None unless `glimpses`.
             features: the result of `look`.
 
         Returns:

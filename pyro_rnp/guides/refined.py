@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.guides.diagonal_normal import DiagonalNormal
+from pyro_rnp.missing import of_seen, split
 from pyro_rnp.registry import GUIDES, within
 
 
@@ -36,6 +37,7 @@ class Refined(DiagonalNormal):
         ValueError: if an option is out of its range.
     """
 
+    sees_missing = True
     noise: Tensor
 
     def __init__(self, config: RNPConfig, *, steps: int = 3, rate: float = 0.1) -> None:
@@ -69,7 +71,8 @@ class Refined(DiagonalNormal):
         """The refined normal.
 
         Args:
-            images: (N, C, H, W) in [0, 1].
+            images: (N, C, H, W) in [0, 1], NaN where a pixel is missing, which the bound leaves
+                out.
 
         Returns:
             A diagonal normal with batch shape (N,) and event shape (|z|,).
@@ -82,7 +85,8 @@ class Refined(DiagonalNormal):
                 "The guide refined takes gradient steps, which torch.jit.trace cannot record; "
                 "use an ELBO without Jit in its name."
             )
-        start = self.proposal(images).base_dist  # type: ignore[attr-defined]
+        pixels, seen = split(images)
+        start = self.proposal(pixels).base_dist  # type: ignore[attr-defined]
         (model,) = self.model
         with torch.enable_grad():
             loc, log_scale = start.loc.detach(), start.scale.detach().log()
@@ -90,7 +94,9 @@ class Refined(DiagonalNormal):
                 loc, log_scale = loc.requires_grad_(), log_scale.requires_grad_()
                 z = loc + log_scale.exp() * noise
                 canvas = model.recursion(z).canvas
-                bound = model.likelihood(canvas).log_prob(images) + model.prior().log_prob(z)
+                likelihood = model.likelihood(canvas)
+                likelihood = likelihood if seen is None else of_seen(likelihood, seen)
+                bound = likelihood.log_prob(pixels) + model.prior().log_prob(z)
                 bound = bound.sum() + log_scale.sum()
                 towards, wider = torch.autograd.grad(bound, [loc, log_scale])
                 variance = (2 * log_scale).exp()

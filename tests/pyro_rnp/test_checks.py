@@ -180,7 +180,7 @@ def test_a_question_without_an_image_is_answered_in_float64(rnp):
         ),
         (torch.full((3, 1, 8, 8), 255.0), ValueError, "in \\[0, 1\\], got values from 255 to 255"),
         (torch.full((3, 1, 8, 8), -1e-3), ValueError, "in \\[0, 1\\], got values from -0.001"),
-        (torch.full((3, 1, 8, 8), torch.nan), ValueError, "finite"),
+        (torch.full((3, 1, 8, 8), torch.nan), ValueError, r"all of image 0 are missing \(NaN\)\.$"),
         (np.full((3, 1, 8, 8), np.inf), ValueError, "finite"),
         ([torch.zeros(1, 8, 8)], TypeError, "a tensor or a NumPy array, got list; torch.stack"),
     ],

@@ -276,12 +276,39 @@ def test_what_is_hidden_does_not_matter(images, method):
         assert torch.equal(first.log_evidence, other.log_evidence)
 
 
-@pytest.mark.parametrize("there", [5.0, torch.nan])
+@pytest.mark.parametrize("there", [5.0, torch.inf])
 def test_what_is_seen_must_be_an_image(rnp, images, there):
     images[2, 0, 3, 1] = there
     assert LEFT[3, 1]
     with pytest.raises(ValueError, match="images must"):
         query(rnp, images, mask=LEFT, method="guide", num_samples=2)
+
+
+@pytest.mark.parametrize(
+    ("method", "lower_guide"),
+    [
+        ("guide", "bottom_up"),
+        ("importance", "top_down"),
+        ("svi", "bottom_up"),
+        ("nuts", "top_down"),
+    ],
+)
+def test_a_pixel_that_is_missing_is_hidden(method, lower_guide, images):
+    rnp = RNP(tiny(stochastic="both", steps=(2,), lower_guide=lower_guide)).eval()
+    seen = torch.rand_like(images) < 0.6
+    seen[0] = True
+    some = {"num_samples": 8, "steps": 2, "warmup": 1, "chains": 1, "method": method}
+    wanted = query(rnp, images, mask=seen, **some)
+    holes = images.masked_fill(~seen, torch.nan)
+    half = torch.where(LEFT, holes, images)  # the mask hides the rest
+    for found in (query(rnp, holes, **some), query(rnp, half, mask=seen, **some)):
+        assert torch.equal(found.canvas, wanted.canvas)
+        assert torch.equal(found.log_evidence, wanted.log_evidence)
+
+
+def test_images_without_a_pixel_ask_for_the_prior(rnp, images):
+    blind = query(rnp, torch.full_like(images, torch.nan), method="guide", num_samples=2)
+    assert blind.notes[0].startswith("No pixel is seen")
 
 
 def test_an_array_is_a_mask_too(rnp, images):
@@ -569,7 +596,10 @@ def test_one_sample_has_no_error_to_state(method, images):
         ({"given": {"z": torch.zeros(3, 2)}}, "z is given for 3 images, but there are 4"),
         ({"mask": torch.zeros(3, 3)}, r"mask must have shape \(8, 8\), \(4, 8, 8\) or .* \(3, 3\)"),
         ({"mask": torch.full((8, 8), 0.5)}, "mask must be True"),
-        ({"mask": (torch.arange(4) > 0).view(4, 1, 1).expand(4, 8, 8)}, "hides all of image 0"),
+        (
+            {"mask": (torch.arange(4) > 0).view(4, 1, 1).expand(4, 8, 8)},
+            "No pixel of image 0 is seen",
+        ),
         ({"method": "hmc"}, "method must be one of guide, importance, svi, nuts, got 'hmc'"),
         ({"num_samples": 0}, "num_samples must be at least 1"),
         ({"method": "nuts", "num_samples": 8}, "num_samples of 16 or more"),
