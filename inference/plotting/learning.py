@@ -202,7 +202,7 @@ def _scale(axis: Axes, score: str) -> None:
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6, 8)))
     elif score == "elbo":
         low, middle, high = values[0], values[len(values) // 2], values[-1]
-        if middle - low > 3 * (high - middle):
+        if middle - low > 3 * (high - middle) > 0:
             axis.set_ylim(bottom=middle - 3 * (high - middle), top=high + 0.2 * (high - middle))
 
 

@@ -91,20 +91,7 @@ def trained(folder: Path, flags: Sequence[str]) -> dict[str, Any]:
         Interrupted: if SIGINT or SIGTERM came; a checkpoint is saved.
     """
     config, run = train_config(flags), Run(folder, shipped=False)
-    if folder.exists() and to_flags(run.config) != to_flags(config):
-        raise ValueError(
-            f"{folder} holds a run that was made with other flags "
-            f"({' '.join(to_flags(run.config))}); name another --out or delete it."
-        )
-    if (
-        folder.exists()
-        and config.start is not None
-        and run.started != Run(config.start).fingerprint
-    ):
-        raise ValueError(
-            f"{folder} does not say that it began with the weights that {config.start} has now; "
-            "delete it to begin anew."
-        )
+    check_flags(folder, config)
     if not run.ended:
         print(f"{' '.join(flags)}: {folder}", flush=True)
         if run.has_checkpoint:
@@ -119,6 +106,27 @@ def trained(folder: Path, flags: Sequence[str]) -> dict[str, Any]:
     if metrics is None:
         raise ValueError(f"The run {folder} did not end.")
     return metrics
+
+
+def check_flags(folder: Path, config: TrainConfig) -> None:
+    """Compare a configuration with that of the run in a folder, if there is one.
+
+    Raises:
+        ValueError: if that run was made with other flags, or began with other weights.
+    """
+    if not folder.exists():
+        return
+    run = Run(folder, shipped=False)
+    if to_flags(run.config) != to_flags(config):
+        raise ValueError(
+            f"{folder} holds a run that was made with other flags "
+            f"({' '.join(to_flags(run.config))}); name another --out or delete it."
+        )
+    if config.start is not None and run.started != Run(config.start).fingerprint:
+        raise ValueError(
+            f"{folder} does not say that it began with the weights that {config.start} has now; "
+            "delete it to begin anew."
+        )
 
 
 def _train_here(config: TrainConfig) -> None:

@@ -2,6 +2,8 @@
 
 import json
 
+from PIL import Image
+
 from pyro_rnp import load
 from tests.scripts.helpers import SMALL, call, refused
 
@@ -30,3 +32,40 @@ def test_compare(monkeypatch, capsys, tmp_path):
     variants.write_text("# three\n\n--prior studentt  # heavy tails\n--guide map\n")
     call(monkeypatch, "compare.py", *args)  # nothing is trained again
     assert capsys.readouterr().out.endswith(first[first.index("| variant") :])
+    assert first.endswith((tmp_path / "out" / "table.md").read_text())
+    curves = json.loads((tmp_path / "out" / "curves.json").read_text())
+    assert [*curves] == ["", "--prior studentt", "--guide map"]
+    assert all("val_sse" in curve[-1] for curve in curves.values())
+    with Image.open(tmp_path / "out" / "curves.png") as picture:
+        assert picture.size[0] > 300
+
+
+def test_variants_have_names_and_all_are_read_before_one_is_trained(monkeypatch, capsys, tmp_path):
+    variants, out = tmp_path / "variants.txt", tmp_path / "out"
+    flags = " ".join(["--epochs=1", "--batch_size=600", *SMALL])
+    args = (variants, "--flags", flags, "--out", out, "--particles=0")
+    for line, told in {
+        "--priro flow": "unrecognized arguments",
+        "base: --epochs=2": "'base' would be in the same folder",
+        "heavy tails:--prior studentt": "heavy tails:--prior",
+        "--data nothing": "nothing",
+        "--classes 77": "Class 77 is not in every split",
+    }.items():
+        variants.write_text(f"base:\n{line}\n")
+        said = refused(monkeypatch, capsys, "compare.py", *args)
+        assert said.startswith(f"error: The variant {line!r} is wrong: ")
+        assert told in said
+    variants.write_text("# none\n")
+    assert "There are no variants" in refused(monkeypatch, capsys, "compare.py", *args)
+    assert not out.exists()
+    variants.write_text("base:\nheavy tails: --prior studentt:df=3\n")
+    call(monkeypatch, "compare.py", *args)
+    rows = json.loads((out / "table.json").read_text())
+    assert [row["variant"] for row in rows] == ["base", "heavy tails"]
+    assert rows[1]["flags"].endswith("--prior studentt:df=3")
+    assert load(out / "heavy_tails").config.prior == "studentt:df=3"
+    assert "| heavy tails | " in (out / "table.md").read_text()
+    variants.write_text("new:\nbase: --seed 4\n")
+    said = refused(monkeypatch, capsys, "compare.py", *args)
+    assert "made with other flags" in said
+    assert not (out / "new").exists()
