@@ -12,16 +12,17 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_parsing_settings
 from jsonargparse.typing import PositiveInt
 from yaml import YAMLError
 
-from inference.config import RATES, RENAMED, TrainConfig
+from inference.config import RATES, RENAMED, TrainConfig, check_shape
+from inference.data import MEMORY, image_shape
 from inference.data.image_files import read_images
 from inference.objectives import OBJECTIVES
 from inference.run import Run
@@ -394,7 +395,9 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     args = command_line()[1] if args is None else args
     plain = [arg for arg in args if arg.partition("=")[0] != PRINT]
     given = arguments.parse_args(plain)
-    defaults = _defaults(given)
+    unset = arguments.parse_args(plain, defaults=False)
+    model_flags = vars(unset.get("model", Namespace()))
+    defaults = _defaults(given, model_flags)
     if given.start is not None or given.resume is not None:
         try:
             arguments.parse_object(defaults)
@@ -410,22 +413,29 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
             f"{given.resume or given.start} is of preset {defaults['preset']}; leave out --preset."
         )
     config = TrainConfig(**vars(values))
+    sized = {"image_size", "channels"} & model_flags.keys()
+    if sized and config.start is None and config.resume is None and config.data != MEMORY:
+        check_shape(config.data, _shape(config), config.model)
     if len(plain) < len(args):  # now that preset, start and resume have said the rest
         arguments.parse_args(args)
     return config
 
 
-def _defaults(given: Any) -> dict[str, Any]:
+def _shape(given: Any) -> tuple[int, int, int]:
+    return image_shape(given.data, given.data_root, given.size, given.channels)
+
+
+def _defaults(given: Any, model_flags: Mapping[str, Any]) -> dict[str, Any]:
     """Give the default of each field: from the run to resume or to start from, or the preset.
 
     Args:
         given: the command line, read with any defaults.
+        model_flags: the fields of the model that the command line gives.
 
     Raises:
         FileNotFoundError, ValueError: as `Run.model_config`; ValueError also if the run has fields
             that there are not.
     """
-    model = RNPConfig.preset(given.preset)
     found: dict[str, Any] = {"learning_rate": RATES[given.preset]}
     if given.resume is not None:
         run = Run(given.resume, shipped=False)
@@ -443,6 +453,13 @@ def _defaults(given: Any) -> dict[str, Any]:
         model = run.model_config
         found["preset"] = run.training.get("preset", given.preset)
         found["learning_rate"] = RATES.get(str(found["preset"]))  # wrong ones are told below
+    elif given.data == MEMORY:
+        model = RNPConfig.preset(given.preset)
+    else:
+        channels, size, _ = _shape(given)
+        steps = {k: tuple(v) for k, v in model_flags.items() if k == "steps"}
+        model = RNPConfig.for_images(size, channels, given.preset, **steps)
+        model = replace(model, steps=RNPConfig.preset(given.preset).steps)  # the flag says others
     return found | {f"model.{k}": v for k, v in model.to_dict().items()}
 
 

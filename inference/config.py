@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from inference.data.datasets import check_source
+from inference.data import Splits, load_data
+from inference.data.datasets import absolute, check_source, is_path
+from inference.data.prepare import Invert
 from inference.objectives import OBJECTIVES
 from pyro_rnp import RNPConfig
 
@@ -39,6 +41,60 @@ def present_names(training: Mapping[str, Any]) -> dict[str, Any]:
     return {RENAMED.get(name, name): value for name, value in training.items()}
 
 
+def read_data(
+    source: Any, training: Mapping[str, Any], model: RNPConfig, inverted: bool | None = None
+) -> Splits:
+    """Load images as a run reads them.
+
+    Those that it learned from are read as in training. Others are brought to the size and the
+    channels of the model, and of files dark and light are swapped as in training.
+
+    Args:
+        source: as `inference.data.load_data` takes it.
+        training: fields of `TrainConfig` by name; those that are missing have their defaults.
+        model: the model that reads the images.
+        inverted: whether dark and light of all images were swapped in training; None where that
+            was decided image by image.
+    """
+    data = training.get("data", "")
+    own = isinstance(source, str) and absolute(source) == absolute(data)
+    invert = training.get("invert", "auto") if inverted is None else inverted
+    if not own and isinstance(source, str) and not is_path(source):
+        invert = "auto"  # a data set by name has a polarity of its own
+    return load_data(
+        source,
+        training.get("data_root"),
+        training.get("binarize", False),
+        size=training.get("size") if own else model.image_size,
+        channels=training.get("channels") if own else model.channels,
+        invert=invert,
+    )
+
+
+def check_shape(name: str, shape: Sequence[int], model: RNPConfig) -> None:
+    """Raise unless images have the size and the channels that a model reads.
+
+    Args:
+        name: of the images, for the message.
+        shape: channels, height and width.
+        model: the model.
+
+    Raises:
+        ValueError: if they have others.
+    """
+    (channels, height, width), size = shape, model.image_size
+    wanted = (model.channels, size, size)
+    if tuple(shape) == wanted:
+        return
+    how = [f"--size {size} scales them"] * ((height, width) != (size, size))
+    how += [f"--channels {model.channels} gives them its channels"] * (channels != model.channels)
+    raise ValueError(
+        f"The images of {name} have {channels} channels and {height} x {width} pixels; for this "
+        f"model they must have shape (N, {', '.join(map(str, wanted))}): {' and '.join(how)}, or "
+        "leave out --image_size and --model.channels."
+    )
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train: the data, the time, the objective, the optimiser, and where the run is kept.
@@ -48,9 +104,20 @@ class TrainConfig:
     """
 
     data: str = "digits"
-    """Data set to learn from: scikit-learn's digits (embedded, no download), mnist, fashion
-    (Fashion-MNIST), omniglot and its variants, or strokes (synthetic characters whose true parts
-    are known)."""
+    """Images to learn from: the path of a folder of image files, of a .npy or of a .npz file;
+    torchvision:NAME, as torchvision:KMNIST; or a name: digits (scikit-learn's, embedded, no
+    download), mnist, fashion (Fashion-MNIST), omniglot and its variants, or strokes (synthetic
+    characters whose true parts are known). The model has their size and channels, unless
+    --image_size and --model.channels say that of others."""
+    size: int | None = None
+    """Height and width in pixels to scale the images to; one that is not square gets margins
+    first. By default they stay as they are, and must be squares of one size."""
+    channels: int | None = None
+    """1 makes the images grey, 3 gives them red, green and blue. By default those of your own are
+    grey if all files are."""
+    invert: Invert = "auto"
+    """Swap dark and light of the images, for dark ink on light paper: true, false, or auto, which
+    leaves named data sets and photographs, and swaps drawings on a light ground."""
     classes: list[int] | None = None
     """Classes (digits, garments, characters) to keep in every split; by default all."""
     data_root: str | None = None
@@ -161,6 +228,10 @@ class TrainConfig:
                 f"{self.jitter}."
             )
         check_source(self.data)
+        if self.size is not None and self.size < 8:
+            raise ValueError(f"size must be at least 8 pixels, got {self.size}.")
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"channels must be 1 or 3, got {self.channels}.")
         OBJECTIVES.make(self.elbo)
         for name in ("kl_warmup", "depth_growth"):
             if not 0 <= getattr(self, name) < 1:
@@ -183,6 +254,14 @@ class TrainConfig:
                 "epochs and minutes exclude each other; give one, and null for the other where a "
                 "--config gives that."
             )
+
+    def load_data(self, name: str | None = None) -> Splits:
+        """Load the images as training does, of all classes.
+
+        Args:
+            name: another data set instead, which is brought to the model's size and channels.
+        """
+        return read_data(name or self.data, vars(self), self.model)
 
     @property
     def objective(self) -> str:

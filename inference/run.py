@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import os
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -14,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from inference.config import MAY_CHANGE, TrainConfig, present_names
-from inference.data import Splits, load_data
+from inference.config import MAY_CHANGE, TrainConfig, present_names, read_data
+from inference.data import MEMORY, Splits
+from inference.data.datasets import absolute, is_path
 from inference.outputs import new_folder, unused, write_json
 from pyro_rnp import RNP, RNPConfig, load
 from pyro_rnp import save as save_model
@@ -32,7 +35,7 @@ NOT_KEPT = ("model", "out", "resume")
 beside them, and the folder knows its own place."""
 METRICS, LOG, PICTURE, CURVE = "metrics.json", "log.txt", "parse.png", "curve.json"
 CHECKPOINT, PREVIOUS = "last.ckpt", "previous.ckpt"
-STARTED = "started"
+STARTED, IMAGES = "started", "images"
 
 
 class Run:
@@ -41,8 +44,8 @@ class Run:
     Each attribute reads the folder when it is used and keeps nothing in memory. All other code
     takes the files of a run from here.
 
-    - `config.json`: `config`, `model_config`, `training`, `notes`, `started`, and `data` and
-      `data_name`, the data set that it names
+    - `config.json`: `config`, `model_config`, `training`, `notes`, `started`, `images`, and
+      `data` and `data_name`, the data set that it names
     - `model.safetensors`: `load`, `load_weights`, `fingerprint`, `save`
     - `metrics.json`, written last, when a run has ended: `metrics`, `ended`, `write_metrics`
     - `curves/`, `curves-2/`, ... (shipped weights: `curve.json`): `curve`, `plot`,
@@ -65,6 +68,7 @@ class Run:
     def __init__(self, run: str | Path, shipped: bool = True) -> None:
         self.path = find(run) if shipped else Path(run)
         self._given = run  # as a message names it
+        self._images: dict[str, Any] = {}  # as `record` found them
         self.objects: dict[str, Any] = {}
         """Pieces that `inference.fit` was given as objects, by field; `load` takes copies."""
 
@@ -85,7 +89,9 @@ class Run:
             FileExistsError: if something has that name already.
         """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = config.out or f"runs/{config.data}-{config.preset}-{stamp}"
+        data = Path(config.data).stem if is_path(config.data) else config.data
+        data = re.sub(r"[^\w.-]+", "-", data)
+        name = config.out or f"runs/{data}-{config.preset}-{stamp}"
         if check:
             unused(name, hint=f", or go on with --resume {name}")
         return cls(name, shipped=False)
@@ -101,7 +107,13 @@ class Run:
         """
         run = cls(str(config.resume), shipped=False)
         before, changed = run.config, {}
-        pairs = ((before, config, (*MAY_CHANGE, *NOT_KEPT)), (before.model, config.model, ()))
+        free = [*MAY_CHANGE, *NOT_KEPT]
+        if MEMORY in (config.data, before.data) or (is_path(before.data) and is_path(config.data)):
+            free.append("data")  # files may have moved; `record` compares what they hold
+        pairs: list[tuple[Any, Any, list[str]]] = [
+            (before, config, free),
+            (before.model, config.model, []),
+        ]
         for old, new, free in pairs:
             for name in (f.name for f in fields(new) if f.name not in free):
                 if getattr(old, name) != getattr(new, name):
@@ -172,7 +184,7 @@ class Run:
             config: how it is trained.
             started: the `fingerprint` of the run that it began with, if any.
         """
-        save_model(rnp, self.path, _notes(config, started))
+        save_model(rnp, self.path, self._notes(config, started))
 
     def save_config(self, config: TrainConfig, started: str | None = None) -> None:
         """Write `config.json`: the model's configuration and how it is trained.
@@ -181,9 +193,53 @@ class Run:
             config: how the model is trained.
             started: the `fingerprint` of the run that it began with, if any.
         """
-        save_model_config(config.model, self.path, _notes(config, started))
+        save_model_config(config.model, self.path, self._notes(config, started))
+
+    def _notes(self, config: TrainConfig, started: str | None) -> dict[str, Any]:
+        """The entries of `config.json` beside the model."""
+        kept = {name: value for name, value in asdict(config).items() if name not in NOT_KEPT}
+        found: dict[str, Any] = {"training": kept}
+        if self._images:
+            found[IMAGES] = self._images
+        return found if started is None else found | {STARTED: started}
 
     # Data and weights --------------------------------------------------------------------------
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """What `config.json` says of the images that the model learned from, of all classes.
+
+        `counts` of the three splits; `shape` (C, H, W); `fingerprint`, twelve digits that change
+        with any image, None of data sets by name; and `inverted`, whether dark and light of all
+        were swapped, None where that was decided image by image. Empty of runs of earlier versions.
+        """
+        return self.notes.get(IMAGES, {})
+
+    def record(self, config: TrainConfig, splits: Splits, again: str) -> None:
+        """Note which images the run learns from, for the next time `config.json` is written.
+
+        Args:
+            config: how it is trained; `resume` says whether it goes on.
+            splits: the images, of all classes.
+            again: how to resume the run, as the message says it.
+
+        Raises:
+            ValueError: if the run goes on, and the images are not those that it has learned from.
+        """
+        counts = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}
+        self._images = {
+            "counts": counts,
+            "shape": list(splits.train.pixels.shape[1:]),
+            "fingerprint": splits.fingerprint,
+            "inverted": splits.inverted,
+        }
+        before = self.images if config.resume is not None else {}
+        if _changed(before, splits):
+            raise ValueError(
+                f"The images in {config.data} are not those that {self.path} has learned from "
+                f"({_difference(before, counts)}): to go on, give those; for a new run with its "
+                f"weights, give {again.replace('resume', 'start')}."
+            )
 
     @property
     def data_name(self) -> str:
@@ -199,13 +255,16 @@ class Run:
             )
         return name
 
-    def data(self, name: str | None = None, root: str | Path | None = None) -> Splits:
-        """Load the data set that the model was trained on, binarized if it was in training.
+    def data(self, name: Any = None, root: str | Path | None = None) -> Splits:
+        """Load the data set that the model was trained on, as it was read in training.
 
-        All classes are there, also where the model was trained on some of them.
+        All classes are there, also where the model was trained on some of them. A note on stderr
+        says if the files have changed since.
 
         Args:
-            name: another data set instead, as `inference.data.load_data` takes it.
+            name: other images instead, as `inference.data.load_data` takes them: a name, a path, or
+                images in memory. They are brought to the model's size and channels, and binarized
+                if those of training were.
             root: the folder of the data, if they are not where they were in training.
 
         Returns:
@@ -214,12 +273,18 @@ class Run:
         Raises:
             FileNotFoundError, ValueError: as `data_name` and `inference.data.load_data`.
         """
-        training = self.training
-        return load_data(
-            name or self.data_name,
-            root or training.get("data_root"),
-            training.get("binarize", False),
-        )
+        source = self.data_name if name is None else name
+        training = self.training if root is None else {**self.training, "data_root": str(root)}
+        splits = read_data(source, training, self.model_config, self.images.get("inverted"))
+        own = isinstance(source, str) and absolute(source) == absolute(training.get("data", ""))
+        if own and _changed(self.images, splits):
+            counts = {n: len(getattr(splits, n)) for n in ("train", "validation", "test")}
+            print(
+                f"note: the images in {source} have changed since {self._given} learned from them "
+                f"({_difference(self.images, counts)}).",
+                file=sys.stderr,
+            )
+        return splits
 
     def load(self, guide: Any = None, **pieces: Any) -> RNP:
         """Load the model, in evaluation mode, on the CPU; see `pyro_rnp.load`.
@@ -424,7 +489,12 @@ class Run:
             os.close(handle)
 
 
-def _notes(config: TrainConfig, started: str | None) -> dict[str, Any]:
-    """The entries of `config.json` beside the model."""
-    kept = {name: value for name, value in asdict(config).items() if name not in NOT_KEPT}
-    return {"training": kept, **({} if started is None else {STARTED: started})}
+def _changed(before: dict[str, Any], splits: Splits) -> bool:
+    """Whether images are other than those of a record, as far as both have fingerprints."""
+    pair = (before.get("fingerprint"), splits.fingerprint)
+    return None not in pair and pair[0] != pair[1]
+
+
+def _difference(before: dict[str, Any], counts: dict[str, int]) -> str:
+    then, now = sum(before["counts"].values()), sum(counts.values())
+    return f"{then} images then, {now} now" if then != now else f"{now} images, some of them others"

@@ -86,6 +86,9 @@ class Splits:
     inverted: bool | None = None
     """Whether dark and light of all images were swapped when they were read; None where each was
     decided by itself, or nothing was looked at."""
+    fingerprint: str | None = None
+    """Twelve hexadecimal digits over all images as they are stored, their labels and the splits
+    that are given with them; None of data sets by name, which do not change."""
 
     def map(self, change: Callable[[ImageSet], ImageSet]) -> Splits:
         """Change each split in the same way.

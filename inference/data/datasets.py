@@ -16,7 +16,15 @@ from inference.data.base import ImageSet, Splits, shuffled
 from inference.data.download import download
 from inference.data.folder import folder_source
 from inference.data.omniglot import omniglot, omniglot_all, omniglot_new
-from inference.data.prepare import Invert, Source, adapted, held_out, prepare
+from inference.data.prepare import (
+    Invert,
+    Source,
+    adapted,
+    fingerprint_of,
+    held_out,
+    prepare,
+    read_all,
+)
 from inference.data.synthetic import strokes
 from inference.data.torchvision_sets import PREFIX, check_torchvision, torchvision_source
 from pyro_rnp.registry import Registry
@@ -39,6 +47,7 @@ def load_data(
     invert: Invert = "auto",
     labels: Any = None,
     masks: Any = None,
+    progress: bool = True,
 ) -> Splits:
     """Load images, by name, from files, or from memory.
 
@@ -86,6 +95,7 @@ def load_data(
             are, and looks at the borders of others, see `inference.data.prepare.prepare`.
         labels: of an array: the class of each image, as a number from 0 or a name.
         masks: of an array: (N, H, W), true where a pixel was seen; others are missing.
+        progress: whether to show a progress bar after some seconds, and say what was swapped.
 
     Example:
         >>> splits = load_data("digits")
@@ -102,13 +112,35 @@ def load_data(
     found = _source(source, root, labels, masks)
     if isinstance(found, Splits):
         swap = invert is True
+        mark = fingerprint_of(found) if isinstance(source, Splits) else found.fingerprint
         splits = found.map(lambda data: adapted(data, size, channels, swap))
+        splits = replace(splits, fingerprint=mark)
     else:
-        splits = prepare(found, size, channels, invert)
+        splits = prepare(found, size, channels, invert, progress)
     if binarize:
         generator = torch.Generator().manual_seed(0)
         splits = splits.map(lambda data: _binary(data, generator))
     return splits if classes is None else splits.of(classes)
+
+
+def load_images(
+    source: Any, size: int | None, channels: int | None, invert: Invert, progress: bool = True
+) -> ImageSet:
+    """Load images from memory or from files, not split.
+
+    Args:
+        source, size, channels, invert, progress: as for `load_data`; of `source` all but names and
+            `Splits`.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: as `load_data`.
+    """
+    if isinstance(source, ImageSet):
+        return adapted(source, size, channels, invert is True)
+    found = _source(source, None)
+    if isinstance(found, Splits):
+        raise TypeError("Images that are not to be split come from files or from memory.")
+    return read_all(found, size, channels, invert, progress).images
 
 
 def image_shape(
@@ -164,6 +196,15 @@ def is_path(source: str) -> bool:
     return len(path.parts) > 1 or path.suffix in (".npy", ".npz") or "/" in source or path.exists()
 
 
+def absolute(source: str) -> str:
+    """A source with the absolute path where it is a path; others as they are.
+
+    Args:
+        source: as `load_data` takes it.
+    """
+    return str(Path(source).absolute()) if is_path(source) else source
+
+
 def check_source(source: str) -> None:
     """Check that a text can be read as a source of images, without a look at files.
 
@@ -199,7 +240,9 @@ def _source(
     if isinstance(source, Path) or (isinstance(source, str) and is_path(source)):
         path = Path(source)
         if not path.exists():
-            raise FileNotFoundError(f"The images {path} do not exist.")
+            raise FileNotFoundError(
+                f"The images {path} do not exist; give the path where they are."
+            )
         if path.is_dir():
             return folder_source(path)
         if path.suffix.lower() in (".npy", ".npz"):

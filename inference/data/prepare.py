@@ -104,12 +104,46 @@ def prepare(
     size: int | None = None,
     channels: int | None = None,
     invert: Invert = "auto",
+    progress: bool = True,
 ) -> Splits:
-    """Read the images of a source, and split them.
+    """Read the images of a source as `read_all` does, and split them.
 
     Where the source does not say which images are for validation or for the test, a tenth of the
     training images is taken for each, by the hash of the image: equal images fall into one split,
     and a new image moves no other. All splits stand in the order of the hashes, as good as random.
+
+    Args:
+        source: the images.
+        size, channels, invert, progress: as for `read_all`.
+
+    Raises:
+        ValueError: as `read_all`, and if the images are too few.
+    """
+    found = read_all(source, size, channels, invert, progress)
+    return split(found.images, found.digests, found.given, source.name, found.inverted)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All images of a source, brought to one form and not split yet."""
+
+    images: ImageSet
+    digests: list[bytes]
+    """The SHA-256 of each image as it is stored."""
+    given: list[str | None]
+    """The split of each image, where the source says it."""
+    inverted: bool | None
+    """As in `Splits`."""
+
+
+def read_all(
+    source: Source,
+    size: int | None = None,
+    channels: int | None = None,
+    invert: Invert = "auto",
+    progress: bool = True,
+) -> Prepared:
+    """Read the images of a source.
 
     Args:
         source: the images.
@@ -121,9 +155,10 @@ def prepare(
             light; others, such as photographs, stay. Images in colour are swapped together, if
             most of them have a light border of one colour. A line on stderr says how many were
             swapped.
+        progress: whether to show a progress bar after some seconds, and that line.
 
     Raises:
-        ValueError: if the images have different sizes and no `size` is given, or are too few.
+        ValueError: if there are none, or the images have different sizes and no `size` is given.
     """
     pixels: list[Tensor] = []
     masks: list[Tensor | None] = []
@@ -133,7 +168,9 @@ def prepare(
     light: list[Tensor] = []
     drawn: list[Tensor] = []
     side, colour = None, False
-    bar = tqdm(total=source.total, desc="images", unit="", delay=3, leave=False)
+    bar = tqdm(
+        total=source.total, desc="images", unit="", delay=3, leave=False, disable=not progress
+    )
     with bar:
         for chunk in source.chunks(False):
             if size is None:
@@ -157,7 +194,7 @@ def prepare(
     swap, inverted = _polarity(torch.cat(light), torch.cat(drawn), colour, invert)
     if swap.any():
         images[swap] = (255 if images.dtype == torch.uint8 else 1) - images[swap]
-    if invert == "auto":
+    if invert == "auto" and progress:
         _tell(source.name, swap, torch.cat(light))
     everything = ImageSet(
         images,
@@ -165,8 +202,7 @@ def prepare(
         masks=_joined_masks(masks),
         class_names=source.class_names,
     )
-    train, validation, test = three_ways(digests, given, source.name)
-    return Splits(everything[train], everything[validation], everything[test], inverted)
+    return Prepared(everything, digests, given, inverted)
 
 
 def held_out(data: ImageSet, name: str) -> Splits:
@@ -179,9 +215,71 @@ def held_out(data: ImageSet, name: str) -> Splits:
     Raises:
         ValueError: if there are too few different images.
     """
-    digests = [digest(image.numpy()) for image in data.pixels]
-    train, validation, test = three_ways(digests, [None] * len(data), name)
-    return Splits(data[train], data[validation], data[test])
+    return split(data, digests_of(data), [None] * len(data), name)
+
+
+def split(
+    data: ImageSet,
+    digests: Sequence[bytes],
+    given: Sequence[str | None],
+    name: str,
+    inverted: bool | None = None,
+) -> Splits:
+    """Split images as `three_ways` says.
+
+    Args:
+        data: the images.
+        digests, given, name: as for `three_ways`.
+        inverted: as in `Splits`.
+
+    Raises:
+        ValueError: if there are too few different images.
+    """
+    train, validation, test = (data[rows] for rows in three_ways(digests, given, name))
+    mark = fingerprint(digests, data.labels.tolist(), given)
+    return Splits(train, validation, test, inverted, mark)
+
+
+def fingerprint(
+    digests: Sequence[bytes], labels: Sequence[int], given: Sequence[str | None]
+) -> str:
+    """Twelve hexadecimal digits that change with any image, label or split, in whatever order.
+
+    Args:
+        digests: the SHA-256 of each image as it is stored.
+        labels: the label of each.
+        given: the split of each, where it is given.
+    """
+    rows = sorted(
+        f"{d.hex()} {label} {part}" for d, label, part in zip(digests, labels, given, strict=True)
+    )
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
+
+
+def fingerprint_of(splits: Splits) -> str:
+    """The fingerprint of images that came as splits.
+
+    Args:
+        splits: the images.
+    """
+    digests: list[bytes] = []
+    labels: list[int] = []
+    given: list[str | None] = []
+    for name in SPLITS:
+        data = getattr(splits, name)
+        digests += digests_of(data)
+        labels += data.labels.tolist()
+        given += [name] * len(data)
+    return fingerprint(digests, labels, given)
+
+
+def digests_of(data: ImageSet) -> list[bytes]:
+    """The SHA-256 of each image's pixels.
+
+    Args:
+        data: the images.
+    """
+    return [digest(image.numpy()) for image in data.pixels]
 
 
 def adapted(data: ImageSet, size: int | None, channels: int | None, invert: bool) -> ImageSet:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from inference.data import ImageSet, Splits, load_data
+from inference.data import ImageSet, Splits
 from inference.evaluation import evaluate
 from inference.evaluation.latent_space import (
     clusters,
@@ -208,9 +208,7 @@ def make_figures(
     trained = Run(run)
     name = data or trained.data_name
     rnp, splits, training = trained.load(), trained.data(name, data_root), trained.training
-    others: dict[str, ImageSet] = {
-        n: load_data(n, data_root, training.get("binarize", False)).test for n in across
-    }
+    others: dict[str, ImageSet] = {n: trained.data(n, data_root).test for n in across}
     file = None if classifier is None else Path(classifier)
     if file is not None:
         read_feature_classifier(file, splits.train, seed)  # a wrong file is refused before any work

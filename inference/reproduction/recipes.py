@@ -14,7 +14,8 @@ import torch
 
 from inference.cli import train_config
 from inference.config import RATES, TrainConfig
-from inference.run import Run
+from inference.data.datasets import is_path
+from inference.run import IMAGES, Run
 from pyro_rnp import RNPConfig
 
 PLACES = ("data_root", "out", "resume", "start")
@@ -35,8 +36,11 @@ def to_flags(config: TrainConfig) -> list[str]:
     plain = TrainConfig(
         preset=config.preset,
         learning_rate=RATES[config.preset],
-        model=RNPConfig.preset(config.preset),
+        model=RNPConfig.for_images(
+            config.model.image_size, config.model.channels, config.preset, steps=config.model.steps
+        ),
     )
+    plain = replace(plain, model=replace(plain.model, steps=RNPConfig.preset(config.preset).steps))
     found = []
     for own, default in ((config, plain), (config.model, plain.model)):
         for f in fields(own):
@@ -65,12 +69,15 @@ def portable(run: str | Path) -> dict[str, Any]:
         run: run folder.
 
     Returns:
-        `training`, the training configuration by field; where the run began with another run's
-        weights, `start` is `RUN` in place of that run's path.
+        `training`, the training configuration by field, and `images`; where the run began with
+        another run's weights, `start` is `RUN` in place of that run's path.
     """
     config = Run(run).config
     training = {k: v for k, v in asdict(config).items() if k not in (*PLACES, "model")}
-    return {"training": training | ({} if config.start is None else {"start": "RUN"})}
+    if is_path(config.data):
+        training["data"] = f"./{Path(config.data).name}"
+    notes = {"training": training | ({} if config.start is None else {"start": "RUN"})}
+    return notes | ({IMAGES: Run(run).images} if Run(run).images else {})
 
 
 def trained(folder: Path, flags: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from inference.cli import train_config
 from inference.config import TrainConfig
-from inference.data import ImageSet, load_data
+from inference.data import ImageSet
+from inference.data.datasets import absolute, is_path
 from inference.evaluation import evaluate, standard_error
 from inference.outputs import write_json
 from inference.plotting import grid_figure, parse_figure
@@ -45,17 +46,13 @@ class Case:
     """Training images without the class."""
 
 
-def cases(
-    data: str, unseen: Sequence[int] | None, new: str | None, root: str | None, binarize: bool
-) -> list[Case]:
+def cases(config: TrainConfig, unseen: Sequence[int] | None, new: str | None) -> list[Case]:
     """List the cases: each of some classes is left out in turn, or all of another data set is.
 
     Args:
-        data: name of the data set to learn from.
+        config: that of the training, with the data set to learn from.
         unseen: classes to leave out; None with `new`.
         new: name of another data set, all of whose images are unseen; None with `unseen`.
-        root: folder of the data sets; by default ./data.
-        binarize: whether to binarize the images.
 
     Raises:
         ValueError: if both or neither of `unseen` and `new` are given, or if there is no such
@@ -64,11 +61,17 @@ def cases(
     """
     if (not unseen) == (new is None):
         raise ValueError("Say which images are unseen: --unseen or --new.")
-    splits, same = load_data(data, root, binarize), ["--binarize=true"] * binarize
+    data, splits, same = config.data, config.load_data(), ["--binarize=true"] * config.binarize
+    own = {name: getattr(config, name) for name in ("size", "channels", "invert")}
+    for name, value in own.items():
+        same += [f"--{name}={json.dumps(value)}"] * (value not in (None, "auto"))
     if new is not None:
-        test = load_data(new, root, binarize).test
-        tune = [f"--data={new}", *same]
-        return [Case(new, [], tune, test, splits.validation, splits.train)]
+        test = config.load_data(new).test
+        model = config.model
+        if is_path(new) or (model.image_size, model.channels) != (28, 1):
+            same += [f"--size={model.image_size}", f"--channels={model.channels}"]
+        tune = [f"--data={new}", *dict.fromkeys(same)]
+        return [Case(Path(new).stem, [], tune, test, splits.validation, splits.train)]
     found, labels = [], splits.test.labels.unique().tolist()
     for label in unseen or []:
         others = [other for other in labels if other != label]
@@ -128,14 +131,12 @@ def compare_transfer(
     plain = [*where, *shlex.split(flags)]
     base, tune = [*plain, f"--data={data}"], [*where, *shlex.split(tune_flags)]
     configs = [Run(run).config for run in runs.values()] or [train_config(base)]
-    binarize = configs[0].binarize
-    left_out = cases(data, unseen, new, data_root, binarize)
+    config = replace(configs[0], data_root=data_root)
+    left_out = cases(config, unseen, new)
     everything = None
     if unseen or all is not None:
         everything = as_many(base, left_out[0].left, [*plain, f"--data={all or data}"])
-    others: dict[str, ImageSet] = {
-        name: load_data(name, data_root, binarize).test for name in across
-    }
+    others: dict[str, ImageSet] = {name: config.load_data(name).test for name in across}
     folder = Path(out)
     found = [
         {"data": data, **transfer(case, folder, base, tune, everything, others, runs)}
@@ -245,7 +246,11 @@ def by_program(runs: Sequence[str], data: str) -> dict[str, Path]:
         config, program = Run(run).config, Run(run).model_config.program
         if not Run(run).ended:
             raise FileNotFoundError(f"{run} has not ended; go on with it by --resume {run}.")
-        if config.data != data or config.classes is not None or config.start is not None:
+        if (
+            absolute(config.data) != absolute(data)
+            or config.classes is not None
+            or config.start is not None
+        ):
             raise ValueError(f"--learned takes runs that learned from {data} alone; {run} did not.")
         if program in found:
             raise ValueError(f"{found[program]} and {run} are both of --program {program}.")
@@ -292,7 +297,8 @@ def as_many(base: Sequence[str], left: Sequence[str], everything: Sequence[str])
     """
 
     def size(config: TrainConfig) -> int:
-        return len(load_data(config.data, config.data_root, classes=config.classes).train)
+        splits = config.load_data()
+        return len((splits if config.classes is None else splits.of(config.classes)).train)
 
     few, many = train_config([*base, *left]), train_config(everything)
     if few.epochs is None:

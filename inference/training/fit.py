@@ -23,9 +23,10 @@ from lightning.pytorch.utilities.exceptions import (
 )
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from inference.config import TrainConfig
-from inference.data import ImageSet, Splits, load_data
+from inference.config import TrainConfig, check_shape
+from inference.data import ImageSet, Splits
 from inference.data.augmentation import rotate_classes
+from inference.data.datasets import absolute
 from inference.evaluation.metrics import baselines, evaluate
 from inference.isolation import isolated
 from inference.objectives import OBJECTIVES, check
@@ -187,7 +188,7 @@ def fit(
     }
     given = {"epochs": epochs, "minutes": minutes, **pieces}
     options |= places | {name: value for name, value in given.items() if value is not None}
-    config, splits = settings(images, config, validation, test, options)
+    config, splits = settings(images, config, validation, test, options, not progress)
     return _learn(
         config,
         splits,
@@ -212,6 +213,8 @@ def _learn(
         The run, and whether this is the first of all processes.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    root = None if config.data_root is None else str(Path(config.data_root).absolute())
+    config = replace(config, data=absolute(config.data), data_root=root)
     keep_large_blocks(config.recompute_levels == 0)
     if config.resume is None:
         run = Run.create(config, check=getattr(rank_zero_only, "rank", 0) == 0)
@@ -223,7 +226,9 @@ def _learn(
     run.objects = dict(objects or {})
     again = f"--resume {run.path}" if splits is None else f"fit(images, resume={str(run.path)!r})"
     if splits is None:
-        splits = load_data(config.data, config.data_root, config.binarize, config.classes)
+        splits = config.load_data()
+    run.record(config, splits, again)
+    splits = splits if config.classes is None else splits.of(config.classes)
     upright = splits.train
     if config.rotated_classes:
         splits = replace(splits, train=rotate_classes(splits.train))
@@ -239,6 +244,7 @@ def _learn(
             started = first.fingerprint
         elif config.start is not None and checkpoint is not None:
             new, started = read(checkpoint).get("learning", []), run.started
+        check_shape(config.data, splits.train.pixels.shape[1:], config.model)
         rnp.check(splits.train.images)
         each = config.images_per_class
         check(OBJECTIVES.make(config.objective), rnp, splits.train[:each].images, each)

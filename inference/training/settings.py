@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from inference.config import RATES, TrainConfig
-from inference.data import MEMORY, ImageSet, Splits, load_data
+from inference.data import MEMORY, Splits, load_data
+from inference.data.datasets import load_images
 from inference.run import Run
 from pyro_rnp import RNPConfig
 from pyro_rnp.config import OBJECTS
@@ -22,6 +24,7 @@ def settings(
     validation: Any,
     test: Any,
     options: dict[str, Any],
+    quiet: bool = False,
 ) -> tuple[TrainConfig, Splits]:
     """Complete what `fit` is given.
 
@@ -29,6 +32,7 @@ def settings(
         images, config, validation, test: as `fit` takes them.
         options: fields of `TrainConfig` and of `RNPConfig` by name, which go before `config`. A
             piece may be an object.
+        quiet: whether to say nothing of what was noticed in the images.
 
     Returns:
         The configuration, and the images in three splits.
@@ -44,9 +48,10 @@ def settings(
         )
     changes = {name: options.pop(name) for name in options.keys() & (models - own)}
     changes |= {n: object_text(p) for n, p in changes.items() if _is_object(n, p)}
+    images = str(images) if isinstance(images, Path) else images
     options.setdefault("data", images if isinstance(images, str) else MEMORY)
     found = replace(_base(config, options), **options)
-    splits = _splits(images, validation, test, found)
+    splits = _splits(images, validation, test, found, quiet)
     channels, size = splits.train.pixels.shape[1:3]
     before = found.resume if found.start is None else found.start
     if isinstance(config, str) or (config is None and before is None):
@@ -80,38 +85,31 @@ def _base(config: RNPConfig | TrainConfig | str | None, options: dict[str, Any])
     return TrainConfig(preset=preset, learning_rate=RATES[preset])
 
 
-def _splits(images: Any, validation: Any, test: Any, config: TrainConfig) -> Splits:
+def _splits(images: Any, validation: Any, test: Any, config: TrainConfig, quiet: bool) -> Splits:
     """The images in three splits; those given apart stand in the place of what is kept for that."""
-    if isinstance(images, str):
-        splits = load_data(images, config.data_root, config.binarize, config.classes)
-    elif isinstance(images, Splits):
-        splits = images
-    else:
-        splits = _divided(_image_set(images))
-    given = {"validation": validation, "test": test}
-    for name, other in given.items():
+    _check_kind(images)
+    whole = load_data(
+        images,
+        config.data_root,
+        config.binarize,
+        size=config.size,
+        channels=config.channels,
+        invert=config.invert,
+        progress=not quiet,
+    )
+    splits = whole
+    channels, size = whole.train.pixels.shape[1:3]
+    invert = config.invert if whole.inverted is None else whole.inverted
+    for name, other in {"validation": validation, "test": test}.items():
         if other is not None:
-            train = splits.train + getattr(splits, name)
-            kept: dict[str, Any] = {name: _image_set(other)}
-            splits = replace(splits, train=train, **kept)
+            _check_kind(other)
+            kept: dict[str, Any] = {name: load_images(other, size, channels, invert, not quiet)}
+            splits = replace(splits, train=splits.train + getattr(splits, name), **kept)
     return splits
 
 
-def _image_set(images: Any) -> ImageSet:
-    if isinstance(images, ImageSet):
-        return images
-    if not isinstance(images, torch.Tensor | np.ndarray):
+def _check_kind(images: Any) -> None:
+    if isinstance(images, list | tuple | int | float):
         raise TypeError(f"Images must be a tensor or an array, got {type(images).__name__}.")
-    pixels = torch.as_tensor(images).detach().cpu()
-    pixels = pixels if pixels.dtype == torch.uint8 else pixels.float()
-    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels
-    if pixels.ndim != 4:
-        raise ValueError(f"Images must have shape (N, C, H, W) or (N, H, W), got {pixels.shape}.")
-    return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.long))
-
-
-def _divided(data: ImageSet) -> Splits:
-    """Keep one image of ten to validate and one of ten to test."""
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-    few = -(-len(data) // 10)
-    return Splits(data[order[2 * few :]], data[order[:few]], data[order[few : 2 * few]])
+    if isinstance(images, torch.Tensor | np.ndarray) and images.ndim not in (3, 4):
+        raise ValueError(f"Images must have shape (N, C, H, W) or (N, H, W), got {images.shape}.")

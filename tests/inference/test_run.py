@@ -73,7 +73,7 @@ OTHERS = {
     "schedule": "constant",
     "clip": 2.0, "elbo": "Trace_ELBO", "kl_weight": 0.5, "kl_warmup": 0.5, "depth_growth": 0.5,
     "images_per_class": 2, "jitter": 0.1, "rotated_classes": True, "binarize": True, "seed": 1,
-    "start": "there", "learn": "guide",
+    "start": "there", "learn": "guide", "size": 40, "channels": 3, "invert": True,
 }  # fmt: skip
 FREE = {
     "epochs": 4, "checkpoint_minutes": 2.0, "data_root": "there", "batch_size": 32,

@@ -9,6 +9,7 @@ import torch
 
 import inference.reproduction.transfer
 from inference.cli import train_config
+from inference.config import TrainConfig
 from inference.data import DATASETS, Splits, load_data
 from inference.evaluation.metrics import evaluate
 from inference.reproduction.transfer import by_program, cases
@@ -56,7 +57,7 @@ def test_transfer(monkeypatch, capsys, tmp_path):
 
 
 def test_each_class_is_left_out_in_turn():
-    found = cases("digits", [7, 1], None, None, binarize=True)
+    found = cases(TrainConfig(binarize=True), [7, 1], None)
     assert [case.name for case in found] == ["7", "1"]
     for case in found:
         label, config = int(case.name), train_config(case.left)

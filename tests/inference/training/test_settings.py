@@ -36,16 +36,17 @@ def test_a_script_of_eight_lines_from_a_tensor_to_answers(tmp_path):
     assert run.path == tmp_path / "run"
     assert run.ended
     assert run.picture.exists()
-    assert run.metrics["images_seen"] == 32
+    assert run.metrics["images_seen"] == len(load_data(pictures).train)
     assert tree.canvas.shape == posterior.mean("canvas").shape == (4, 1, 8, 8)
     assert scores["elbo"] < 0
     assert [row["epoch"] for row in run.curve] == [1]
 
 
 def test_the_model_follows_the_images_and_the_options_go_before():
-    found, splits = settings(torch.rand(30, 8, 8).numpy(), None, None, None, {})
+    grey = torch.rand(30, 8, 8).numpy()
+    found, splits = settings(grey, None, None, None, {})
     assert (found.model.image_size, found.model.channels, found.data) == (8, 1, "memory")
-    assert splits.train.images.shape == (24, 1, 8, 8)
+    assert torch.equal(splits.train.images, load_data(grey).train.images)
     assert found.learning_rate == RATES["fast"]
     found, _ = settings(
         torch.rand(30, 3, 8, 8), "mnist", None, None,
@@ -59,17 +60,27 @@ def test_the_model_follows_the_images_and_the_options_go_before():
     assert (found.epochs, found.batch_size, found.model) == (5, 7, tiny(program_size=4))
     found, splits = settings("digits", None, None, None, {"classes": [0, 1]})
     assert (found.data, found.classes) == ("digits", [0, 1])
-    assert splits.train.labels.unique().tolist() == [0, 1]
+    assert len(splits.train) == 1257, "training itself leaves out the other classes"
+    options = {"size": 12, "channels": 3, "invert": True}
+    found, splits = settings(torch.zeros(30, 8, 8) + torch.arange(30)[:, None, None] / 30, None,
+                             torch.zeros(2, 8, 8), None, options)  # fmt: skip
+    assert (found.model.image_size, found.model.channels) == (12, 3)
+    assert splits.train.images.shape[1:] == splits.validation.images.shape[1:] == (3, 12, 12)
+    assert (splits.validation.images == 1).all()
 
 
 def test_splits_are_kept_and_held_out_images_may_be_given():
     data = load_data("digits")
     few = Splits(data.train[:9], data.validation[:3], data.test[:4])
-    assert settings(few, None, None, None, {})[1] is few
+    found = settings(few, None, None, None, {})[1]
+    assert found.train is few.train
+    assert found.validation is few.validation
+    assert found.test is few.test
     _, found = settings(images(20), None, images(3), images(5), {})
     assert [len(s) for s in (found.train, found.validation, found.test)] == [20, 3, 5]
     _, found = settings(images(20), None, images(3), None, {})
-    assert [len(s) for s in (found.train, found.validation, found.test)] == [18, 3, 2]
+    test = len(found.test)
+    assert [len(s) for s in (found.train, found.validation)] == [20 - test, 3]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +107,8 @@ def test_a_run_goes_on_bit_for_bit(tmp_path):
     run = fit(pictures, tiny(), out=tmp_path / "run", **SMALL, seed=3, schedule="constant")
     again = fit(pictures, resume=run, epochs=2, progress=False)
     assert again.path == run.path
-    assert again.metrics["images_seen"] == whole.metrics["images_seen"] == 64
+    once = len(load_data(pictures).train) // 8 * 8
+    assert again.metrics["images_seen"] == whole.metrics["images_seen"] == 2 * once
     constant = fit(
         pictures, tiny(), out=tmp_path / "c", **{**SMALL, "epochs": 2}, seed=3, schedule="constant"
     )
