@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_parsing_settings
@@ -23,6 +23,7 @@ from yaml import YAMLError
 
 from inference.config import RATES, RENAMED, TrainConfig, check_shape
 from inference.data import MEMORY, image_shape
+from inference.data.folder import image_files
 from inference.data.image_files import read_images
 from inference.objectives import OBJECTIVES
 from inference.run import Run
@@ -484,17 +485,17 @@ def add_reading(arguments: ArgumentParser) -> None:
     """Add `--resize`, `--invert` and `--binarize`, which say how image files are read."""
     arguments.add_argument(
         "--resize",
-        type=bool,
-        default=False,
+        type=bool | None,
         help="scale image files to the size that the model reads; one that is no square gets "
-        "margins first, of its border's median",
+        "margins first, of its border's median. By default where the images of training were "
+        "scaled (--size); else files of another size are refused",
     )
     arguments.add_argument(
         "--invert",
-        type=bool | None,
-        help="swap dark and light of image files, for dark ink on light paper. By default each "
-        "file whose border is light (its median above one half) is swapped, and a line names it; "
-        "true swaps all, false none",
+        type=bool | Literal["auto"] | None,
+        help="swap dark and light of image files, for dark ink on light paper: true swaps all, "
+        "false none, auto each file whose border is light (its median above one half), which a "
+        "line names. By default as in training, where that swapped all images or none; else auto",
     )
     arguments.add_argument(
         "--binarize",
@@ -505,8 +506,14 @@ def add_reading(arguments: ArgumentParser) -> None:
 
 
 def reading(args: Any) -> dict[str, Any]:
-    """Give the flags of `add_reading` as arguments of `inference.data.image_files.read_images`."""
-    return {"resize": args.resize, "invert": args.invert, "binarize": args.binarize}
+    """Give the flags of `add_reading` as arguments of `inference.data.image_files.read_images`.
+
+    Where a flag is not given, files are read as the images that the run learned from.
+    """
+    run = Run(args.run)
+    resize = run.training.get("size") is not None if args.resize is None else args.resize
+    invert = run.inverted if args.invert is None else args.invert
+    return {"resize": resize, "invert": invert, "binarize": args.binarize}
 
 
 def add_images(arguments: ArgumentParser, num: int = 8) -> None:
@@ -516,13 +523,29 @@ def add_images(arguments: ArgumentParser, num: int = 8) -> None:
         arguments: the command's parser, which gets the flags.
         num: default of `--num`, the number of test images.
     """
-    arguments.add_argument("--images", type=str, nargs="*", default=[], help="image files")
+    arguments.add_argument(
+        "--images", type=str, nargs="*", default=[], help="image files, or folders of them"
+    )
     add_reading(arguments)
     arguments.add_argument("--data", type=str | None, help="a data set to ask about instead")
     arguments.add_argument(
         "--num", type=PositiveInt, default=num, help="how many of its test images"
     )
     add_data_root(arguments)
+
+
+def named_images(args: Any) -> list[str]:
+    """The names of the images that the flags choose, for messages: files, or `image 3 of DATA`.
+
+    Args:
+        args: the parsed command line, with `images`, and maybe `data` and `num`.
+
+    Raises:
+        ValueError: if a folder holds no image files.
+    """
+    if not args.images and getattr(args, "data", None) is not None:
+        return [f"image {i} of {args.data}" for i in range(args.num)]
+    return [name for given in args.images for name in image_files(given)]
 
 
 def chosen_images(args: Any, config: RNPConfig, needed: bool = False) -> Any:
@@ -542,7 +565,7 @@ def chosen_images(args: Any, config: RNPConfig, needed: bool = False) -> Any:
     if args.images and args.data is not None:
         raise ValueError("Give --images or --data, not both.")
     if args.images:
-        return read_images(args.images, config, **reading(args))
+        return read_images(named_images(args), config, **reading(args))
     if args.data is None and needed:
         raise ValueError("There are no images to look at; give --images or --data.")
     if args.data is None:

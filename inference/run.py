@@ -215,6 +215,15 @@ class Run:
         """
         return self.notes.get(IMAGES, {})
 
+    @property
+    def inverted(self) -> bool | None:
+        """Whether training swapped dark and light of all images or of none, where that is known
+        and the images had no polarity of their own; None where each is decided by itself.
+        """
+        found = self.images.get("inverted")
+        chosen = self.training.get("invert", "auto")
+        return chosen if found is None and chosen != "auto" else found
+
     def record(self, config: TrainConfig, splits: Splits, again: str) -> None:
         """Note which images the run learns from, for the next time `config.json` is written.
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from inference.cli import add_images, add_run, chosen_images, parser, reading
+from inference.cli import add_images, add_run, chosen_images, named_images, parser, reading
 from inference.data.image_files import read_images, warn_unexplained
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import parse_figure
@@ -60,4 +60,4 @@ def main() -> None:
     trees = [after.to_dict(i) for i in range(len(images))]
     write_json(out / "edit.json", {"changed": list(edits), "units": UNITS, "trees": trees})
     print(f"{out / 'edit.png'}, {out / 'edit.json'}")
-    warn_unexplained(args.images, images, tree)
+    warn_unexplained(named_images(args), images, tree.canvas)

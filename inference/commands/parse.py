@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from inference.cli import add_reading, add_run, parser, reading
+from inference.cli import add_reading, add_run, named_images, parser, reading
 from inference.data.image_files import read_images, warn_unexplained
 from inference.outputs import new_folder, write_json
 from inference.plotting import parse_figure
@@ -19,13 +19,14 @@ def main() -> None:
         "with every action in its units."
     )
     add_run(arguments)
-    arguments.add_argument("images", type=str, nargs="+", help="image files")
+    arguments.add_argument("images", type=str, nargs="+", help="image files, or folders of them")
     arguments.add_argument("--out", type=str, default="parses", help="folder to make")
     add_reading(arguments)
     args = arguments.parse_args()
     rnp = load(args.run)
-    files = [Path(name) for name in args.images]
-    images = read_images(args.images, rnp.config, **reading(args))
+    names = named_images(args)
+    files = [Path(name) for name in names]
+    images = read_images(names, rnp.config, **reading(args))
     distinct = len({file.stem for file in files}) == len(files)
     with torch.no_grad():
         tree = rnp.parse(images)
@@ -36,4 +37,4 @@ def main() -> None:
         found = {"file": str(file), "units": UNITS, "tree": one.to_dict(0)}
         write_json(out / f"{name}.json", found)
         print(f"{file}: {out / name}.png, {out / name}.json")
-    warn_unexplained(args.images, images, tree)
+    warn_unexplained(names, images, tree.canvas)

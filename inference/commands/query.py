@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from inference.cli import add_images, add_run, chosen_images, parser
-from inference.data.image_files import read_image
+from inference.cli import add_images, add_run, chosen_images, named_images, parser, reading
+from inference.data.image_files import read_image, warn_unexplained
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import posterior_figure
 from inference.posterior import TOLERANCE, Side, half_mask, query, read_sites
@@ -60,7 +60,9 @@ def main() -> None:
     rnp, mask = load(args.run), None
     images = chosen_images(args, rnp.config)
     if args.mask is not None:
-        mask = read_image(args.mask, rnp.config, args.resize, invert=False).mean(0) >= 0.5
+        mask = (
+            read_image(args.mask, rnp.config, reading(args)["resize"], invert=False).mean(0) >= 0.5
+        )
     elif args.hide is not None:
         mask = half_mask(args.hide, rnp.config.image_size)
     given = {} if args.given is None else read_sites(Path(args.given))
@@ -90,4 +92,6 @@ def main() -> None:
     write_json(
         out / "query.json", {"notes": posterior.notes, "method": posterior.method, "images": rows}
     )
+    if images is not None and not given:
+        warn_unexplained(named_images(args), images, posterior.mean("canvas"), mask)
     print(*posterior.notes, out / "query.png", sep="\n")

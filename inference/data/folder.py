@@ -85,6 +85,23 @@ def folder_source(path: Path) -> Source:
     return Source(str(path), chunks, len(files), tuple(classes))
 
 
+def image_files(path: str) -> list[str]:
+    """The image files in a folder and below it, in order; of a file, itself.
+
+    Args:
+        path: a folder or a file.
+
+    Raises:
+        ValueError: if a folder holds none.
+    """
+    if not Path(path).is_dir():
+        return [path]
+    found = [str(file) for file in _images(Path(path))]
+    if not found:
+        raise ValueError(f"{path} holds no image files.")
+    return found
+
+
 def _holding(part: Path) -> set[Path]:
     return {f for f in part.iterdir() if f.is_dir() and next(_images(f), None) is not None}
 

@@ -14,12 +14,15 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pyro_rnp import ParseTree, RNPConfig
+from inference.data.prepare import LIGHT, Invert, border, scaled, squared
+from pyro_rnp import RNPConfig
 
 WHITE_16 = 65_535
 """White in 16 bits."""
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 """Pillow's modes without colour."""
+FLAT = 0.005
+"""A mean squared error of a pixel of an image in colour that is too small to speak of."""
 ONE_COLOUR = 0.1
 """How far a pixel's colour, as far as it is seen, may lie from that of a drawing of one colour."""
 
@@ -28,7 +31,7 @@ def read_image(
     path: str | Path,
     config: RNPConfig,
     resize: bool = False,
-    invert: bool | None = None,
+    invert: Invert | None = None,
     binarize: bool = False,
 ) -> Float[Tensor, "c h w"]:
     """Read an image file as floats in [0, 1], in the size and channels that a model reads.
@@ -43,8 +46,8 @@ def read_image(
         resize: scale another size to the model's, antialiased; without it another size is refused.
             Proportions stay: an image that is not square first gets margins of its border's median.
         invert: whether to swap dark and light, for dark ink on light paper: models here read light
-            ink on a dark ground. None swaps them where the border's median is above one half. For
-            a mask choose False.
+            ink on a dark ground. None and "auto" swap them where the border's median is above one
+            half. For a mask choose False.
         binarize: make each pixel 0 or 1; from one half on it is 1.
 
     Raises:
@@ -55,7 +58,7 @@ def read_image(
 
 
 def _read(
-    path: str | Path, config: RNPConfig, resize: bool, invert: bool | None, binarize: bool
+    path: str | Path, config: RNPConfig, resize: bool, invert: Invert | None, binarize: bool
 ) -> tuple[Tensor, bool]:
     """The image, and whether dark and light were swapped."""
     if not Path(path).is_file():
@@ -63,32 +66,17 @@ def _read(
         raise FileNotFoundError(f"{path} {wrong}.")
     pixels = file_pixels(path, path, config.channels)
     size, (h, w) = config.image_size, pixels.shape[1:]
-    ground = _border(pixels)
+    ground = border(pixels[None])[0]
     if (h, w) != (size, size):
         if not resize:
             raise ValueError(
                 f"{path} is {w} x {h} pixels and the model reads {size} x {size}; --resize=true "
                 "scales it, with margins to make it a square."
             )
-        pixels = T.resize(_square(pixels, ground), [size, size], antialias=True).clamp(0, 1)
-    swap = bool(ground.mean() > 0.5) if invert is None else invert
+        pixels = scaled(squared(pixels[None], ground), size)[0]
+    swap = bool(ground.mean() > LIGHT) if invert in (None, "auto") else bool(invert)
     pixels = 1 - pixels if swap else pixels
     return ((pixels >= 0.5).float() if binarize else pixels), swap
-
-
-def _border(pixels: Float[Tensor, "c h w"]) -> Float[Tensor, "c"]:
-    """The median of the outermost pixels, of each channel."""
-    rows, columns = pixels[:, [0, -1]], pixels[:, :, [0, -1]]
-    return torch.cat([rows.flatten(1), columns.flatten(1)], 1).median(1).values
-
-
-def _square(pixels: Float[Tensor, "c h w"], ground: Float[Tensor, "c"]) -> Tensor:
-    """The image in the middle of a square of one colour."""
-    (h, w), side = pixels.shape[1:], max(pixels.shape[1:])
-    top, left = (side - h) // 2, (side - w) // 2
-    square = ground.view(-1, 1, 1).repeat(1, side, side)
-    square[:, top : top + h, left : left + w] = pixels
-    return square
 
 
 def file_pixels(
@@ -192,7 +180,7 @@ def read_images(
     files: Sequence[str | Path],
     config: RNPConfig,
     resize: bool = False,
-    invert: bool | None = None,
+    invert: Invert | None = None,
     binarize: bool = False,
 ) -> Float[Tensor, "n c h w"]:
     """Read image files; a line on stderr names those whose dark and light were swapped unasked.
@@ -207,7 +195,7 @@ def read_images(
     """
     found = [_read(file, config, resize, invert, binarize) for file in files]
     swapped = [file for file, (_, swap) in zip(files, found, strict=True) if swap]
-    if invert is None and swapped:
+    if invert in (None, "auto") and swapped:
         print(
             f"Dark ink on a light ground, so dark and light were swapped (--invert=false leaves "
             f"them): {', '.join(map(str, swapped))}",
@@ -216,20 +204,36 @@ def read_images(
     return torch.stack([pixels for pixels, _ in found])
 
 
-def warn_unexplained(files: Sequence[str], images: Tensor, tree: ParseTree) -> None:
-    """Name on stderr the image files of which a parse explains less than half.
+def warn_unexplained(
+    names: Sequence[str],
+    images: Float[Tensor, "n c h w"],
+    canvas: Float[Tensor, "n c h w"],
+    seen: Tensor | None = None,
+) -> None:
+    """Name on stderr the images of which a parse explains less than half.
+
+    Of a grey image that is half of its squared intensity; of one in colour, whose ground may have
+    any, half of how its pixels differ from their mean colour, unless they hardly differ at all.
 
     Args:
-        files: the files of the images; empty where the images are of a data set.
-        images: the images that were parsed, (N, C, H, W).
-        tree: their parse.
+        names: what to call each image, as its file.
+        images: the images that were parsed; NaN is a missing pixel.
+        canvas: what the parse draws.
+        seen: which pixels count, (H, W) or like `images`; None counts all.
     """
-    error = (tree.canvas.cpu() - images).square().sum((1, 2, 3))
-    poor = error > images.square().sum((1, 2, 3)) / 2
-    named = [file for file, bad in zip(files, poor.tolist(), strict=False) if bad]
+    counted = images.isfinite() if seen is None else images.isfinite() & seen.to(images.device)
+    images, number = images.nan_to_num(), counted.sum((2, 3), keepdim=True).clamp(min=1)
+    mean = (images * counted).sum((2, 3), keepdim=True) / number if images.shape[1] == 3 else 0
+    error = ((canvas.to(images) - images) * counted).square().sum((1, 2, 3))
+    whole = ((images - mean) * counted).square().sum((1, 2, 3))
+    poor = error > whole / 2
+    if images.shape[1] == 3:
+        poor &= error > FLAT * counted.sum((1, 2, 3))
+    named = [name for name, bad in zip(names, poor.tolist(), strict=False) if bad]
     if named:
+        what = "squared intensity" if images.shape[1] == 1 else "differences from its mean colour"
         print(
-            "The parse explains less than half of the image (squared intensity) and is unreliable; "
-            "where the ground is uneven, --binarize=true may help: " + ", ".join(named),
+            f"The parse explains less than half of the image ({what}) and is unreliable; where the "
+            "ground is uneven, --binarize=true may help: " + ", ".join(named),
             file=sys.stderr,
         )

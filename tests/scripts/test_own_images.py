@@ -220,3 +220,31 @@ def test_some_classes_are_learned_and_all_are_kept_in_the_record(tmp_path):
     )  # fmt: skip
     learned = int(run.data().train.labels.sum())
     assert run.metrics["images_seen"] == learned < run.images["counts"]["train"]
+
+
+def test_files_are_read_as_those_of_training(tmp_path, monkeypatch, capsys):
+    """Photographs of a light sky stay, and files are scaled where those of training were."""
+    light = np.random.default_rng(0).integers(130, 256, (40, 24, 24, 3)).astype(np.uint8)
+    folder = files(tmp_path / "photographs", light)
+    monkeypatch.chdir(tmp_path)
+    call(monkeypatch, "train.py", "--data", folder, "--size=16", "--out=run", *FEW)
+    assert Run("run").inverted is False
+    capsys.readouterr()
+    Image.fromarray(light[0]).resize((60, 50)).save("other.png")
+    call(monkeypatch, "parse.py", "run", "other.png", "--out=one")
+    assert "swapped" not in capsys.readouterr().err
+    call(monkeypatch, "parse.py", "run", "other.png", "--invert=auto", "--out=two")
+    said = capsys.readouterr().err
+    assert "swapped" in said
+    assert "16 x 16" in refused(
+        monkeypatch, capsys, "parse.py", "run", "other.png", "--resize=false", "--out=x"
+    )
+    call(monkeypatch, "parse.py", "run", folder, "--out=all")
+    assert len(list((tmp_path / "all").glob("*.json"))) == 40
+    capsys.readouterr()
+    for i, words in enumerate((["--data", folder, "--num=2"], ["--images", "other.png"])):
+        call(monkeypatch, "query.py", "run", *words, *QUICK, "--out", f"query-{i}")
+        call(monkeypatch, "edit.py", "run", *words, "--remove=1", "--out", f"edit-{i}")
+        said = capsys.readouterr().err.splitlines()
+        assert sum("explains less than half" in line for line in said) == 2, said
+        assert all(f"image 0 of {folder}" in line or i for line in said if "explains" in line)

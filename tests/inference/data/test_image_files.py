@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from inference.data import load_data
 from inference.data.image_files import read_image, read_images, warn_unexplained
 from pyro_rnp import ParseTree
 from tests.conftest import tiny
@@ -191,10 +192,64 @@ def test_files_that_a_parse_hardly_explains_are_named(capsys):
     images = torch.ones(3, 1, 8, 8)
     canvas = torch.stack([0.9 * images[0], 0.2 * images[1], 0.5 * images[2]])
     tree = ParseTree(torch.zeros(3, 2), canvas)
-    warn_unexplained(["good.png", "bad.png", "so-so.png"], images, tree)
+    warn_unexplained(["good.png", "bad.png", "so-so.png"], images, tree.canvas)
     said = capsys.readouterr().err
     assert "bad.png" in said
     assert "good.png" not in said
     assert "so-so.png" not in said
-    warn_unexplained([], images, tree)
+    warn_unexplained([], images, tree.canvas)
     assert not capsys.readouterr().err
+
+
+def test_an_image_in_colour_is_held_against_its_mean_colour(capsys):
+    images = torch.full((3, 3, 8, 8), 0.7)
+    images[:2, :, 2:6, 2:6] = 0.1
+    ground = images.mean((2, 3), keepdim=True).expand_as(images)
+    canvas = torch.stack([0.9 * images[0] + 0.1 * ground[0], ground[1], 0.98 * images[2]])
+    names = ["good.png", "ground.png", "flat.png"]
+    warn_unexplained(names, images, canvas)
+    assert "unreliable" in (said := capsys.readouterr().err)
+    assert said.strip().endswith(": ground.png")
+    seen = torch.zeros(8, 8, dtype=torch.bool)
+    seen[:2] = True
+    warn_unexplained(names, images, canvas, seen)
+    hidden = images.where(seen, torch.nan)
+    warn_unexplained(names, hidden, images)
+    assert "good" not in capsys.readouterr().err
+
+
+def every_kind():
+    """Images of a light square on a dark ground, as Pillow's formats hold them."""
+    grey = np.full((12, 12), 20, np.uint8)
+    grey[3:8, 4:9] = 220
+    image = Image.fromarray(grey)
+    frames = [image, Image.fromarray(255 - grey)]
+    yield "animated.gif", image, {"save_all": True, "append_images": frames[1:]}
+    yield "animated.webp", image, {"save_all": True, "append_images": frames[1:], "lossless": True}
+    yield "pages.tiff", image, {"save_all": True, "append_images": frames[1:]}
+    yield "palette.png", image.convert("P"), {}
+    yield "palette.bmp", image.convert("RGB").quantize(8), {}
+    yield "cmyk.tiff", image.convert("RGB").convert("CMYK"), {}
+    yield "cmyk.jpg", image.convert("RGB").convert("CMYK"), {"quality": 95}
+    yield "deep.png", Image.fromarray(grey.astype(np.uint16) * 257), {}
+    yield "deep.tiff", Image.fromarray(grey.astype(np.uint16) * 257), {}
+    yield "float.tiff", Image.fromarray(grey.astype(np.float32) / 255), {}
+    yield "grey.pgm", image, {}
+    yield "colour.tga", image.convert("RGB"), {}
+    yield "clear.png", image.convert("RGBA"), {}
+    yield "bit.png", image.convert("1", dither=0), {}
+
+
+@pytest.mark.parametrize("kind", list(every_kind()), ids=lambda kind: kind[0])
+def test_formats_of_every_kind(kind, tmp_path):
+    name, image, how = kind
+    image.save(tmp_path / name, **how)
+    wanted = torch.full((1, 12, 12), 20 / 255)
+    wanted[:, 3:8, 4:9] = 220 / 255
+    wanted = wanted.round() if name == "bit.png" else wanted
+    for channels in (1, 3):
+        found = read_image(tmp_path / name, tiny(image_size=12, channels=channels))
+        torch.testing.assert_close(found, wanted.expand(channels, -1, -1), atol=0.02, rtol=0)
+    for i in range(3):
+        image.rotate(90 * i).save(tmp_path / f"{i}-{name}", **how)
+    assert load_data(tmp_path).train.pixels.shape[1:] == (1, 12, 12)
