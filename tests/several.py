@@ -36,7 +36,7 @@ def main(folder: str, processes: int, dies_at: int) -> None:
         ImageSet(part.images[:n].double(), part.labels[:n])
         for part, n in ((data.train, 64), (data.validation, 8), (data.test, 8))
     )
-    inference.training.fit.load_data = lambda *_: Splits(train_on, validation, test)
+    inference.config.load_data = lambda *_: Splits(train_on, validation, test)
     torch.distributions.Normal.rsample = lambda self, shape=(): self.loc.expand(
         self._extended_shape(shape)
     )

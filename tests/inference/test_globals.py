@@ -149,7 +149,7 @@ def test_what_is_the_users_stays_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr("inference.reproduction.figures.SHOWN", 2)
     digits = load_data("digits")
     few = Splits(digits.train[:32], digits.validation[:8], digits.test[:8])
-    monkeypatch.setattr("inference.training.fit.load_data", lambda *_: few)
+    monkeypatch.setattr("inference.config.load_data", lambda *_, **__: few)
     rnp = RNP(tiny(stochastic="both")).eval()
     pyro.param("mine", torch.ones(1))
     offered = calls(rnp, torch.rand(40, 1, 8, 8), tmp_path)

@@ -5,8 +5,6 @@ import json
 import pytest
 import torch
 
-import inference.training.fit
-import inference.training.module
 from inference.data import ImageSet, Splits
 from inference.training import TrainingFailed, train
 from inference.training.module import MAX_SKIPS, Training
@@ -29,7 +27,7 @@ def test_a_step_that_is_not_finite_is_counted_reported_and_not_applied(
         torch.cat([data.train.images[:4], bad.images]), torch.zeros(8, dtype=torch.long)
     )
     mixed = Splits(together, data.validation, data.test)
-    monkeypatch.setattr(inference.training.fit, "load_data", lambda *_: mixed)
+    monkeypatch.setattr("inference.config.load_data", lambda *_, **__: mixed)
     monkeypatch.setattr(RNP, "check", lambda _, images: images)
     folder = train(config(tmp_path / "run", batch_size=1, epochs=2))
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -42,7 +40,7 @@ def test_a_step_that_is_not_finite_is_counted_reported_and_not_applied(
 def test_training_that_cannot_recover_stops_with_the_last_good_weights(monkeypatch, tmp_path):
     data = splits(100)
     hopeless = Splits(overflowing(data.train), data.validation, data.test)
-    monkeypatch.setattr(inference.training.fit, "load_data", lambda *_: hopeless)
+    monkeypatch.setattr("inference.config.load_data", lambda *_, **__: hopeless)
     monkeypatch.setattr(RNP, "check", lambda _, images: images)
     with pytest.raises(TrainingFailed, match=f"last {MAX_SKIPS} steps had .* first of them step"):
         train(config(tmp_path / "run", batch_size=1, epochs=1, seed=3))

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import inference.training.fit
 from inference.config import TrainConfig
 from inference.data import Splits, load_data
 from inference.run import Run
@@ -56,7 +55,7 @@ def run(folder, trail, stop_at=None, **changes):
     where = {"resume": str(folder)} if Run(folder).has_checkpoint else {"out": str(folder)}
     values = {"epochs": 2, "batch_size": 16, "warmup": 3, "learning_rate": 1e-2, "model": model}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference.training.fit, "load_data", lambda *_: made)
+        patch.setattr("inference.config.load_data", lambda *_, **__: made)
         patch.setattr(SkippedSteps, "count", noted)
         patch.setattr(Progress, "on_train_batch_end", ended)
         train(TrainConfig(**{**values, **where, **changes}))
