@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-import inference.training.fit
+import inference.config
 from inference.cli import run
 from inference.config import TrainConfig
 from inference.data import ImageSet, Splits, load_data
@@ -36,7 +36,7 @@ def main(folder: str, processes: int, dies_at: int) -> None:
         ImageSet(part.images[:n].double(), part.labels[:n])
         for part, n in ((data.train, 64), (data.validation, 8), (data.test, 8))
     )
-    inference.config.load_data = lambda *_: Splits(train_on, validation, test)
+    inference.config.load_data = lambda *_, **__: Splits(train_on, validation, test)
     torch.distributions.Normal.rsample = lambda self, shape=(): self.loc.expand(
         self._extended_shape(shape)
     )

@@ -14,7 +14,6 @@ import torch
 
 from inference.cli import sentence, train_config
 from inference.config import TrainConfig
-from inference.data import load_data
 from inference.evaluation import evaluate
 from inference.objectives import OBJECTIVES, check
 from inference.outputs import markdown, write_json
@@ -97,10 +96,13 @@ def _check(variant: Variant, loaded: set[str]) -> None:
     check_flags(variant.folder, config)
     size = (config.images_per_class, config.model.channels, *2 * [config.model.image_size])
     check(OBJECTIVES.make(config.objective), RNP(config.model), torch.zeros(size), size[0])
-    data = (config.data, config.data_root, config.binarize, config.classes)
-    if repr(data) not in loaded:
-        load_data(*data)
-        loaded.add(repr(data))
+    own = ("data", "data_root", "binarize", "classes", "size", "channels", "invert")
+    data = repr([getattr(config, name) for name in own])
+    if data not in loaded:
+        splits = config.load_data()
+        if config.classes is not None:
+            splits.of(config.classes)
+        loaded.add(data)
 
 
 def compare_variants(
