@@ -9,7 +9,7 @@ from PIL import Image
 
 from pyro_rnp import load
 from pyro_rnp.affine import FIELDS
-from tests.scripts.helpers import call
+from tests.scripts.helpers import call, refused
 
 
 def test_parse(monkeypatch, run_folder, digits, tmp_path):
@@ -23,6 +23,17 @@ def test_parse(monkeypatch, run_folder, digits, tmp_path):
     assert (part["part"], list(part["action"])) == ("1/0", list(FIELDS))
     config = load(run_folder).config
     assert config.min_scale <= part["action"]["scale_x"] <= config.max_scale
+
+
+def test_a_folder_stands_for_its_image_files(monkeypatch, capsys, run_folder, digits, tmp_path):
+    folder = digits[0].parent
+    (folder / "notes.txt").write_text("no image")
+    (folder / "none").mkdir()
+    call(monkeypatch, "parse.py", run_folder, folder, "--out", tmp_path / "out")
+    found = [json.loads(file.read_text()) for file in sorted((tmp_path / "out").glob("*.json"))]
+    assert [one["file"] for one in found] == [*map(str, digits)]
+    said = refused(monkeypatch, capsys, "parse.py", run_folder, folder / "none")
+    assert "holds no image files" in said
 
 
 def test_paper_is_swapped_unless_that_is_forbidden(
