@@ -1,9 +1,10 @@
 """Pictures of parses, posteriors, dictionaries and curves, as matplotlib figures.
 
 Each function returns a figure, which a notebook shows, and writes it to a .png, .svg or .pdf file
-where it is given a path. Ink is black on white. A part has the colour of its number in its program:
-blue, red, green, orange, purple, brown, then blue again; so has its frame, the outline of its
-canvas in the image.
+where it is given a path. Ink is black on white; colour images keep their colours. A part has the
+colour of its number, which counts from 0: blue, red, green, orange, purple, brown, then blue again;
+what is below it has shades of that colour, from dark to light. So have their frames, the outlines
+of their canvases in the image. `width` in inches and `palette` suit a figure to a page.
 """
 
 from inference.plotting.curves import curves_figure

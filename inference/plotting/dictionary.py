@@ -8,8 +8,7 @@ import torch
 from matplotlib.figure import Figure, FigureBase
 
 from inference.evaluation.part_dictionary import PartDictionary, PartTable
-from inference.plotting.grid import draw_grid
-from pyro_rnp.plotting import grey
+from pyro_rnp.plotting import Row, draw_tiles, grey
 
 
 def dictionary_figure(
@@ -18,6 +17,7 @@ def dictionary_figure(
     path: str | Path | None = None,
     members: int = 10,
     *,
+    width: float | None = None,
     figure: FigureBase | None = None,
 ) -> Figure:
     """Draw a dictionary of parts, a row for each group.
@@ -30,13 +30,12 @@ def dictionary_figure(
         parts: the parts that it was made of.
         path: a .png, .svg or .pdf file to write; None writes nothing.
         members: typical parts of each group.
+        width: of a new figure, in inches; by default as the number of parts wants, up to 7.
         figure: a figure or subfigure to draw into; by default a new one.
     """
     rows = []
     for mean, usage, indices in zip(found.canvases, found.usage, found.members, strict=True):
-        shown = torch.zeros(members + 1, *mean.shape)
-        shown[0] = mean
-        typical = parts.canvases[indices[:members]]
-        shown[1 : 1 + len(typical)] = typical
-        rows.append((f"{100 * usage:.1f} %", grey(shown)))
-    return draw_grid(rows, figure=figure, path=path)
+        shown = torch.cat([mean.unsqueeze(0), parts.canvases[indices[:members]]])
+        rows.append(Row(f"{100 * usage:.1f} %", grey(shown)))
+    titles = ["mean", *(str(i) for i in range(members))]
+    return draw_tiles(rows, path, titles=titles, width=width, figure=figure)

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib.colors
 import torch
 from jaxtyping import Bool
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, FigureBase
 from torch import Tensor
 
-from inference.plotting.grid import Frame, draw_grid
 from inference.posterior import Posterior
 from pyro_rnp.affine import compose, matrix
 from pyro_rnp.checks import Images
 from pyro_rnp.parse_tree import site_name
-from pyro_rnp.plotting import coloured, grey, part_colour, pixels
+from pyro_rnp.plotting import (
+    COLOURS,
+    MISSING,
+    Frames,
+    Row,
+    coloured,
+    draw_tiles,
+    grey,
+    level_name,
+    line_key,
+    missing_key,
+    pixels,
+    shades,
+    tree_key,
+)
+
+UNTRUSTED = (
+    "framed in red: unreliable (few effective samples, heavy or unknown tails of weights, "
+    "unsound chains)"
+)
 
 
 def posterior_figure(
@@ -27,13 +46,15 @@ def posterior_figure(
     shown: int = 3,
     given: Mapping[str, Tensor] | None = None,
     *,
+    width: float | None = None,
+    palette: Sequence[Any] = COLOURS,
     figure: FigureBase | None = None,
 ) -> Figure:
     """Draw a posterior, a column for each image.
 
     Rows: the image, where given, and its seen pixels, with the hidden ones in light blue; the
     posterior mean of the canvas, and twice its standard deviation; samples, drawn by weight; and
-    for each level the probability that a part made the pixel, in the colours of the parts. A
+    for each level the probability that a part made the pixel, in the colours of `parse_figure`. A
     column whose posterior is not trusted is framed in red, and a red note says so.
 
     Args:
@@ -46,49 +67,59 @@ def posterior_figure(
             frame of an action among them is drawn, in the colour of its part and with its name, on
             the expected canvas and on the row of its level; that of a sub-part whose parent's
             action is not given lies in the parent's expected frame.
+        width: of a new figure, in inches; by default as the number of images wants, up to 7.
+        palette: colours of the parts, in their order; they repeat.
         figure: a figure or subfigure to draw into; by default a new one.
     """
+    evidence = posterior.evidence
+    key: list[tuple[Any, str]] = []
+    if evidence is not None:
+        seen = evidence.seen if seen is None else seen
+        given = evidence.given if given is None else given
+    trusted = posterior.trusted.tolist()
+    edges = ["0.85" if good else "red" for good in trusted]
     with torch.no_grad():
         mean = posterior.mean("canvas").cpu()
         spread = posterior.variance("canvas").clamp(min=0).sqrt().cpu()
         rows: list[tuple[str, Tensor]] = []
-        evidence = posterior.evidence
-        if evidence is not None:
-            seen = evidence.seen if seen is None else seen
-            given = evidence.given if given is None else given
         whole = None if images is None else pixels(images, len(mean))
         if whole is not None:
             rows.append(("image", grey(whole)))
+            key += missing_key() if whole.isnan().any() else ()
         if seen is not None and seen.any() and (whole is None or not seen.all()):
             known = whole if whole is not None or evidence is None else evidence.images
             if known is not None:
                 hidden = ~seen.cpu().all(1).unsqueeze(-1)
-                blue = torch.tensor(matplotlib.colors.to_rgb("lightsteelblue"))
+                blue = torch.tensor(to_rgb(MISSING))
                 rows.append(("seen", torch.where(hidden, blue, grey(known.cpu()))))
+                key = [*missing_key("hidden or missing pixels")] if hidden.any() else key
         on = [len(rows)]
-        rows += [("expected", grey(mean)), ("std. dev.", grey(2 * spread))]
+        rows += [("expected", grey(mean)), ("2 std. dev.", grey(2 * spread))]
         drawn = posterior.resample(shown).cpu()
-        rows += [(f"sample {i + 1}", grey(canvas)) for i, canvas in enumerate(drawn)]
+        rows += [(f"sample {i}", grey(canvas)) for i, canvas in enumerate(drawn)]
         for depth in range(1, posterior.tree.level + 1):
             chances = posterior.part_probabilities(depth)[:, :-1].unsqueeze(2).cpu()
-            name = ["parts", "sub-parts"][depth - 1] if depth < 3 else f"level {depth} parts"
             on.append(len(rows))
-            rows.append((name, coloured(chances, len(posterior.tree.nodes(depth - 1)[0]))))
-        frames = _given_frames(posterior, given or {}, on)
-    trusted = posterior.trusted.tolist()
-    note = (
-        "framed in red: unreliable (few effective samples, heavy or unknown tails of "
-        "weights, unsound chains)"
-    )
-    edges = ["0.85" if good else "red" for good in trusted]
-    text = "" if all(trusted) else note
-    return draw_grid(rows, edges, text, frames, figure=figure, path=path)
+            colours = shades(posterior.tree, depth, palette)
+            rows.append((level_name(posterior.tree, depth), coloured(chances, colours)))
+        frames = _given_frames(posterior, given or {}, on, palette)
+    key = [*tree_key(posterior.tree, posterior.tree.level, palette, framed=False), *key]
+    key += line_key("frames with names: the actions that are given") if frames else ()
+    tiles = [
+        Row(name, pictures, [own for row, own in frames if row == i], edges)
+        for i, (name, pictures) in enumerate(rows)
+    ]
+    note = "" if all(trusted) else UNTRUSTED
+    return draw_tiles(tiles, path, note=note, key=key, width=width, figure=figure)
 
 
 def _given_frames(
-    posterior: Posterior, given: Mapping[str, Tensor], rows: Sequence[int]
-) -> list[Frame]:
-    """The frames of the given actions, on the first of the rows and on that of their depth."""
+    posterior: Posterior,
+    given: Mapping[str, Tensor],
+    rows: Sequence[int],
+    palette: Sequence[Any],
+) -> list[tuple[int, Frames]]:
+    """The frames of the given actions, for the first of the rows and for that of their depth."""
     found, n = [], len(posterior.log_evidence)
     for site in (site for site in given if site.startswith("a/")):
         path = tuple(int(step) for step in site.split("/")[1:])
@@ -97,5 +128,7 @@ def _given_frames(
             above = site_name("a", path[:depth])
             action = given.get(above, posterior.mean(above)).cpu().float()
             maps = compose(maps, matrix(action.expand(n, -1)))
-        found += [Frame(site, rows[i], maps, part_colour(path[-1])) for i in (0, len(path))]
+        colour = palette[path[0] % len(palette)]
+        own = Frames(maps.unsqueeze(1), [colour], width=1.0, names=[site])
+        found += [(rows[i], own) for i in (0, len(path))]
     return found

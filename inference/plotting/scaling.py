@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure, FigureBase
 
 from inference.plotting.curves import plain_ticks
-from pyro_rnp.plotting import begin, finish, part_colour
+from pyro_rnp.plotting import COLOURS, begin, finish
 
 
 def scaling_figure(
@@ -36,7 +36,7 @@ def scaling_figure(
         for axis, sweep in zip(line, sweeps, strict=True):
             points = [row for row in rows if row["sweep"] == sweep]
             x, y = [p["value"] for p in points], [p[field] for p in points]
-            axis.loglog(x, y, "o-", color=part_colour(0))
+            axis.loglog(x, y, "o-", color=COLOURS[0])
             nodes = [p["nodes"] * y[0] / points[0]["nodes"] for p in points]
             if len(set(nodes)) > 1:
                 axis.loglog(x, nodes, ":", color="grey", label="proportional to nodes")

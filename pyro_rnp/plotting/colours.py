@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.colors
 import torch
 from jaxtyping import Float
+from matplotlib.colors import to_rgb
 from torch import Tensor
+
+from pyro_rnp.parse_tree import ParseTree
 
 COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown")
 """Colours of the first part, the second and so on, repeating, in the paper's order."""
+MISSING = "lightsteelblue"
+"""The colour of pixels that are missing or hidden."""
+TONES = (-0.6, 0.6)
+"""The shades of a hue: from this share of black to this share of white."""
 
 
 def pixels(images: Any, count: int | None = None, name: str = "images") -> Tensor:
@@ -31,23 +38,47 @@ def pixels(images: Any, count: int | None = None, name: str = "images") -> Tenso
     return found.float() / (255 if found.dtype == torch.uint8 else 1)
 
 
-def part_colour(part: int) -> str:
-    """The colour of a part by its number, from 0."""
-    return COLOURS[part % len(COLOURS)]
+def shades(
+    tree: ParseTree, depth: int, palette: Sequence[Any] = COLOURS
+) -> list[tuple[float, float, float]]:
+    """The colours of the nodes at a depth: those below a part have shades of the part's colour.
+
+    The shades of a part go from dark to light in equal steps, in the order of the nodes, so that
+    siblings have neighbouring ones.
+
+    Args:
+        tree: the tree.
+        depth: levels below the tree, in [1, level].
+        palette: colours of the parts, in their order; they repeat.
+
+    Returns:
+        RGB in [0, 1], in the order of `tree.nodes(depth)`.
+    """
+    colours = []
+    for part, node in enumerate(tree):
+        hue = torch.tensor(to_rgb(palette[part % len(palette)]))
+        count = len(node.nodes(depth - 1))
+        for i in range(count):
+            tone = TONES[0] + (TONES[1] - TONES[0]) * (i + 0.5) / count
+            mixed = hue * (1 - abs(tone)) + max(tone, 0)
+            red, green, blue = mixed.tolist()
+            colours.append((red, green, blue))
+    return colours
 
 
-def coloured(shares: Float[Tensor, "n parts c h w"], colours: int) -> Float[Tensor, "n h w 3"]:
+def coloured(
+    shares: Float[Tensor, "n parts c h w"], colours: Sequence[Any]
+) -> Float[Tensor, "n h w 3"]:
     """Colour the intensity that each part adds, on white.
 
     Args:
         shares: (N, parts, C, H, W), the part of an image that each part adds, in [0, 1].
-        colours: after this many parts the colours begin again.
+        colours: of the parts, in their order; they repeat.
 
     Returns:
         (N, H, W, 3) RGB in [0, 1].
     """
-    names = [part_colour(i % colours) for i in range(shares.shape[1])]
-    inks = torch.tensor([matplotlib.colors.to_rgb(name) for name in names])
+    inks = torch.tensor([to_rgb(colours[i % len(colours)]) for i in range(shares.shape[1])])
     intensity = shares.mean(2).clamp(0, 1)
     return (1 - torch.einsum("nphw,pr->nhwr", intensity, 1 - inks)).clamp(0, 1)
 
@@ -56,10 +87,13 @@ def grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w 3"]:
     """Turn images of one channel into black ink on white; images of three channels stay.
 
     Args:
-        images: (N, C, H, W); values beyond [0, 1] are clamped.
+        images: (N, C, H, W); values beyond [0, 1] are clamped, and NaN is a missing pixel, which
+            has the colour `MISSING`.
 
     Returns:
         (N, H, W, 3) RGB in [0, 1].
     """
     shown = images.clamp(0, 1).permute(0, 2, 3, 1)
-    return shown if shown.shape[-1] == 3 else (1 - shown[..., :1]).expand(-1, -1, -1, 3)
+    shown = shown if shown.shape[-1] == 3 else (1 - shown[..., :1]).expand(-1, -1, -1, 3)
+    missing = torch.tensor(to_rgb(MISSING)).to(shown)
+    return torch.where(shown.isnan().any(-1, keepdim=True), missing, shown)

@@ -26,8 +26,12 @@ FORMATS: dict[str, dict[str, Any]] = {
 file."""
 SHOWN = 8
 """Images that a notebook shows of a tree or a posterior."""
-TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "pyro_rnp", "pdf.fonttype": 42}
-"""Text stays text in SVG and PDF, so that it can be searched, edited and printed by journals."""
+SETTINGS: Any = {
+    "svg.fonttype": "none", "svg.hashsalt": "pyro_rnp", "pdf.fonttype": 42,
+    "image.composite_image": False,
+}  # fmt: skip
+"""Text stays text in SVG and PDF, so that it can be searched, edited and printed by journals; and
+each picture in them stays sharp, which many made into one are not."""
 
 
 class NotebookFigure(Figure):
@@ -111,7 +115,7 @@ def to_bytes(figure: Figure, suffix: str) -> bytes:
         suffix: one of `FORMATS`.
     """
     buffer = io.BytesIO()
-    with matplotlib.rc_context(TEXT):
+    with matplotlib.rc_context(SETTINGS):
         figure.savefig(buffer, dpi=figure.dpi, format=suffix[1:], metadata=FORMATS[suffix])
     return buffer.getvalue()
 

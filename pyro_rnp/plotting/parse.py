@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
-from torch import Tensor
 
 from pyro_rnp.checks import Images
 from pyro_rnp.parse_tree import ParseTree
-from pyro_rnp.plotting.colours import COLOURS, coloured, grey, part_colour, pixels
-from pyro_rnp.plotting.figure import begin, finish
+from pyro_rnp.plotting.colours import COLOURS, coloured, grey, pixels, shades
+from pyro_rnp.plotting.tiles import (
+    Frames,
+    Key,
+    Row,
+    draw_tiles,
+    line_key,
+    missing_key,
+    part_key,
+    shade_key,
+)
 
-CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
+MANY = 6
+"""The frames of more parts than this are fainter, so that ink is seen below them."""
 
 
 def parse_figure(
@@ -27,77 +35,92 @@ def parse_figure(
     more: Sequence[tuple[str, Images]] = (),
     *,
     depth: int | None = None,
+    width: float | None = None,
+    palette: Sequence[Any] = COLOURS,
     figure: FigureBase | None = None,
 ) -> Figure:
     """Draw parses or samples, a column for each image.
 
-    Rows: the image, where given; the canvas; the rows of `more`; then, for each level, the parts in
-    the colours of their numbers, each outlined by its frame. A sub-part has the colour of its
-    number within its part.
+    Rows: the image, where given; the canvas; the rows of `more`; then, for each level, the parts,
+    each outlined by its frame. Levels count as in the paper: level K is the image's program, level
+    0 are the leaves. A part has the colour of its number, which counts from 0, and what is below it
+    has shades of that colour, from dark to light, with the parents' frames dashed around them.
+    Parts of colour images keep their own colours; there only the frames tell them apart.
 
     Args:
         tree: parses or samples of N images.
         path: a .png, .svg or .pdf file to write; None writes nothing.
-        images: (N, C, H, W) in [0, 1]; None for samples, which have none.
+        images: (N, C, H, W) in [0, 1]; NaN is a missing pixel. None for samples, which have none.
         titles: titles of the columns.
         more: names and images (N, C, H, W) of rows below the canvas.
         depth: levels to draw below the image; by default all.
+        width: of a new figure, in inches; by default as the number of images wants, up to 7.
+        palette: colours of the parts, in their order; they repeat.
         figure: a figure or subfigure to draw into; by default a new one.
 
     Raises:
         ValueError: if there are not as many images as parses.
     """
     n = len(tree.canvas)
+    below = tree.level if depth is None else min(depth, tree.level)
     with torch.no_grad():
         tree = tree.map(lambda t: t.detach().cpu())
-        rows: list[tuple[str, Tensor, tuple[Tensor, int] | None]] = []
-        if images is not None:
-            rows.append(("image", grey(pixels(images, n)), None))
-        rows.append(("sample" if images is None else "parse", grey(tree.canvas), None))
-        rows += [(name, grey(pixels(pictures, n, name)), None) for name, pictures in more]
-        for below in range(1, 1 + (tree.level if depth is None else min(depth, tree.level))):
-            name = ["parts", "sub-parts"][below - 1] if below < 3 else f"level {below} parts"
-            steps = len(tree.nodes(below - 1)[0])
-            shown = coloured(tree.contributions(below), steps)
-            rows.append((name, shown, (tree.matrices(below), steps)))
-    drawn = begin(figure, (n, len(rows)), path)
-    axes = drawn.subplots(len(rows), n, squeeze=False)
-    for axis, title in zip(axes[0], titles, strict=False):
-        axis.set_title(title, fontsize=9)
-    for (name, shown, frames), row in zip(rows, axes, strict=True):
-        row[0].set_ylabel(name, fontsize=9)
-        for i, axis in enumerate(row):
-            axis.imshow(shown[i].numpy(), extent=(-1, 1, 1, -1), interpolation="nearest")
-            axis.set(xticks=[], yticks=[], xlim=(-1, 1), ylim=(1, -1))
-            for spine in axis.spines.values():
-                spine.set_color("0.85")
-            if frames is not None:
-                _outline(axis, frames[0][i], frames[1])
-    return finish(drawn, path)
+        given = [] if images is None else [("image", pixels(images, n))]
+        name = "sample" if images is None else "parse"
+        own = f"{name}\nlevel {tree.level}" if tree.level else name
+        given += [(own, tree.canvas.float())]
+        given += [(text, pixels(pictures, n, text)) for text, pictures in more]
+        rows = [Row(text, grey(pictures)) for text, pictures in given]
+        rows += [_level(tree, d, palette) for d in range(1, below + 1)]
+    key = tree_key(tree, below, palette)
+    if any(pictures.isnan().any() for _, pictures in given):
+        key = [*key, *missing_key()]
+    return draw_tiles(rows, path, titles=titles, key=key, width=width, figure=figure)
 
 
-def _outline(axis: Axes, maps: Float[Tensor, "parts 2 3"], colours: int) -> None:
-    """Frames in the colours of their parts; of many, fainter, so that ink is seen below them."""
-    width, alpha = (0.5, 0.6) if len(maps) <= len(COLOURS) else (0.35, 0.35)
-    for j, own in enumerate(maps):
-        draw_frame(axis, own, part_colour(j % colours), width, alpha)
-
-
-def draw_frame(
-    axis: Axes, own: Float[Tensor, "2 3"], colour: str, width: float, alpha: float
-) -> Float[Tensor, "5 2"]:
-    """Draw a part's frame in the picture of its image.
+def level_name(tree: ParseTree, depth: int) -> str:
+    """The name of a row of parts: of what kind they are, and of which level.
 
     Args:
-        axis: the picture's, over [-1, 1] from edge to edge.
-        own: the map from the part's frame to the image's.
-        colour: of the line.
-        width: of the line, in points.
-        alpha: opacity of the line, in [0, 1].
-
-    Returns:
-        The five corners of the closed line.
+        tree: the tree.
+        depth: levels below the tree, 1 or more.
     """
-    corners = CORNERS.to(own) @ own[:, :2].mT + own[:, 2]
-    axis.plot(*corners.mT.numpy(), color=colour, linewidth=width, alpha=alpha)
-    return corners
+    return f"{'sub-' * (depth - 1)}parts\nlevel {tree.level - depth}"
+
+
+def tree_key(
+    tree: ParseTree, depth: int, palette: Sequence[Any] = COLOURS, framed: bool = True
+) -> Key:
+    """The colour key of a picture with parts of a tree.
+
+    Args:
+        tree: the tree.
+        depth: levels that are drawn below it.
+        palette: colours of the parts.
+        framed: whether parts have frames, and those of colour images nothing but frames.
+    """
+    if not depth:
+        return []
+    filled = not framed or tree.canvas.shape[1] == 1
+    key = [*part_key(len(tree), palette, filled)]
+    if depth > 1:
+        key += shade_key(shades(tree, 2, palette)[: len(tree[0])], filled)
+    if framed:
+        key += line_key("its frame")
+        key += line_key("its parent's frame", dashed=True) if depth > 1 else []
+    return key
+
+
+def _level(tree: ParseTree, depth: int, palette: Sequence[Any]) -> Row:
+    """The parts at a depth in their colours, or as they are in a colour image, with frames."""
+    colours, own = shades(tree, depth, palette), tree.canvas.shape[1] == 3
+    shown = grey(tree.canvas.float()) if own else coloured(tree.contributions(depth), colours)
+    maps = tree.matrices(depth)
+    width, alpha = (0.6, 0.8) if len(colours) <= MANY else (0.4, 0.6)
+    frames = [Frames(maps, colours, width, alpha)]
+    if own:  # only the frames tell the parts apart, on any colour
+        frames = [Frames(maps, ["black"] * len(colours), 3 * width), frames[0]._replace(alpha=1)]
+    if depth > 1:
+        parents = tree.matrices(depth - 1), shades(tree, depth - 1, palette)
+        frames.insert(0, Frames(*parents, width=0.4, alpha=0.7, dashed=True))
+    return Row(level_name(tree, depth), shown, frames)

@@ -20,10 +20,10 @@ def tree(rnp, images):
 def test_a_tree_draws_itself(tree, images, tmp_path):
     assert isinstance(tree.plot(images, tmp_path / "a.svg"), Figure)
     with_image, without = (tree.plot(given, tmp_path / "b.svg") for given in (images, None))
-    for figure, above in ((with_image, "image"), (without, "sample")):
-        names = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+    for figure, above in ((with_image, "image"), (without, "sample\nlevel 2")):
+        names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
         assert names[0] == above
-        assert names[-2:] == ["parts", "sub-parts"]
+        assert names[-2:] == ["parts\nlevel 1", "sub-parts\nlevel 0"]
 
 
 def test_images_of_any_type_are_drawn_alike(tree, images, tmp_path):

@@ -108,7 +108,7 @@ def test_a_posterior_draws_itself_with_its_evidence(rnp, images):
     assert isinstance(posterior, Posterior)
 
     def names(figure):
-        return [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+        return [label.get_text() for label in figure.axes[0].get_yticklabels()]
 
     assert names(posterior.plot())[:2] == ["seen", "expected"]
     assert names(posterior.plot(images.numpy()))[:3] == ["image", "seen", "expected"]

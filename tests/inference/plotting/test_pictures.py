@@ -1,5 +1,6 @@
 """Pictures: colours in the paper's order, frames where the parts are."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ from inference.plotting import (
     curves_figure,
     dictionary_figure,
     grey,
+    grid_figure,
     parse_figure,
     posterior_figure,
     scaling_figure,
@@ -24,6 +26,7 @@ from inference.plotting import (
 from inference.posterior import query
 from pyro_rnp import RNP
 from pyro_rnp.affine import compose, matrix
+from pyro_rnp.plotting import shades
 from tests.conftest import tiny
 
 
@@ -31,7 +34,7 @@ def test_a_share_has_the_colour_of_its_part_on_white():
     shares = torch.zeros(1, 4, 1, 2, 2)
     for part in range(3):
         shares[0, part, 0, part // 2, part % 2] = 1
-    shown = coloured(shares, colours=2)[0]
+    shown = coloured(shares, COLOURS[:2])[0]
     wanted = [matplotlib.colors.to_rgb(COLOURS[i]) for i in (0, 1, 0)]
     torch.testing.assert_close(shown[0, 0], torch.tensor(wanted[0]))
     torch.testing.assert_close(shown[0, 1], torch.tensor(wanted[1]))
@@ -47,27 +50,158 @@ def test_ink_is_black_on_white():
     assert torch.equal(grey(colour), colour.permute(0, 2, 3, 1))
 
 
+def rows(figure):
+    """The tiles of a picture by the names of its rows, and their collections of frames."""
+    (axis,) = figure.axes
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    tiles = {name: [] for name in names}
+    frames = {name: [] for name in names}
+    for found, artists in ((tiles, axis.images), (frames, axis.collections)):
+        for artist in artists:
+            row = artist.get_gid().rpartition("/")[0]
+            found[next(name for name in names if name.partition("\n")[0] == row)].append(artist)
+    return tiles, frames
+
+
+def key(figure):
+    (legend,) = figure.legends
+    return [text.get_text().replace("\n", " ") for text in legend.get_texts()]
+
+
 @pytest.mark.parametrize("steps", [(3,), (2, 2), (2, 2, 2)])
 @pytest.mark.parametrize("given", [True, False])
 def test_a_row_for_each_level(tmp_path, steps, given, images):
     rnp = RNP(tiny(steps=steps))
-    parse_figure(rnp.parse(images), tmp_path / "parse.png", images if given else None)
+    figure = parse_figure(rnp.parse(images), tmp_path / "parse.png", images if given else None)
     picture = png.imread(tmp_path / "parse.png")
-    rows = len(steps) + 1 + given
-    assert picture.shape[0] / picture.shape[1] == pytest.approx(rows / 4, rel=0.01)
     assert np.ptp(picture[..., :3]) > 0.5
     assert [p.name for p in tmp_path.iterdir()] == ["parse.png"]
+    tiles, frames = rows(figure)
+    top = len(steps)
+    parts = ["parts", "sub-parts", "sub-sub-parts"][:top]
+    names = [*(["image"] if given else []), f"{'parse' if given else 'sample'}\nlevel {top}"]
+    names += [f"{name}\nlevel {top - 1 - i}" for i, name in enumerate(parts)]
+    assert list(tiles) == names, "level K is the image's program, as in the paper"
+    assert all(len(row) == 4 for row in tiles.values())
+    assert [len(row) for row in frames.values()] == [0] * (1 + given) + [4, 8, 8][:top]
+    assert key(figure)[: steps[0]] == [f"part {i}" for i in range(steps[0])]
 
 
-def test_frames_of_many_parts_are_fainter_and_still_there(monkeypatch, tmp_path, images):
-    def white(shares, colours):
-        return torch.ones(len(shares), *shares.shape[-2:], 3)
+def test_sub_parts_have_shades_of_their_part_and_its_frame(images):
+    tree = RNP(tiny(steps=(2, 3))).parse(images)
+    _, frames = rows(parse_figure(tree))
+    hues = matplotlib.colors.to_rgba_array(COLOURS[:2])
+    above = frames["parts\nlevel 1"][0]
+    np.testing.assert_allclose(above.get_colors()[:, :3], hues[:, :3])
+    parents, own = frames["sub-parts\nlevel 0"][:2]
+    np.testing.assert_allclose(parents.get_colors()[:, :3], hues[:, :3])
+    assert parents.get_linestyle() != own.get_linestyle(), "dashed"
+    down = parents.get_segments()[0] - above.get_segments()[0]
+    assert np.ptp(down[:, 1]) < 1e-5, "where it is in the row above"
+    shown = matplotlib.colors.rgb_to_hsv(own.get_colors()[:, :3])
+    wanted = matplotlib.colors.rgb_to_hsv(hues[:, :3]).repeat(3, 0)
+    np.testing.assert_allclose(shown[:, 0], wanted[:, 0], atol=1e-5)
+    lightness = own.get_colors()[:, :3].mean(1).reshape(2, 3)
+    assert (np.diff(lightness) > 0.1).all(), "from dark to light"
+    assert shades(tree, 2, ["black"])[5] == pytest.approx((0.4, 0.4, 0.4))
 
-    monkeypatch.setattr("pyro_rnp.plotting.parse.coloured", white)
-    parse_figure(RNP(tiny(steps=(2, 4))).parse(images), tmp_path / "p.png")
-    rows = np.array_split(png.imread(tmp_path / "p.png")[..., :3], 3)
-    _, few, many = (np.sort(np.ptp(row, axis=-1).ravel())[-200:].mean() for row in rows)
-    assert 0.05 < many < 0.8 * few
+
+def test_each_frame_is_where_its_part_is(images):
+    tree = RNP(tiny()).parse(images)
+    tiles, frames = rows(parse_figure(tree, images=images))
+    for name, depth in (("parts\nlevel 1", 1), ("sub-parts\nlevel 0", 2)):
+        drawn = frames[name][depth - 1 :: depth]
+        for i, (tile, lines) in enumerate(zip(tiles[name], drawn, strict=True)):
+            left, right, bottom, top = tile.get_extent()
+            ends = np.array([left, top]), np.array([right, bottom])
+            for corners, own in zip(lines.get_segments(), tree.matrices(depth)[i], strict=True):
+                middle = 2 * (corners[:4].mean(0) - ends[0]) / (ends[1] - ends[0]) - 1
+                np.testing.assert_allclose(middle, own[:, 2], atol=1e-5)
+                corner = 2 * (corners[2] - ends[0]) / (ends[1] - ends[0]) - 1
+                np.testing.assert_allclose(corner, own.sum(1), atol=1e-5)
+            inside = lines.axes.transData.transform(ends)
+            found = np.sort(lines.get_clip_box().get_points(), 0)
+            np.testing.assert_allclose(found, np.sort(inside, 0), err_msg="cut at the border")
+
+
+@pytest.mark.parametrize("num", [1, 12, 13, 40])
+@pytest.mark.parametrize("width", [None, 3.3, 7.0])
+def test_many_images_go_into_further_blocks(num, width):
+    tree = RNP(tiny()).parse(torch.rand(num, 1, 8, 8))
+    figure = parse_figure(tree, titles=[f"a long title {i}" for i in range(num)], width=width)
+    (axis,) = figure.axes
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    blocks = len(names) // 3
+    assert blocks == math.ceil(num / 12) if width != 3.3 else blocks >= num / 7
+    assert names == blocks * names[:3]
+    assert figure.get_size_inches()[0] == (width or pytest.approx(7 if num > 1 else 2.4))
+    figure.draw_without_rendering()
+    places = {tuple(np.round(image.get_extent(), 3)) for image in axis.images}
+    assert len(places) == 3 * num, "none hides another"
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert all(not a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    labels = [label.get_window_extent() for label in axis.get_yticklabels()]
+    assert all(not a.overlaps(b) for a, b in pairwise(labels))
+    legend = figure.legends[0].get_window_extent()
+    inside = axis.get_window_extent()
+    for box in (*boxes, *labels, legend, inside):
+        assert -1 < box.x0 < box.x1 < figure.bbox.width + 1
+        assert -1 < box.y0 < box.y1 < figure.bbox.height + 1
+    assert legend.y1 < inside.y0 + 1, "the key is below the tiles"
+
+
+def test_parts_of_colour_images_keep_their_colours():
+    tree = RNP(tiny(channels=3)).parse(torch.rand(2, 3, 8, 8))
+    tiles, frames = rows(parse_figure(tree))
+    for row in ("parts\nlevel 1", "sub-parts\nlevel 0"):
+        for i, tile in enumerate(tiles[row]):
+            np.testing.assert_allclose(tile.get_array(), grey(tree.canvas)[i], atol=1e-6)
+    under, over = frames["parts\nlevel 1"][:2]
+    assert under.get_colors()[:, :3].max() == 0, "dark lines below the coloured ones"
+    assert under.get_linewidth()[0] > over.get_linewidth()[0]
+
+
+def test_missing_pixels_have_their_colour_and_an_entry_in_the_key(images):
+    tree, known = RNP(tiny()).parse(images), images.clone()
+    known[0, :, :3] = torch.nan
+    figure = parse_figure(tree, images=known)
+    shown = rows(figure)[0]["image"][0].get_array()
+    blue = matplotlib.colors.to_rgb("lightsteelblue")
+    np.testing.assert_allclose(shown[:3], np.broadcast_to(blue, (3, 8, 3)))
+    np.testing.assert_allclose(shown[3:], 1 - images[0, 0, 3:, :, None].expand(-1, -1, 3))
+    assert "missing pixels" in key(figure)
+    assert "missing pixels" not in key(parse_figure(tree, images=images))
+    assert key(grid_figure([("row", known)])) == ["missing pixels"]
+
+
+def test_a_palette_colours_parts_and_the_key(images):
+    tree = RNP(tiny(steps=(3,))).parse(images)
+    figure = parse_figure(tree, palette=["black", "gold"])
+    colours = rows(figure)[1]["parts\nlevel 0"][0].get_colors()
+    assert [matplotlib.colors.to_hex(c) for c in colours] == ["#000000", "#ffd700", "#000000"]
+    assert key(figure)[:2] == ["part 0, 2", "part 1"]
+
+
+def test_tiles_are_sharp_in_every_file(tmp_path):
+    """A pixel is one colour throughout: no picture is smoothed, and none is merged in another."""
+    board = (torch.arange(4).unsqueeze(1) + torch.arange(4)).remainder(2).float()
+    figure = grid_figure([("row", board.expand(3, 1, 4, 4))], tmp_path / "a.png")
+    grid_figure([("row", board.expand(3, 1, 4, 4))], tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_text().count("<image") == 3
+    assert all(image.get_interpolation() == "nearest" for image in figure.axes[0].images)
+    assert 'id="row/2"' in (tmp_path / "a.svg").read_text()
+    picture = png.imread(tmp_path / "a.png")[..., 0]
+    black, white = (picture < 0.01).sum(), (picture > 0.99).sum()
+    assert black > 3 * 7 * 25**2
+    assert black + white > 0.95 * picture.size
+
+
+def test_frames_of_many_parts_are_fainter_and_still_there(images):
+    tree = RNP(tiny(steps=(2, 4))).parse(images)
+    _, frames = rows(parse_figure(tree))
+    few, (_, many) = frames["parts\nlevel 1"][0], frames["sub-parts\nlevel 0"][:2]
+    for faint, strong in ((many.get_alpha(), few.get_alpha()), (*many.get_lw(), *few.get_lw())):
+        assert 0.3 < faint < 0.8 * strong
 
 
 def test_answers_that_are_not_to_be_trusted_are_framed_in_red(tmp_path, rnp, images):
@@ -92,24 +226,13 @@ def test_the_note_on_answers_fits_into_the_picture(rnp, num):
     answer = query(rnp, torch.rand(num, 1, 8, 8), method="importance", num_samples=2)
     figure = posterior_figure(answer, given={"a/1": answer.mean("a/1")})
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.texts]
-    assert len(boxes) == 2, "the note above, and the one on frames below"
-    boxes += [axis.get_tightbbox() for axis in figure.axes]
-    for a in boxes:
-        assert 0 <= a.x0 < a.x1 <= figure.bbox.width
-        assert 0 <= a.y0 < a.y1 <= figure.bbox.height
-    for text in boxes[:2]:
-        assert not any(text.overlaps(box) for box in boxes if box is not text)
-
-
-def drawn_in(figure):
-    """The axes of a figure by the names of its rows, from the left."""
-    found = {}
-    for axis in figure.axes:
-        if axis.get_ylabel():
-            row = found.setdefault(axis.get_ylabel(), [])
-        row.append(axis)
-    return found
+    assert "frames with names: the actions that are given" in key(figure)
+    (note,), (legend,), (axis,) = figure.texts, figure.legends, figure.axes
+    boxes = [note.get_window_extent(), legend.get_window_extent(), axis.get_tightbbox()]
+    for i, a in enumerate(boxes):
+        assert -1 <= a.x0 < a.x1 <= figure.bbox.width + 1
+        assert -1 <= a.y0 < a.y1 <= figure.bbox.height + 1
+        assert not any(a.overlaps(b) for b in boxes[:i])
 
 
 def test_frames_of_given_actions_are_where_they_were_given(rnp):
@@ -118,7 +241,8 @@ def test_frames_of_given_actions_are_where_they_were_given(rnp):
     given = {"a/1": part, "a/1/0": below, "z/0": torch.zeros(3), "a/0/1": below[0]}
     answer = query(rnp, given=given, num_images=2, tolerance=1.0, num_samples=5, steps=2)
     figure = posterior_figure(answer, given=given)
-    rows = drawn_in(figure)
+    tiles, frames = rows(figure)
+    (axis,) = figure.axes
     wanted = {  # left, right, top and bottom
         "a/1": [(0.1, 0.9, -0.55, 0.05)] * 2,
         "a/1/0": [(0.4, 0.6, -0.325, -0.175), (0.72, 0.92, -0.325, -0.175)],
@@ -129,18 +253,24 @@ def test_frames_of_given_actions_are_where_they_were_given(rnp):
         reach = frame[:, :2].abs().sum(1)
         ends = torch.stack([frame[:, 2] - reach, frame[:, 2] + reach], 1).flatten().tolist()
         wanted.setdefault("a/0/1", []).append(tuple(ends))
-    names = {"expected": set(wanted), "parts": {"a/1"}, "sub-parts": {"a/1/0", "a/0/1"}}
-    for row, axes in rows.items():
-        for i, axis in enumerate(axes):
-            texts = [text.get_text() for text in axis.texts]
-            assert set(texts) == names.get(row, set())
-            for name, line in zip(texts, axis.lines, strict=True):
-                x, y = np.asarray(line.get_data())
+    names = {"expected": list(wanted), "parts\nlevel 1": ["a/1"]}
+    names["sub-parts\nlevel 0"] = ["a/1/0", "a/0/1"]
+    for row, found in frames.items():
+        assert len(found) == 2 * len(names.get(row, ()))
+        for j, name in enumerate(sorted(names.get(row, ()), key=list(given).index)):
+            for i, tile in enumerate(tiles[row]):
+                own = [c for c in found if c.get_gid() == tile.get_gid()][j]
+                left, right, bottom, top = tile.get_extent()
+                x, y = own.get_segments()[0].T
+                x, y = 2 * (x - left) / (right - left) - 1, 2 * (y - top) / (bottom - top) - 1
                 assert (x.min(), x.max(), y.min(), y.max()) == pytest.approx(
                     wanted[name][i], abs=1e-5
                 )
-                assert line.get_color() == COLOURS[int(name[-1])]
-    assert "given" in figure.get_supxlabel()
+                hue = matplotlib.colors.to_rgb(COLOURS[int(name.split("/")[1])])
+                np.testing.assert_allclose(own.get_colors()[0, :3], hue, err_msg="of its part")
+                texts = [t.get_text() for t in axis.texts if t.get_gid() == tile.get_gid()]
+                assert texts[j] == name
+    assert len(axis.texts) == 2 * sum(map(len, names.values()))
 
 
 @pytest.mark.parametrize("most", [3.0, 60.0, 4000.0])
