@@ -118,6 +118,10 @@ def trained(folder: Path, flags: Sequence[str]) -> dict[str, Any]:
 def check_flags(folder: Path, config: TrainConfig) -> None:
     """Compare a configuration with that of the run in a folder, if there is one.
 
+    Args:
+        folder: a run folder, which need not exist.
+        config: the configuration that the run should have.
+
     Raises:
         ValueError: if that run was made with other flags, or began with other weights.
     """
