@@ -149,6 +149,9 @@ class RNPConfig:
     """Fully connected layers after the residual blocks."""
     encoder_units: int = 64
     """Units in each hidden fully connected layer."""
+    encoder_gain: float = 1.0
+    """Factor of the encoder's weights at the start of training, to torch's. At 1 each layer passes
+    about 1/sqrt(3) of the differences between images, at 1.73 about all."""
     min_scale: float = 1 / 4.3
     """Smallest size of a part over its parent's (the paper: 28 pixels to 6, 6 to 1.5)."""
     max_scale: float = 1 / 2.3
@@ -179,7 +182,7 @@ class RNPConfig:
                 "min_scale and max_scale must satisfy 0 < min_scale < max_scale < 1, "
                 f"got {self.min_scale} and {self.max_scale}."
             )
-        for name in ("sigma", "program_scale", "action_scale"):
+        for name in ("sigma", "program_scale", "action_scale", "encoder_gain"):
             if getattr(self, name) == 0:
                 raise ValueError(f"{name} must be positive, got 0.")
         if self.rank is not None and self.rank < 1:
@@ -266,7 +269,8 @@ class RNPConfig:
         For grey images of 28x28 pixels it is the preset. For others, parts may be large enough to
         cover the image together (`max_scale`, by the number of parts), their canvases have as many
         pixels in proportion (`patch_size`), and the encoder reduces the image to about 4x4
-        (`encoder_halvings`).
+        (`encoder_halvings`) and starts with weights that keep differences between images, without
+        which colours take long to learn (`encoder_gain`).
 
         >>> config = RNPConfig.for_images(64, channels=3)
         >>> config.max_scale, config.patch_size, config.encoder_halvings
@@ -289,6 +293,7 @@ class RNPConfig:
             "max_scale": covering_scale(config.steps),
             "patch_size": max(config.patch_size, round(config.patch_size * image_size / 28)),
             "encoder_halvings": max(1, math.ceil(math.log2(image_size / 4))),
+            "encoder_gain": 1.73,
         }
         return replace(config, **{k: v for k, v in sized.items() if k not in changes})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -61,3 +62,8 @@ class Encoder(nn.Sequential):
             layers += [nn.Linear(width, c.encoder_units), nn.ELU()]
             width = c.encoder_units
         super().__init__(*layers, nn.Linear(width, out))
+        if c.encoder_gain != 1:
+            with torch.no_grad():
+                for name, weight in self.named_parameters():
+                    if name.endswith("weight"):
+                        weight.mul_(c.encoder_gain)

@@ -1,5 +1,7 @@
 """The encoder's shapes, for sizes that do not halve evenly too."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -29,3 +31,29 @@ def test_an_image_does_not_see_its_batch():
 def test_the_first_blocks_halve_the_resolution(halvings, side):
     encoder = Encoder(RNPConfig(encoder_halvings=halvings), 4)
     assert nn.Sequential(*list(encoder)[:5])(torch.rand(1, 1, 28, 28)).shape[-1] == side
+
+
+def test_a_gain_keeps_the_differences_between_images_at_the_start():
+    hues = torch.tensor([[1.0, 0.2, 0.5], [0.4, 1.0, 0.3], [0.6, 0.5, 1.0]])
+    images = torch.zeros(3, 3, 16, 16)
+    images[:, :, 5:11, 4:12] = hues[:, :, None, None]
+    config = RNPConfig.for_images(16, channels=3)
+    assert config.encoder_gain == 1.73
+    spread = {}
+    for gain in (1.0, config.encoder_gain):
+        torch.manual_seed(0)
+        encoder = Encoder(replace(config, encoder_gain=gain), 4)
+        spread[gain] = encoder(images).std(0).mean().item()
+    assert spread[1.0] < 0.02, "colours are all but lost"
+    assert spread[1.73] > 5 * spread[1.0]
+
+
+def test_a_gain_of_one_leaves_the_start_as_it_is():
+    torch.manual_seed(0)
+    first = Encoder(RNPConfig(), 4)
+    torch.manual_seed(0)
+    second = Encoder(RNPConfig(encoder_gain=2.0), 4)
+    for (name, one), two in zip(first.named_parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(two, 2 * one if name.endswith("weight") else one)
+    with pytest.raises(ValueError, match="encoder_gain must be positive"):
+        RNPConfig(encoder_gain=0.0)
