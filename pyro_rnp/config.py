@@ -269,8 +269,8 @@ class RNPConfig:
         For grey images of 28x28 pixels it is the preset. For others, parts may be large enough to
         cover the image together (`max_scale`, by the number of parts), their canvases have as many
         pixels in proportion (`patch_size`), and the encoder reduces the image to about 4x4
-        (`encoder_halvings`) and starts with weights that keep differences between images, without
-        which colours take long to learn (`encoder_gain`).
+        (`encoder_halvings`) and starts with weights that keep differences between images, so that
+        it learns faster (`encoder_gain`).
 
         >>> config = RNPConfig.for_images(64, channels=3)
         >>> config.max_scale, config.patch_size, config.encoder_halvings
