@@ -20,7 +20,7 @@ the authors' published runs: at 3e-4 and 1e-3 all parts of theirs leave the imag
 hundred steps."""
 
 MAY_CHANGE = (
-    *("epochs", "minutes", "checkpoint_minutes", "data_root"),
+    *("epochs", "minutes", "patience", "checkpoint_minutes", "data_root"),
     *("batch_size", "recompute_levels"),
     *("accelerator", "devices", "num_nodes", "strategy", "precision"),
 )
@@ -129,6 +129,10 @@ class TrainConfig:
     """Passes through the training images."""
     minutes: float | None = None
     """Train for this many minutes instead of a number of epochs. With neither, 4 minutes."""
+    patience: int | None = None
+    """End training after so many epochs without a better score of the validation images (the ELBO
+    with its KL at kl_weight; the squared error where the guide is a point), and keep the weights of
+    the best epoch. By default training goes to its end and keeps the last weights."""
     batch_size: int = 64
     """Images per step. Of several processes, each takes as many."""
     learning_rate: float = 1e-3
@@ -204,6 +208,7 @@ class TrainConfig:
         for name in (
             "epochs",
             "minutes",
+            "patience",
             "batch_size",
             "learning_rate",
             "clip",

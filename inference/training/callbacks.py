@@ -7,8 +7,10 @@ own at the top of the checkpoint.
 
 from __future__ import annotations
 
+import math
 import signal
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -210,8 +212,92 @@ class AdaptThreads(Callback):
             self.threads.take(checkpoint["threads"])
 
 
+def row(trainer: lightning.Trainer) -> dict[str, Any]:
+    """Return the scores of the validation that has just ended, as the last row of `Run.curve`."""
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    kept = {n: v for n, v in logged.items() if n.startswith("val_")}
+    counts = {n: logged[n] for n in ("images_seen", "seconds")}
+    return {"epoch": trainer.current_epoch + 1, **counts, **kept}
+
+
+class KeepBest(Callback):
+    """Keeps the weights of the best validation, and ends training when none is better for long.
+
+    A checkpoint holds them too, so that a run that is resumed ends with the same weights. While the
+    depth grows, no validation counts.
+
+    Attributes:
+        best: `weights` by name, on the CPU, the `epoch` after which they were these, their `score`
+            (nats, or a negative squared error; larger is better), and how many validations since
+            then were not better (`waited`). Empty before the first.
+    """
+
+    def __init__(self) -> None:
+        self.best: dict[str, Any] = {}
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: Training) -> None:  # type: ignore
+        patience, grown = module.config.patience, module.rnp.model.recursion.levels
+        if patience is None or grown < module.config.model.depth:
+            return
+        scores = row(trainer)
+        score = -scores["val_sse"]
+        if "val_elbo" in scores:
+            score = scores["val_elbo"] + (1 - module.config.kl_weight) * scores["val_kl"]
+        if score > self.best.get("score", -math.inf):
+            weights = {n: v.detach().cpu().clone() for n, v in module.rnp.state_dict().items()}
+            self.best = {"weights": weights, "epoch": scores["epoch"], "score": score, "waited": 0}
+        elif self.best:
+            self.best["waited"] += 1
+            if self.best["waited"] >= patience:
+                trainer.should_stop = True
+
+    def on_save_checkpoint(  # type: ignore
+        self, trainer: lightning.Trainer, module: Training, checkpoint: dict[str, Any]
+    ) -> None:
+        if module.config.patience is not None:
+            checkpoint["best"] = self.best
+
+    def on_load_checkpoint(  # type: ignore
+        self, trainer: lightning.Trainer, module: Training, checkpoint: dict[str, Any]
+    ) -> None:
+        self.best = checkpoint.get("best", {})
+
+
+class CallAfterValidation(Callback):
+    """Calls functions after each validation, when the run's folder has the present weights.
+
+    Args:
+        run: the run folder, the first argument of each.
+        functions: the second argument is the last row of `Run.curve`. One that returns True ends
+            the training.
+        started: the fingerprint of the run that this one began with, if any.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        functions: Sequence[Callable[[Run, dict[str, Any]], object]],
+        started: str | None,
+    ) -> None:
+        self.run, self.functions, self.started = run, functions, started
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: Training) -> None:  # type: ignore
+        stop = False
+        if trainer.is_global_zero and self.functions:
+            trainer.loggers[0].save()
+            if not module.skipped.in_a_row:
+                self.run.save(module.rnp, module.config, self.started)
+            answers = [f(self.run, row(trainer)) for f in self.functions]  # all are called
+            stop = any(answer is True for answer in answers)
+        if trainer.strategy.broadcast(stop):
+            trainer.should_stop = True
+
+
 class KeepCheckpoints(Callback):
     """Saves a checkpoint where one is due or a signal asks the run to stop, and then stops.
+
+    After the last batch of an epoch it does so once the validation is over, which a run that goes
+    on from there does not repeat.
 
     Args:
         run: the run folder.
@@ -237,10 +323,33 @@ class KeepCheckpoints(Callback):
         Raises:
             StopRequested: if a signal asked the run to stop.
         """
+        if not trainer.is_last_batch:
+            self.look(trainer, module, always=False)
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: Training) -> None:  # type: ignore
+        """See the class.
+
+        Raises:
+            StopRequested: as `on_train_batch_end`.
+        """
+        if trainer.is_last_batch:
+            self.look(trainer, module, always=True)
+
+    def look(self, trainer: lightning.Trainer, module: Training, always: bool) -> None:
+        """Save and stop if that is due; see the class.
+
+        Args:
+            trainer: Lightning's trainer.
+            module: the training module.
+            always: whether to look at this step also where several processes train.
+
+        Raises:
+            StopRequested: if a signal asked the run to stop.
+        """
         due = time.monotonic() - self.saved >= 60 * module.config.checkpoint_minutes
         number = self.stop.number
         if trainer.world_size > 1:  # all processes must agree, and need not at every step
-            if module.batches_seen % LOOK_EVERY:
+            if module.batches_seen % LOOK_EVERY and not always:
                 return
             wanted = torch.tensor([due, number > 0], device=module.device).float()
             due, stop = (trainer.strategy.reduce(wanted) > 0).tolist()

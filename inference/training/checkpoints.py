@@ -190,7 +190,8 @@ def check_unended(run: Run, config: TrainConfig, checkpoint: Path, train: ImageS
         train: the images that it learns from.
 
     Raises:
-        ValueError: if the run has ended, and neither more epochs nor more minutes are asked for;
+        ValueError: if the run has ended, and neither more epochs nor more minutes are asked for,
+            or its patience is over and no more is asked for;
             or if it has gone through more epochs than are asked for.
     """
     state, found = read(checkpoint), run.metrics or {}
@@ -198,6 +199,12 @@ def check_unended(run: Run, config: TrainConfig, checkpoint: Path, train: ImageS
     batches = loader(train, state["images_per_batch"], shuffle=True, images_per_class=each)
     done = state["batches_seen"] / len(batches)
     ended = found.get("images_seen") == state["images_seen"]
+    waited = state.get("best", {}).get("waited", 0)
+    if ended and config.patience is not None and waited >= config.patience:
+        raise ValueError(
+            f"{run.path} has ended after {waited} epochs without a better validation score; give "
+            "more --patience to go on."
+        )
     if config.duration is not None:
         over = ended and config.duration.total_seconds() <= found["seconds"]
     else:

@@ -42,7 +42,9 @@ from inference.system import (
 )
 from inference.training.callbacks import (
     AdaptThreads,
+    CallAfterValidation,
     Diagnose,
+    KeepBest,
     KeepCheckpoints,
     Progress,
     ProgressBar,
@@ -114,7 +116,7 @@ def fit(
     composition: Any = None,
     start: str | Path | Run | None = None,
     resume: str | Path | Run | None = None,
-    callbacks: Callback | Sequence[Callback] = (),
+    callbacks: Any = (),
     logger: Logger | Sequence[Logger] = (),
     progress: bool = True,
     **options: Any,
@@ -149,7 +151,9 @@ def fit(
             piece is another, the rest is taken, and the log says what is new.
         resume: run to go on with, on the same images; `epochs` or `minutes` count from its
             beginning.
-        callbacks: Lightning callbacks, called after those of this package.
+        callbacks: functions `f(run, scores)`, called after each validation with the run, whose
+            folder has the present weights, and the last row of `Run.curve`; one that returns True
+            ends training. Also Lightning callbacks, which come after those of this package.
         logger: Lightning loggers beside the run's own, which `Run.curve` reads.
         progress: whether to show a progress bar and print what is noted. The run's log has the
             notes in either case.
@@ -192,7 +196,7 @@ def fit(
     return _learn(
         config,
         splits,
-        (callbacks,) if isinstance(callbacks, Callback) else callbacks,
+        callbacks if isinstance(callbacks, Sequence) else (callbacks,),
         (logger,) if isinstance(logger, Logger) else logger,
         progress,
         {n: p for n, p in pieces.items() if p is not None and not isinstance(p, str)},
@@ -202,7 +206,7 @@ def fit(
 def _learn(
     config: TrainConfig,
     splits: Splits | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Any] = (),
     loggers: Sequence[Logger] = (),
     progress: bool = True,
     objects: Mapping[str, Any] | None = None,
@@ -216,6 +220,10 @@ def _learn(
     root = None if config.data_root is None else str(Path(config.data_root).absolute())
     config = replace(config, data=absolute(config.data), data_root=root)
     keep_large_blocks(config.recompute_levels == 0)
+    functions = [c for c in callbacks if not isinstance(c, Callback)]
+    for f in functions:
+        if not callable(f):
+            raise TypeError(f"callbacks must be functions or Lightning callbacks, got {f!r}.")
     if config.resume is None:
         run = Run.create(config, check=getattr(rank_zero_only, "rank", 0) == 0)
         checkpoint, sentence = None, ""
@@ -251,7 +259,7 @@ def _learn(
         freeze(rnp, config.learn, new)
         module = Training(rnp, config, splits, Timer(config.duration), run, quiet=not progress)
         counts = Progress(baselines(splits.validation.images, upright), sentence)
-        report = ReportSkipped()
+        report, keeper = ReportSkipped(), KeepBest()
         own = [
             module.timer,
             *([ProgressBar()] if progress else []),
@@ -259,9 +267,12 @@ def _learn(
             report,
             Diagnose(),
             AdaptThreads(counts),
+            keeper,
             KeepCheckpoints(run, stop, report, started),
+            CallAfterValidation(run, functions, started),
+            *(c for c in callbacks if isinstance(c, Callback)),
         ]
-        trainer = _trainer(config, run, [*own, *callbacks], loggers, keep=sound)
+        trainer = _trainer(config, run, own, loggers, keep=sound)
         if trainer.is_global_zero and checkpoint is None:
             run.make()  # another run may have taken the name since
             until_the_end.enter_context(run.lock())
@@ -278,6 +289,10 @@ def _learn(
         return run, False
     if diverged:
         restore(rnp, run, module.skipped.began)
+    elif keeper.best:
+        rnp.load_state_dict(keeper.best["weights"])
+        at = f"epoch {keeper.best['epoch']}"
+        module.say(f"The weights are those of {at}, whose validation score is the best.")
     run.save(rnp, config, started)
     if diverged:
         raise TrainingFailed(
@@ -292,6 +307,7 @@ def _learn(
         "seconds": seconds,
         "images_per_second": module.images_seen / seconds,
         "skipped_steps": module.skipped.total,
+        **({"best_epoch": keeper.best["epoch"]} if keeper.best else {}),
     }
     module.note(verdict(write_results(rnp, splits.test, upright, run, done)))
     return run, True
