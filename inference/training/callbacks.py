@@ -248,8 +248,15 @@ class KeepBest(Callback):
             self.best = {"weights": weights, "epoch": scores["epoch"], "score": score, "waited": 0}
         elif self.best:
             self.best["waited"] += 1
-            if self.best["waited"] >= patience:
-                trainer.should_stop = True
+        self._end(trainer, module)
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Training) -> None:  # type: ignore
+        self._end(trainer, module)  # a signal may have come at the last validation
+
+    def _end(self, trainer: lightning.Trainer, module: Training) -> None:
+        patience = module.config.patience
+        if patience is not None and self.best.get("waited", 0) >= patience:
+            trainer.should_stop = True
 
     def on_save_checkpoint(  # type: ignore
         self, trainer: lightning.Trainer, module: Training, checkpoint: dict[str, Any]

@@ -268,8 +268,8 @@ def _learn(
             Diagnose(),
             AdaptThreads(counts),
             keeper,
-            KeepCheckpoints(run, stop, report, started),
             CallAfterValidation(run, functions, started),
+            KeepCheckpoints(run, stop, report, started),
             *(c for c in callbacks if isinstance(c, Callback)),
         ]
         trainer = _trainer(config, run, own, loggers, keep=sound)
