@@ -202,6 +202,26 @@ def inverse_matrix(action: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 2 3"]:
     return torch.stack([top, bottom], -2)
 
 
+def decompose(matrix: Float[Tensor, "*b 2 3"]) -> Float[Tensor, "*b 6"]:
+    """The action of a map: the inverse of `matrix`.
+
+    >>> action = torch.tensor([0.5, 0.25, 0.3, 0.1, -0.2, 0.4])
+    >>> torch.allclose(decompose(matrix(action)), action)
+    True
+
+    Args:
+        matrix: maps with a positive determinant, (..., 2, 3), such as the products of actions'
+            maps.
+
+    Returns:
+        Actions, (..., 6), in the units of `UNITS`, with the rotation in [-pi, pi].
+    """
+    (a, b, x), (c, d, y) = (row.unbind(-1) for row in matrix.unbind(-2))
+    sx = torch.hypot(a, c)
+    sy = (a * d - b * c) / sx
+    return torch.stack([sx, sy, torch.atan2(c, a), (a * b + c * d) / (sx * sy), x, y], -1)
+
+
 def compose(
     outer: Float[Tensor, "*b 2 3"], inner: Float[Tensor, "*b 2 3"]
 ) -> Float[Tensor, "*b 2 3"]:

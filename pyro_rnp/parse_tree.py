@@ -3,22 +3,64 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_rnp.affine import FIELDS, compose, inverse_matrix, matrix
+from pyro_rnp.affine import FIELDS, compose, decompose, inverse_matrix, matrix
 from pyro_rnp.rendering import Renderer, Sheet
 
 DRAWN = 256
 """Nodes of a level that a notebook draws at most of one image."""
 Path = tuple[int, ...]
 """A part's place in the tree: () is the image, (0, 2) the third sub-part of the first part."""
+COUNTING = "0 is the first part, 0/2 its third sub-part"
+"""How parts are numbered, for files and messages."""
+
+
+def read_path(text: str) -> Path:
+    """Read a part's path in the tree: `1` for the second part, `1/3` for its fourth sub-part.
+
+    >>> read_path("1/3")
+    (1, 3)
+
+    Args:
+        text: numbers, which count from 0, with slashes between.
+
+    Raises:
+        ValueError: if the text is anything else.
+    """
+    if not re.fullmatch(r"\d+(/\d+)*", text):
+        raise ValueError(
+            f"A part is written as 1, a sub-part as 1/3, not {text!r}; parts count from 0."
+        )
+    return tuple(int(i) for i in text.split("/"))
+
+
+class Pose(NamedTuple):
+    """Where parts lie in the frame of an image, or of a part above them, each number (N,).
+
+    See `ParseTree.pose`.
+    """
+
+    x: Tensor
+    """The centre, to the right: pixels from the left edge, or half-widths from the middle."""
+    y: Tensor
+    """The centre, downwards: pixels from the top edge, or half-widths from the middle."""
+    width: Tensor
+    """The size along the part's own x axis: pixels, or a share of the image's size."""
+    height: Tensor
+    """The size along the part's own y axis, before shear: pixels, or a share of the image's."""
+    rotation: Tensor
+    """Radians, clockwise, in [-pi, pi]."""
+    shear: Tensor
+    """Horizontal shift per unit of height, in the part's own frame."""
 
 
 def site_name(kind: str, path: Path) -> str:
@@ -125,6 +167,75 @@ class ParseTree:
             depth: levels below this node: 1 for parts, 2 for sub-parts.
         """
         return [node for path, node in self.walk() if len(path) == depth]
+
+    def part(self, path: Path | int | str) -> ParseTree:
+        """The node at a path.
+
+        >>> from pyro_rnp import RNP, RNPConfig
+        >>> tree = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2, 3))).sample(1)
+        >>> tree.part((1, 2)) is tree[1][2], tree.part("1/2") is tree[1][2]
+        (True, True)
+        >>> tree.part((1, 3))
+        Traceback (most recent call last):
+        ValueError: There is no part 1/3: part 1 has 3 parts, 1/0 to 1/2, as parts count from 0.
+
+        Args:
+            path: from this node, (1, 2) or "1/2" for the third sub-part of the second part, 1 for
+                the second part, () for the node itself; parts count from 0.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if isinstance(path, str):
+            path = read_path(path)
+        path, node = (path,) if isinstance(path, int) else tuple(path), self
+        for depth, i in enumerate(path):
+            if not 0 <= i < len(node):
+                above = "/".join(map(str, path[:depth]))
+                raise ValueError(
+                    f"There is no part {'/'.join(map(str, path))}: "
+                    f"{f'part {above}' if depth else 'the tree'} has {_numbers(len(node), above)}."
+                )
+            node = node[i]
+        return node
+
+    def pose(self, path: Path | int | str, pixels: bool = False) -> Pose:
+        """Where a part lies in this node's frame, through all parts between them.
+
+        >>> from pyro_rnp import RNP, RNPConfig
+        >>> tree = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2, 3))).sample(7)
+        >>> tree.pose((1, 2), pixels=True).x.shape
+        torch.Size([7])
+
+        Args:
+            path: the part's, as `part` takes it: (1, 2) for the third sub-part of the second part,
+                since parts count from 0; () is the whole frame.
+            pixels: by default false, which gives the units of an action in the frame of this node:
+                the centre in half-widths from the middle, the size as a share of the frame's.
+                True gives the centre in pixels from the outer edges of the left column and the top
+                row of this node's canvas, whose centres lie at 0.5, and the size in pixels.
+
+        Returns:
+            The centre `x` and `y`, `width`, `height`, `rotation` in radians and `shear`, each (N,).
+            The frame is the parallelogram R(rotation) [[1, shear], [0, 1]] diag(width, height)
+            around the centre.
+
+        Raises:
+            ValueError: if there is no such part.
+        """
+        self.part(path)
+        steps = read_path(path) if isinstance(path, str) else path
+        to_here = torch.eye(2, 3).to(self.program).expand(len(self.program), -1, -1)
+        node = self
+        for i in (steps,) if isinstance(steps, int) else steps:
+            node = node[i]
+            assert node.action is not None
+            to_here = compose(to_here, matrix(node.action))
+        width, height, rotation, shear, x, y = decompose(to_here).unbind(-1)
+        if pixels:
+            size = self.canvas.shape[-1]
+            x, y, width, height = (x + 1) * size / 2, (y + 1) * size / 2, width * size, height * size
+        return Pose(x, y, width, height, rotation, shear)
 
     def sites(self) -> dict[str, Tensor]:
         """Programs (N, |z|), actions (N, 6) and the canvas under the names of their Pyro sites."""
@@ -307,6 +418,20 @@ def sheets(parts: Sequence[ParseTree], composed: bool) -> list[Sheet]:
         else:
             made.append(Sheet(part.canvas, part.appearance, own))
     return made
+
+
+def _numbers(count: int, above: str) -> str:
+    """The parts that a node has, for a message.
+
+    Args:
+        count: how many.
+        above: the node's path as text, "" at the root.
+    """
+    if not count:
+        return "no parts"
+    first, last = (f"{above}/{i}".lstrip("/") for i in (0, count - 1))
+    named = f"{first} to {last}" if count > 1 else first
+    return f"{count} part{'s' * (count > 1)}, {named}, as parts count from 0"
 
 
 def _renamed(former: str, present: str) -> str:
