@@ -20,8 +20,8 @@ DRAWN = 256
 """Nodes of a level that a notebook draws at most of one image."""
 Path = tuple[int, ...]
 """A part's place in the tree: () is the image, (0, 2) the third sub-part of the first part."""
-COUNTING = "0 is the first part, 0/2 its third sub-part"
-"""How parts are numbered, for files and messages."""
+COUNTING = "from 0: 0 is the first part, 0/2 its third sub-part"
+"""How parts are numbered, for JSON files."""
 
 
 def read_path(text: str) -> Path:
@@ -80,8 +80,9 @@ def site_name(kind: str, path: Path) -> str:
 class ParseTree:
     """A batch of N images as programs: a node for the image, each part and each sub-part.
 
-    `tree[1]` is the second part and `tree[1][3]` its fourth sub-part, as in the sites `z/1/3` and
-    `a/1/3`; iterating gives the parts in the order in which the program places them.
+    Parts count from 0: `tree[1]` is the second part and `tree[1][3]` its fourth sub-part, as in the
+    sites `z/1/3` and `a/1/3`; iterating gives the parts in the order in which the program places
+    them.
 
     >>> from pyro_rnp import RNP, RNPConfig
     >>> config = RNPConfig(image_size=8, patch_size=4, steps=(2, 3), program_size=5)
@@ -186,18 +187,22 @@ class ParseTree:
         Raises:
             ValueError: if there is none.
         """
-        if isinstance(path, str):
-            path = read_path(path)
-        path, node = (path,) if isinstance(path, int) else tuple(path), self
+        return self._chain(path)[-1]
+
+    def _chain(self, path: Path | int | str) -> list[ParseTree]:
+        """The nodes from this one down to the one at a path."""
+        path = read_path(path) if isinstance(path, str) else path
+        path, found = (path,) if isinstance(path, int) else tuple(path), [self]
         for depth, i in enumerate(path):
+            node = found[-1]
             if not 0 <= i < len(node):
                 above = "/".join(map(str, path[:depth]))
                 raise ValueError(
                     f"There is no part {'/'.join(map(str, path))}: "
-                    f"{f'part {above}' if depth else 'the tree'} has {_numbers(len(node), above)}."
+                    f"{f'part {above}' if above else 'the tree'} has {_numbers(len(node), above)}."
                 )
-            node = node[i]
-        return node
+            found.append(node[i])
+        return found
 
     def pose(self, path: Path | int | str, pixels: bool = False) -> Pose:
         """Where a part lies in this node's frame, through all parts between them.
@@ -223,18 +228,15 @@ class ParseTree:
         Raises:
             ValueError: if there is no such part.
         """
-        self.part(path)
-        steps = read_path(path) if isinstance(path, str) else path
         to_here = torch.eye(2, 3).to(self.program).expand(len(self.program), -1, -1)
-        node = self
-        for i in (steps,) if isinstance(steps, int) else steps:
-            node = node[i]
+        for node in self._chain(path)[1:]:
             assert node.action is not None
             to_here = compose(to_here, matrix(node.action))
         width, height, rotation, shear, x, y = decompose(to_here).unbind(-1)
         if pixels:
             size = self.canvas.shape[-1]
-            x, y, width, height = (x + 1) * size / 2, (y + 1) * size / 2, width * size, height * size
+            x, y = (1 + x) * size / 2, (1 + y) * size / 2
+            width, height = width * size, height * size
         return Pose(x, y, width, height, rotation, shear)
 
     def sites(self) -> dict[str, Tensor]:
@@ -382,8 +384,9 @@ class ParseTree:
             name: this node's own path.
 
         Returns:
-            `part`, the path or "image"; `intensity`, the sum of the canvas's pixels; `program`;
-            `action`, by field in its units, except at the root; `parts`, if there are any.
+            `part`, the path from 0 ("0/2" is the first part's third sub-part) or "image";
+            `intensity`, the sum of the canvas's pixels; `program`; `action`, by field in its units,
+            except at the root; `parts`, if there are any.
         """
         node: dict[str, Any] = {
             "part": "/".join(map(str, name)) or "image",

@@ -63,7 +63,7 @@ def is_random(config: RNPConfig, name: str) -> bool:
         close = difflib.get_close_matches(name, known, 1, 0)
         raise ValueError(
             f"There is no site {name!r}; the closest is {close[0] if close else 'z'!r}. There are "
-            f"{', '.join(known)}."
+            f"{', '.join(known)}; parts count from 0."
         )
     kind, depth = known[name]
     return depth == 0 or config.random(kind, depth)

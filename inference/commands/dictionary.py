@@ -9,8 +9,8 @@ from inference.evaluation import PartLocation, build_dictionary, collect_parts
 from inference.evaluation.part_dictionary import By
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import dictionary_figure
-from inference.posterior.interventions import read_path
 from pyro_rnp import load
+from pyro_rnp.parse_tree import COUNTING, read_path
 
 
 def main() -> None:
@@ -32,7 +32,8 @@ def main() -> None:
     arguments.add_argument(
         "--nearest",
         type=str | None,
-        help="IMAGE:PART, as 0:1 or, with --depth 2, 0:1/3: list the parts most like it",
+        help="IMAGE:PART, as 0:1 or, with --depth 2, 0:1/3: list the parts most like it; "
+        "images and parts count from 0",
     )
     arguments.add_argument("--seed", type=int, default=0, help="of k-means")
     arguments.add_argument("--out", type=str, default="dictionary", help="folder to make")
@@ -41,11 +42,13 @@ def main() -> None:
     rnp = load(args.run)
     images = chosen_images(args, rnp.config, needed=True)
     parts = collect_parts(rnp, images, args.depth)
-    result: dict = {"parts": len(parts)}
+    result: dict = {"parts": len(parts), "numbers": f"images and parts count {COUNTING}"}
     if args.nearest is not None:
         image, _, name = args.nearest.partition(":")
         if not image.isdigit():
-            raise ValueError(f"--nearest takes IMAGE:PART, as 0:1; got {args.nearest!r}.")
+            raise ValueError(
+                f"--nearest takes IMAGE:PART, as 0:1, both from 0; got {args.nearest!r}."
+            )
         near = parts.nearest(PartLocation(int(image), read_path(name)), by=args.by)
         result["nearest"] = [{"place": place, "distance": distance} for place, distance in near]
     found = build_dictionary(parts, args.count, args.by, args.seed)

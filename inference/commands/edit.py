@@ -7,9 +7,10 @@ from inference.data.image_files import read_images, warn_unexplained
 from inference.outputs import new_folder, unused, write_json
 from inference.plotting import parse_figure
 from inference.posterior import graft, intervene
-from inference.posterior.interventions import EDITS, read_edit, read_path
+from inference.posterior.interventions import EDITS, read_edit
 from pyro_rnp import ParseTree, load
 from pyro_rnp.affine import UNITS
+from pyro_rnp.parse_tree import COUNTING, read_path
 
 
 def main() -> None:
@@ -17,19 +18,20 @@ def main() -> None:
     arguments = parser(
         "Parse images, change parts (move, replace, remove), and run the rest of the program.",
         "The folder holds edit.png, in which the images as they were parsed stand left of what "
-        "became of them, and edit.json with the trees after. A part is written as 1 (the second), "
-        "a sub-part as 1/3. Example: pyro-rnp edit RUN --images a.png --move 1:0.2,0 --remove 2 "
-        "--put 0:b.png:3 moves part 1 to the right, takes part 2 away, and puts part 3 of b.png "
+        "became of them, and edit.json with the trees after. Parts count from 0: 1 is the second "
+        "part, 1/3 its fourth sub-part. Example: pyro-rnp edit RUN --images a.png --move 1:0.2,0 "
+        "--remove 2 --put 0:b.png:3 moves part 1 to the right, takes part 2 away, and puts part 3 of b.png "
         "where part 0 of a.png was.",
     )
     add_run(arguments)
     add_images(arguments)
     for kind, (_, _, form) in EDITS.items():
+        form = f"{form}; parts count from 0"
         arguments.add_argument(f"--{kind}", type=str, nargs="*", default=[], help=form)
     arguments.renamed = {"turn": "rotate"}
     arguments.add_argument(
         "--put", type=str, nargs="*", default=[], help="PART:FILE:PART, the last in place of the "
-        "first"
+        "first; parts count from 0"
     )  # fmt: skip
     arguments.add_argument(
         "--react", type=bool, default=False, help="whether later parts may react to earlier ones"
@@ -58,6 +60,7 @@ def main() -> None:
         titles = [word for word in ("before", "after") for _ in images]
         parse_figure(both, out / "edit.png", images.repeat(2, 1, 1, 1), titles)
     trees = [after.to_dict(i) for i in range(len(images))]
-    write_json(out / "edit.json", {"changed": list(edits), "units": UNITS, "trees": trees})
+    changed = {"changed": list(edits), "parts": COUNTING, "units": UNITS, "trees": trees}
+    write_json(out / "edit.json", changed)
     print(f"{out / 'edit.png'}, {out / 'edit.json'}")
     warn_unexplained(named_images(args), images, tree.canvas)

@@ -10,13 +10,15 @@ from inference.outputs import new_folder, write_json
 from inference.plotting import parse_figure
 from pyro_rnp import load
 from pyro_rnp.affine import UNITS
+from pyro_rnp.parse_tree import COUNTING
 
 
 def main() -> None:
     """Parse image files into pictures and JSON files."""
     arguments = parser(
         "Take image files apart: for each a picture of its parse, and a JSON file of its tree "
-        "with every action in its units."
+        "with every action in its units. Parts count from 0: 1 is the second part, 1/3 its fourth "
+        "sub-part."
     )
     add_run(arguments)
     arguments.add_argument("images", type=str, nargs="+", help="image files, or folders of them")
@@ -34,7 +36,7 @@ def main() -> None:
     for i, (file, image, one) in enumerate(zip(files, images, tree.split(1), strict=True)):
         name = file.stem if distinct else f"{i}-{file.stem}"
         parse_figure(one, out / f"{name}.png", image.unsqueeze(0))
-        found = {"file": str(file), "units": UNITS, "tree": one.to_dict(0)}
+        found = {"file": str(file), "parts": COUNTING, "units": UNITS, "tree": one.to_dict(0)}
         write_json(out / f"{name}.json", found)
         print(f"{file}: {out / name}.png, {out / name}.json")
     warn_unexplained(names, images, tree.canvas)

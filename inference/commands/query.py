@@ -12,6 +12,7 @@ from inference.outputs import new_folder, unused, write_json
 from inference.plotting import posterior_figure
 from inference.posterior import TOLERANCE, Side, half_mask, query, read_sites
 from pyro_rnp import load
+from pyro_rnp.parse_tree import COUNTING
 
 
 def main() -> None:
@@ -21,7 +22,8 @@ def main() -> None:
         "The folder holds query.png, a column an image; query.json: notes, log evidence (nats) "
         "and effective samples of each image, and mean and standard deviation of every site; and "
         "samples.npz: samples of every site (S, N, ...), their weights (S, N), and the probability "
-        "that each part made a pixel (N, parts + 1, H, W), last that none did. "
+        "that each part made a pixel (N, parts + 1, H, W), last that none did. Parts count from 0: "
+        "a/0 is the action of the first part, z/0/2 the program of its third sub-part. "
         "Examples: complete digits whose right half is hidden: pyro-rnp query RUN --data mnist "
         "--hide right; draw digits whose first part is where that of a.png is: pyro-rnp parse RUN "
         'a.png, then pyro-rnp query RUN --given given.json with {"a/0": [six numbers of the '
@@ -35,7 +37,10 @@ def main() -> None:
     )  # fmt: skip
     arguments.add_argument("--hide", type=Side | None, help="half that is hidden")
     arguments.add_argument("--mask", type=str | None, help="image file: white where it is seen")
-    arguments.add_argument("--given", type=str | None, help="JSON file: sites to lists of numbers")
+    arguments.add_argument(
+        "--given", type=str | None, help="JSON file: sites, as a/0 of the "
+        "first part, to lists of numbers"
+    )  # fmt: skip
     arguments.add_argument(
         "--method",
         type=str,
@@ -89,9 +94,8 @@ def main() -> None:
     chances = {f"parts_{depth}": posterior.part_probabilities(depth) for depth in levels}
     arrays: dict[str, Any] = {**posterior.samples, "weights": posterior.weights, **chances}
     np.savez_compressed(out / "samples.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
-    write_json(
-        out / "query.json", {"notes": posterior.notes, "method": posterior.method, "images": rows}
-    )
+    found = {"notes": posterior.notes, "method": posterior.method, "parts": COUNTING}
+    write_json(out / "query.json", {**found, "images": rows})
     if images is not None and not given:
         warn_unexplained(named_images(args), images, posterior.mean("canvas"), mask)
     print(*posterior.notes, out / "query.png", sep="\n")

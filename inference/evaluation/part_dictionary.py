@@ -25,9 +25,9 @@ class PartLocation(NamedTuple):
     """The image and the place in its tree where a part was found."""
 
     image: int
-    """Number of the image."""
+    """Number of the image, from 0."""
     path: tuple[int, ...]
-    """Numbers of the part and the sub-parts down to it, as (1, 3)."""
+    """Numbers of the part and the sub-parts down to it, from 0, as (1, 3)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,12 @@ class PartTable:
         """
         if place.path not in self.paths or not 0 <= place.image < len(self) // len(self.paths):
             name = "/".join(map(str, place.path))
-            raise ValueError(f"There is no part {name} of image {place.image} among these.")
+            images, last = len(self) // len(self.paths), "/".join(map(str, self.paths[-1]))
+            first = "/".join(map(str, self.paths[0]))
+            raise ValueError(
+                f"There is no part {name} of image {place.image} among these: images go from 0 to "
+                f"{images - 1}, parts from {first} to {last}."
+            )
         return place.image * len(self.paths) + self.paths.index(place.path)
 
     def features(self, by: By) -> Float[Tensor, "m features"]:

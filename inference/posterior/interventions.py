@@ -8,7 +8,6 @@ one tree into another.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +24,7 @@ from inference.posterior.evidence import site_value
 from inference.posterior.reparam import NonCentered, base_normal, whiten
 from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.affine import matrix
-from pyro_rnp.parse_tree import Path, site_name
+from pyro_rnp.parse_tree import Path, read_path, site_name
 from pyro_rnp.sites import is_random
 
 
@@ -45,8 +44,9 @@ def intervene(
     Args:
         rnp: the model that made the tree.
         tree: of N images, as `rnp.parse`, `rnp.sample` or a query gives it.
-        edits: sites, as `z/1` or `a/0`, to values, (N, d) or (d,) for all images. Actions may lie
-            outside of the configuration's bounds, but scales must be positive.
+        edits: sites, as `z/1` or `a/0` (parts count from 0), to values, (N, d) or (d,) for all
+            images. Actions may lie outside of the configuration's bounds, but scales must be
+            positive.
         react: whether steps after an edit may react to it.
 
     Returns:
@@ -195,7 +195,7 @@ def read_edit(
         config: the model's.
         tree: the parse that is edited.
         kind: the name of the edit.
-        text: the part and its numbers.
+        text: the part, as `1` or `1/3`, which count from 0, and its numbers.
         edits: edits before this one, which it builds on.
 
     Returns:
@@ -214,40 +214,8 @@ def read_edit(
         raise ValueError(f"--{kind} takes {form}; got {text!r}.")
     path = read_path(name)
     site = site_name("a", path)
-    own = part(tree, path).action if site not in edits else edits[site]
+    own = tree.part(path).action if site not in edits else edits[site]
     return {site: edit(own, *(numbers if count else [config]))}
-
-
-def read_path(text: str) -> Path:
-    """Read a part's path in the tree: `1` for the second part, `1/3` for its fourth sub-part.
-
-    >>> read_path("1/3")
-    (1, 3)
-
-    Raises:
-        ValueError: if the text is neither.
-    """
-    if not re.fullmatch(r"\d+(/\d+)*", text):
-        raise ValueError(f"A part is written as 1, a sub-part as 1/3, not {text!r}.")
-    return tuple(int(i) for i in text.split("/"))
-
-
-def part(tree: ParseTree, path: Path) -> ParseTree:
-    """Return the part of a tree at a path.
-
-    Args:
-        tree: a parse tree.
-        path: the part, (1,) for the second, (1, 3) for its fourth sub-part.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    node = tree
-    for i in path:
-        if not 0 <= i < len(node):
-            raise ValueError(f"There is no part {site_name('z', path)[2:]} in the tree.")
-        node = node[i]
-    return node
 
 
 def graft(
@@ -257,7 +225,7 @@ def graft(
 
     Args:
         source: a tree of as many images as the tree that the part goes into, or of one.
-        path: the part, (1,) for the second, (1, 3) for its fourth sub-part.
+        path: the part, (1,) for the second, (1, 3) for its fourth sub-part; parts count from 0.
         at: the part of the other tree that it replaces; by default the one at the same path.
         pose: whether the part keeps its own action, or takes that of the part it replaces.
 
@@ -273,7 +241,7 @@ def graft(
             f"A part takes the place of one of its own level, not {path} that of {at}."
         )
     edits = {}
-    for below, found in part(source, path).walk():
+    for below, found in source.part(path).walk():
         edits[site_name("z", (*at, *below))] = found.program
         if found.action is not None and (below or pose):
             edits[site_name("a", (*at, *below))] = found.action

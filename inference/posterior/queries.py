@@ -44,9 +44,10 @@ def query(
         rnp: the model and its guide, neither of which is changed.
         images: (N, C, H, W) in [0, 1], with any values where the mask hides pixels; a pixel that is
             NaN is not seen either. By default no pixel is seen.
-        given: sites, as `z/1` or `a/0`, to values, (N, d) or (d,) for all images: programs of |z|
-            numbers, actions of six in the units of `pyro_rnp.affine`. Random sites are held
-            exactly; sites that the model determines are held within `tolerance`.
+        given: sites, as `z/1` or `a/0` (parts count from 0), to values, (N, d) or (d,) for all
+            images: programs of |z| numbers, actions of six in the units of `pyro_rnp.affine`.
+            Random sites are held exactly; sites that the model determines are held within
+            `tolerance`.
         mask: True or 1 where a pixel is seen: (H, W), (N, H, W) or (N, C, H, W). By default all
             pixels are seen.
         method: an engine, or its name with options: `guide`, samples of the guide as they are;

@@ -1,6 +1,8 @@
 """ParseTree: names, paths, views and JSON."""
 
 import json
+import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -35,6 +37,63 @@ def test_matrices_compose_down_the_tree(rnp, images):
     inner = m_sub[..., :2] @ corner + m_sub[..., 2]
     through = (m_part[..., :2] @ inner.unsqueeze(-1)).squeeze(-1) + m_part[..., 2]
     torch.testing.assert_close(m[..., :2] @ corner + m[..., 2], through)
+
+
+def by_hand(action, corner):
+    """Where an action takes a corner of a part's frame, written out from the units of FIELDS."""
+    sx, sy, rotation, shear, x, y = action.double().tolist()
+    u, v = sx * corner[0], sy * corner[1]
+    u = u + shear * v
+    c, s = math.cos(rotation), math.sin(rotation)
+    return c * u - s * v + x, s * u + c * v + y
+
+
+@pytest.mark.parametrize("path", [(), (1,), (1, 0), (0, 1)])
+def test_a_pose_has_the_corners_that_the_actions_have(images, path):
+    size, image = 16, 2
+    tree = RNP(tiny(image_size=size)).parse(images.repeat(1, 1, 2, 2)[..., :size, :size])
+    for node in (tree[0], tree[1], tree[1][0], tree[0][1]):  # far from the untrained actions
+        node.action[:] = torch.rand(len(node.action), 6) * 0.5 + 0.3
+    pose = tree.pose(path, pixels=True)
+    x, y, width, height, rotation, shear = (value[image].item() for value in pose)
+    for corner in [(-1, -1), (1, -1), (-1, 1), (1, 1)]:
+        point = corner
+        for depth in range(len(path), 0, -1):
+            point = by_hand(dict(tree.walk())[path[:depth]].action[image], point)
+        expected = [(1 + value) / 2 * size for value in point]
+        half = corner[0] * width / 2 + shear * corner[1] * height / 2, corner[1] * height / 2
+        c, s = math.cos(rotation), math.sin(rotation)
+        found = [x + c * half[0] - s * half[1], y + s * half[0] + c * half[1]]
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_pose_in_units_of_the_frame(rnp, images):
+    tree = rnp.parse(images)
+    sx, sy, rotation, shear, x, y = tree[1].action.unbind(-1)
+    for path in (1, "1", (1,)):
+        for got, wanted in zip(
+            tree.pose(path), (x, y, sx, sy, rotation, shear), strict=True
+        ):
+            torch.testing.assert_close(got, wanted)
+    whole = tree.pose((), pixels=True)
+    assert [float(value[0]) for value in whole] == [4, 4, 8, 8, 0, 0]
+    inside = tree[1].pose((0,))  # of a sub-part, in its part's frame
+    torch.testing.assert_close(inside.width, tree[1][0].action[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (2, "There is no part 2: the tree has 2 parts, 0 to 1, as parts count from 0."),
+        ((1, 2), "There is no part 1/2: part 1 has 2 parts, 1/0 to 1/1, as parts count from 0."),
+        ((-1,), "There is no part -1: the tree has 2 parts"),
+        ("1/0/0", "There is no part 1/0/0: part 1/0 has no parts."),
+        ("one", "A part is written as 1, a sub-part as 1/3, not 'one'; parts count from 0."),
+    ],
+)
+def test_a_pose_of_no_part_is_refused(rnp, images, path, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        rnp.parse(images).pose(path, pixels=True)
 
 
 def test_map_takes_images_out_of_the_batch(rnp, images):
