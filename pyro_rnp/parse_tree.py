@@ -20,7 +20,7 @@ DRAWN = 256
 """Nodes of a level that a notebook draws at most of one image."""
 Path = tuple[int, ...]
 """A part's place in the tree: () is the image, (0, 2) the third sub-part of the first part."""
-COUNTING = "from 0: 0 is the first part, 0/2 its third sub-part"
+COUNTING = "numbers count from 0: 0 is the first part, 0/2 its third sub-part"
 """How parts are numbered, for JSON files."""
 
 

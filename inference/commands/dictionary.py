@@ -42,7 +42,7 @@ def main() -> None:
     rnp = load(args.run)
     images = chosen_images(args, rnp.config, needed=True)
     parts = collect_parts(rnp, images, args.depth)
-    result: dict = {"parts": len(parts), "numbers": f"images and parts count {COUNTING}"}
+    result: dict = {"parts": len(parts), "numbering": f"images and parts: {COUNTING}"}
     if args.nearest is not None:
         image, _, name = args.nearest.partition(":")
         if not image.isdigit():

@@ -20,8 +20,8 @@ def main() -> None:
         "The folder holds edit.png, in which the images as they were parsed stand left of what "
         "became of them, and edit.json with the trees after. Parts count from 0: 1 is the second "
         "part, 1/3 its fourth sub-part. Example: pyro-rnp edit RUN --images a.png --move 1:0.2,0 "
-        "--remove 2 --put 0:b.png:3 moves part 1 to the right, takes part 2 away, and puts part 3 of b.png "
-        "where part 0 of a.png was.",
+        "--remove 2 --put 0:b.png:3 moves part 1 to the right, takes part 2 away, and puts part 3 "
+        "of b.png where part 0 of a.png was.",
     )
     add_run(arguments)
     add_images(arguments)

@@ -156,7 +156,7 @@ class Posterior(Samples):
         above 1 counts as 1. Probabilities are averaged over samples and colours.
 
         Args:
-            depth: 1 for parts, 2 for sub-parts; from 0, numbered through all parts.
+            depth: 1 for parts, 2 for sub-parts, numbered through all parts.
 
         Returns:
             (N, parts + 1, H, W), with the probability that no part made the pixel last. They add up

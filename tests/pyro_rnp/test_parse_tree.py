@@ -71,9 +71,7 @@ def test_a_pose_in_units_of_the_frame(rnp, images):
     tree = rnp.parse(images)
     sx, sy, rotation, shear, x, y = tree[1].action.unbind(-1)
     for path in (1, "1", (1,)):
-        for got, wanted in zip(
-            tree.pose(path), (x, y, sx, sy, rotation, shear), strict=True
-        ):
+        for got, wanted in zip(tree.pose(path), (x, y, sx, sy, rotation, shear), strict=True):
             torch.testing.assert_close(got, wanted)
     whole = tree.pose((), pixels=True)
     assert [float(value[0]) for value in whole] == [4, 4, 8, 8, 0, 0]

@@ -18,6 +18,7 @@ def test_edit(monkeypatch, capsys, run_folder, digits, tmp_path):
     with Image.open(out / "edit.png") as picture:
         assert picture.size[0] < picture.size[1], "two columns, five rows"
     found = json.loads((out / "edit.json").read_text())
+    assert found["parts"] == "numbers count from 0: 0 is the first part, 0/2 its third sub-part"
     assert {"a/1", "a/0/1", "a/0", "z/0"} <= set(found["changed"])
     before, other = (load(run_folder).parse(_read(f)) for f in (first, second))
     parts = found["trees"][0]["parts"]

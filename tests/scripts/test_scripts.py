@@ -26,6 +26,13 @@ def test_help(monkeypatch, capsys, name):
     assert "--help" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["parse.py", "query.py", "edit.py", "dictionary.py"])
+def test_help_says_how_parts_are_numbered(monkeypatch, capsys, name):
+    with pytest.raises(SystemExit):
+        call(monkeypatch, name, "--help")
+    assert "parts count from 0" in " ".join(capsys.readouterr().out.lower().split())
+
+
 def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
     def no(name, *args):
         return refused(monkeypatch, capsys, name, *args)
