@@ -527,7 +527,11 @@ def add_images(arguments: ArgumentParser, num: int = 8) -> None:
         "--images", type=str, nargs="*", default=[], help="image files, or folders of them"
     )
     add_reading(arguments)
-    arguments.add_argument("--data", type=str | None, help="a data set to ask about instead")
+    arguments.add_argument(
+        "--data",
+        type=str | None,
+        help="a data set to ask about instead; by default, where images are needed, the run's own",
+    )
     arguments.add_argument(
         "--num", type=PositiveInt, default=num, help="how many of its test images"
     )
@@ -538,13 +542,13 @@ def named_images(args: Any) -> list[str]:
     """The names of the images that the flags choose, for messages: files, or `image 3 of DATA`.
 
     Args:
-        args: the parsed command line, with `images`, and maybe `data` and `num`.
+        args: the parsed command line, with `images`, and where these are empty `data` and `num`.
 
     Raises:
         ValueError: if a folder holds no image files.
     """
-    if not args.images and getattr(args, "data", None) is not None:
-        return [f"image {i} of {args.data}" for i in range(args.num)]
+    if not args.images:
+        return [f"image {i} of {args.data or 'the run'}" for i in range(args.num)]
     return [name for given in args.images for name in image_files(given)]
 
 
@@ -554,10 +558,10 @@ def chosen_images(args: Any, config: RNPConfig, needed: bool = False) -> Any:
     Args:
         args: the parsed command line.
         config: the model's, for the size and the channels of image files.
-        needed: whether to raise an error where the flags choose none.
+        needed: whether to take the run's own test images where the flags choose none.
 
     Returns:
-        Images (N, C, H, W) in [0, 1]; None if the flags choose none.
+        Images (N, C, H, W) in [0, 1]; None if the flags choose none, and none are needed.
 
     Raises:
         FileNotFoundError, ValueError: if an image cannot be read, or there is no such data set.
@@ -566,8 +570,6 @@ def chosen_images(args: Any, config: RNPConfig, needed: bool = False) -> Any:
         raise ValueError("Give --images or --data, not both.")
     if args.images:
         return read_images(named_images(args), config, **reading(args))
-    if args.data is None and needed:
-        raise ValueError("There are no images to look at; give --images or --data.")
-    if args.data is None:
+    if args.data is None and not needed:
         return None
     return Run(args.run).data(args.data, args.data_root).test[: args.num].images

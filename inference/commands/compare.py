@@ -26,7 +26,12 @@ def main() -> None:
         "line is the model without changes, # begins a comment; pieces: the package's own list"
     )
     arguments.add_argument("variants", type=str, help=file)
-    arguments.add_argument("--flags", type=str, default="", help="flags that all of them have")
+    arguments.add_argument(
+        "--flags",
+        type=str,
+        default="",
+        help="flags that all of them have, in quotes: --flags='--data drawings --minutes 4'",
+    )
     arguments.add_argument("--out", type=str, default="runs/compared", help="folder for the runs")
     particles = "samples of the IW bound; 0: none"
     arguments.add_argument("--particles", type=NonNegativeInt, default=100, help=particles)

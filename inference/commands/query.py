@@ -24,7 +24,7 @@ def main() -> None:
         "samples.npz: samples of every site (S, N, ...), their weights (S, N), and the probability "
         "that each part made a pixel (N, parts + 1, H, W), last that none did. Parts count from 0: "
         "a/0 is the action of the first part, z/0/2 the program of its third sub-part. "
-        "Examples: complete digits whose right half is hidden: pyro-rnp query RUN --data mnist "
+        "Examples: complete digits whose right half is hidden: pyro-rnp query RUN "
         "--hide right; draw digits whose first part is where that of a.png is: pyro-rnp parse RUN "
         'a.png, then pyro-rnp query RUN --given given.json with {"a/0": [six numbers of the '
         "parse]}.",
@@ -63,7 +63,8 @@ def main() -> None:
         raise ValueError("Give --mask or --hide, not both.")
     unused(args.out)
     rnp, mask = load(args.run), None
-    images = chosen_images(args, rnp.config)
+    hidden = args.mask is not None or args.hide is not None
+    images = chosen_images(args, rnp.config, needed=hidden)
     if args.mask is not None:
         mask = (
             read_image(args.mask, rnp.config, reading(args)["resize"], invert=False).mean(0) >= 0.5

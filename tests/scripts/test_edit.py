@@ -47,7 +47,10 @@ def test_edit(monkeypatch, capsys, run_folder, digits, tmp_path):
     assert "written as 1, a sub-part as 1/3, not 'a'" in no("--rotate", "a:1")
     assert "Nothing is changed; give one of --move, --rotate" in no()
     assert "does not exist" in no("--put", "0:no.png:1")
-    assert "give --images or --data" in refused(monkeypatch, capsys, "edit.py", run_folder)
+    assert "Nothing is changed" in refused(monkeypatch, capsys, "edit.py", run_folder)
+    own = tmp_path / "own"
+    call(monkeypatch, "edit.py", run_folder, "--remove", "1", "--num=3", "--out", own)
+    assert len(json.loads((own / "edit.json").read_text())["trees"]) == 3, "of the run's own"
     assert not (tmp_path / "x").exists()
 
 

@@ -40,7 +40,6 @@ def test_query_says_what_is_wrong(monkeypatch, capsys, run_folder, tmp_path):
     def wrong(*args):
         return refused(monkeypatch, capsys, "query.py", run_folder, *args, "--out", tmp_path / "x")
 
-    assert "A mask needs images" in wrong("--hide=left")
     assert "not both" in wrong("--images=a.png", "--data=digits")
     assert "not both" in wrong("--mask=a.png", "--hide=left", "--data=digits")
     assert "no.json" in wrong("--given", tmp_path / "no.json")
@@ -74,3 +73,13 @@ def test_a_mask_is_read_as_it_is(monkeypatch, capsys, run_folder, digits, tmp_pa
     )  # fmt: skip
     assert "That will do" in said
     assert "swapped" not in said
+
+
+def test_images_to_hide_are_by_default_those_of_the_run(monkeypatch, run_folder, tmp_path):
+    outs = [tmp_path / name for name in ("own", "named")]
+    for out, data in zip(outs, ([], ["--data=digits"]), strict=True):
+        arguments = ["--hide=left", "--num=3", "--method=guide", "--num_samples=4", *data]
+        call(monkeypatch, "query.py", run_folder, *arguments, "--out", out)
+    own, named = (json.loads((out / "query.json").read_text()) for out in outs)
+    assert own == named
+    assert len(own["images"]) == 3
