@@ -92,7 +92,7 @@ def run(main: Callable[[], Any]) -> None:
     """Call a command's `main` and turn a user's mistake into one sentence and exit status 2.
 
     SIGINT and, while training, SIGTERM end the command with one sentence and the exit status 128
-    plus their number.
+    plus their number; a closed pipe, as that of `pyro-rnp evaluate RUN | head -1`, does so without.
 
     With PYRO_RNP_TRACEBACK set in the environment, the traceback is shown instead. The Python
     file that PYRO_RNP_PIECES names is run before `main`, to register pieces of one's own.
@@ -114,6 +114,9 @@ def run(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains at its end
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         said = sentence(error)
         if said is None:

@@ -231,9 +231,11 @@ def warn_unexplained(
         poor &= error > FLAT * counted.sum((1, 2, 3))
     named = [name for name, bad in zip(names, poor.tolist(), strict=False) if bad]
     if named:
-        what = "squared intensity" if images.shape[1] == 1 else "differences from its mean colour"
+        what, advice = "squared intensity", "; where the ground is uneven, --binarize=true may help"
+        if images.shape[1] == 3:
+            what, advice = "differences from its mean colour", ""
         print(
-            f"The parse explains less than half of the image ({what}) and is unreliable; where the "
-            "ground is uneven, --binarize=true may help: " + ", ".join(named),
+            f"The parse explains less than half of the image ({what}) and is unreliable{advice}: "
+            + ", ".join(named),
             file=sys.stderr,
         )

@@ -1,7 +1,10 @@
 """Command lines: precedence, presets, files, and one sentence for a mistake."""
 
 import io
+import os
 import re
+import signal
+import subprocess
 import sys
 from contextlib import redirect_stdout, suppress
 from importlib import import_module
@@ -469,3 +472,12 @@ def test_a_wrong_value_is_told_in_one_short_sentence(flags, said, capsys):
         run(lambda: train_config(flags))
     assert end.value.code == 2
     assert f"error: {said}" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_ends_a_command_in_silence():
+    out, into = os.pipe()
+    os.close(out)
+    code = "from inference.cli import run; run(lambda: print('x' * 100_000))"
+    ended = subprocess.run([sys.executable, "-c", code], stdout=into, stderr=subprocess.PIPE)
+    os.close(into)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
