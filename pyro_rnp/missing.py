@@ -40,6 +40,53 @@ def filled(images: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:
     return split(images)[0]
 
 
+def error(
+    canvas: Float[Tensor, "*#b c h w"], images: Float[Tensor, "*b c h w"]
+) -> Float[Tensor, "*b c h w"]:
+    """A canvas minus images, 0 where a pixel is missing.
+
+    >>> error(torch.ones(1, 1, 1, 2), torch.tensor([[[[0.25, torch.nan]]]]))
+    tensor([[[[0.7500, 0.0000]]]])
+
+    Args:
+        canvas: (..., C, H, W), or one for all images.
+        images: (..., C, H, W), NaN where a pixel is missing.
+    """
+    return (canvas - images).masked_fill(images.isnan(), 0.0)
+
+
+def mean_image(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "c h w"]:
+    """The mean of images, each pixel over the images in which it is seen, 0 where it is in none.
+
+    Args:
+        images: (N, C, H, W), NaN where a pixel is missing.
+    """
+    missing = images.isnan()
+    if not missing.any():
+        return images.mean(0)
+    return images.nansum(0) / (~missing).sum(0).clamp(min=1)
+
+
+def variance(
+    values: Float[Tensor, "n c h w"], images: Float[Tensor, "n c h w"]
+) -> Float[Tensor, "c h w"]:
+    """The variance of each pixel's values between the images in which it is seen.
+
+    Args:
+        values: (N, C, H, W), such as canvases or the images themselves.
+        images: (N, C, H, W), NaN where a pixel is missing.
+
+    Returns:
+        (C, H, W), 0 where fewer than two images see the pixel.
+    """
+    missing = images.isnan()
+    if not missing.any():
+        return values.var(0)
+    values = values.masked_fill(missing, torch.nan)
+    squares = error(mean_image(values), values).square().sum(0)
+    return squares / ((~missing).sum(0) - 1).clamp(min=1)
+
+
 def of_seen(likelihood: Distribution, seen: Tensor) -> Any:
     """The likelihood of the pixels that are seen alone.
 

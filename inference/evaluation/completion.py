@@ -15,6 +15,7 @@ from inference.evaluation.statistics import standard_error
 from inference.posterior import Method, query
 from pyro_rnp import RNP
 from pyro_rnp.checks import Images
+from pyro_rnp.missing import error, mean_image
 
 
 def nearest_images(
@@ -23,6 +24,8 @@ def nearest_images(
     among: Float[Tensor, "m c h w"],
 ) -> Float[Tensor, "n c h w"]:
     """Find for each image the nearest of others, by Euclidean distance over the seen pixels.
+
+    Where pixels are missing (NaN), the distance is the root mean square over those of both.
 
     Args:
         images: (N, C, H, W).
@@ -33,7 +36,16 @@ def nearest_images(
         (N, C, H, W), an image of `among` for each.
     """
     mine, theirs = (x[:, :, seen].flatten(1) for x in (images, among))
-    return torch.cat([among[torch.cdist(some, theirs).argmin(1)] for some in mine.split(500)])
+    return torch.cat([among[_distance(some, theirs).argmin(1)] for some in mine.split(500)])
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """Distances (N, M) of vectors, over the entries that neither misses."""
+    if not (a.isnan().any() or b.isnan().any()):
+        return torch.cdist(a, b)
+    (x, there), (y, too) = ((v.nan_to_num(), v.isfinite().to(v)) for v in (a, b))
+    squares = x.square() @ too.T - 2 * x @ y.T + there @ y.square().T
+    return (squares / (there @ too.T)).nan_to_num(torch.inf)  # of two without a common entry
 
 
 def completion_metrics(
@@ -49,7 +61,8 @@ def completion_metrics(
 
     A method's completion is the posterior mean of the pixels. Baselines beside the methods are
     `nearest`, the image of `among` that is nearest where pixels are seen, `mean_image`, the mean
-    of `among`, and `blank`, zero everywhere.
+    of `among`, and `blank`, zero everywhere. Missing pixels (NaN) count in no error; where the
+    nearest image misses one, the mean image stands in for it.
 
     Args:
         rnp: the model.
@@ -69,11 +82,14 @@ def completion_metrics(
         ValueError: if the images are not what the model reads.
     """
     hidden, images, among = ~seen, rnp.check(images).cpu(), rnp.check(among).cpu()
-    found = {
-        "blank": _scores((images * 0)[:, :, hidden], images[:, :, hidden]),
-        "mean_image": _scores(among.mean(0, keepdim=True)[:, :, hidden], images[:, :, hidden]),
-        "nearest": _scores(nearest_images(images, seen, among)[:, :, hidden], images[:, :, hidden]),
+    mean, nearest = mean_image(among), nearest_images(images, seen, among)
+    guesses = {
+        "blank": torch.zeros_like(images),
+        "mean_image": mean.expand_as(images),
+        "nearest": nearest.where(nearest.isfinite(), mean),
     }
+    true = images[:, :, hidden]
+    found = {name: _scores(guess[:, :, hidden], true) for name, guess in guesses.items()}
     for method in methods:
         start, expected, trusted = time.perf_counter(), [], []
         for batch in tqdm(images.split(batch_size), method, leave=False, delay=5):
@@ -81,7 +97,7 @@ def completion_metrics(
             means = rnp.model.likelihood(posterior.canvas).mean
             expected.append(posterior.expectation(means).detach().cpu())
             trusted.append(posterior.trusted.cpu())
-        scores = _scores(torch.cat(expected)[:, :, hidden], images[:, :, hidden])
+        scores = _scores(torch.cat(expected)[:, :, hidden], true)
         scores["trusted"] = float(torch.cat(trusted).float().mean())
         scores["seconds"] = (time.perf_counter() - start) / len(images)
         found[method] = scores
@@ -89,7 +105,7 @@ def completion_metrics(
 
 
 def _scores(guessed: Tensor, true: Tensor) -> dict[str, float]:
-    errors = (guessed - true).square().flatten(1).sum(1)
+    errors = error(guessed, true).square().flatten(1).sum(1)
     scores = {"sse": float(errors.mean())}
     if len(errors) > 1:
         scores["sse_error"] = standard_error(errors)

@@ -26,6 +26,7 @@ from inference.traces import latent_sites, trace_both
 from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.affine import codomain
 from pyro_rnp.files import write
+from pyro_rnp.missing import error, mean_image, variance
 
 
 @torch.no_grad()
@@ -40,6 +41,8 @@ def evaluate(
     per_image: bool = False,
 ) -> dict[str, Any]:
     """Score a model on images: means over images, with one posterior sample of each.
+
+    Missing pixels (NaN) count in no score.
 
     Args:
         rnp: the model and its guide, neither of which is changed.
@@ -56,7 +59,7 @@ def evaluate(
         Scores by name:
 
         - `sse`: squared error of the likelihood's mean, summed over an image's pixels; `sse_mean`:
-          the same at the posterior's centre; `mse`: `sse` per pixel;
+          the same at the posterior's centre; `mse`: the same per pixel that is seen;
         - `kl`: KL of the guide from the prior, over all random sites, in nats; `elbo`: the evidence
           lower bound without the part term, in nats; `iw_bound`: see `importance_weighted_bound`. A
           guide that is a point has none of these;
@@ -90,7 +93,7 @@ def evaluate(
             found["iw_bound"] = [bounds.double()]
     every = {name: torch.cat(values) for name, values in found.items()}
     means: dict[str, Any] = {name: float(values.mean()) for name, values in every.items()}
-    means["mse"] = means["sse"] / data.images[0].numel()
+    means["mse"] = means["sse"] / (int((~data.images.isnan()).sum()) / len(data))
     without = baselines(data.images, train)
     means["explained"] = _explained(means["sse"], without["sse_blank"])
     means |= without
@@ -145,14 +148,15 @@ def baselines(images: Float[Tensor, "n c h w"], train: ImageSet | None = None) -
     """
     found = {"sse_blank": _error(images)}
     if train is not None:
-        found["sse_mean_image"] = _error(images, train.images.mean(0))
+        found["sse_mean_image"] = _error(images, mean_image(train.images))
         found["explained_mean_image"] = _explained(found["sse_mean_image"], found["sse_blank"])
     return found
 
 
-def _error(images: Tensor, canvas: Tensor | float = 0.0) -> float:
-    """Mean squared error of images when one canvas stands for all."""
-    total = sum(float((x - canvas).square().double().sum()) for x in images.split(1000))
+def _error(images: Tensor, canvas: Tensor | None = None) -> float:
+    """Mean squared error of images when one canvas stands for all; by default a blank one."""
+    canvas = torch.zeros_like(images[0]) if canvas is None else canvas
+    total = sum(float(error(canvas, x).square().double().sum()) for x in images.split(1000))
     return total / len(images)
 
 
@@ -166,7 +170,8 @@ def canvas_variance_ratio(
     """Return the variance of canvases over that of their images, each between images.
 
     Args:
-        canvases, images: (N, C, H, W). Variances are summed over pixels.
+        canvases, images: (N, C, H, W). Variances are summed over pixels, and of images and canvases
+            alike those are left out that are missing (NaN).
 
     Returns:
         0 where a model draws the same canvas for every image, 1 where it draws the images; NaN of a
@@ -174,8 +179,8 @@ def canvas_variance_ratio(
     """
     if len(images) < 2:
         return float("nan")
-    own = float(images.var(0).sum())
-    return float(canvases.var(0).sum()) / own if own else float("nan")
+    own = float(variance(images, images).sum())
+    return float(variance(canvases, images).sum()) / own if own else float("nan")
 
 
 def action_spread(actions: Float[Tensor, "n parts 6"], config: RNPConfig) -> float:
@@ -221,15 +226,15 @@ def _scores(rnp: RNP, batch: ImageSet, total: int) -> tuple[dict[str, Tensor], T
     for more in traces.kl().values():
         kl = kl + (more if more.shape == kl.shape else more.sum() / total)
     scores = {
-        "sse": (x_site["fn"].mean - x).square().sum((1, 2, 3)),
-        "sse_mean": (expected - x).square().sum((1, 2, 3)),
+        "sse": error(x_site["fn"].mean, x).square().sum((1, 2, 3)),
+        "sse_mean": error(expected, x).square().sum((1, 2, 3)),
     }
     if not any(isinstance(site["fn"], Delta) for site in latent_sites(traces.guide).values()):
-        scores |= {"kl": kl, "elbo": x_site["fn"].log_prob(x) - kl}
+        scores |= {"kl": kl, "elbo": x_site["fn"].log_prob(x_site["value"]) - kl}
     if batch.segments is not None:
         for depth, name in ((1, "ari_parts"), (2, "ari_subparts")):
             if depth <= rnp.config.depth:
-                truth = batch.segments[:, depth - 1].cpu()
+                truth = batch.segments[:, depth - 1].masked_fill(x.isnan().any(1).cpu(), -1)
                 scores[name] = adjusted_rand(segment(at_mean, depth), truth)
                 scores[f"{name}_floor"] = adjusted_rand(by_position(truth), truth)
     return scores, expected, actions_of(at_mean)

@@ -12,6 +12,7 @@ from inference.isolation import frozen
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.affine import warp
 from pyro_rnp.checks import Images
+from pyro_rnp.missing import error
 
 
 def expected(tree: ParseTree, depth: int) -> Float[Tensor, "n c s s"]:
@@ -52,7 +53,7 @@ def reconstruction_metrics(
 
     Args:
         rnp: the model.
-        images: (N, C, H, W) in [0, 1].
+        images: (N, C, H, W) in [0, 1], NaN where a pixel is missing, which counts in no error.
         batch_size: images parsed at once.
         seed: seed of the posterior samples.
         train: the training images; their mean image is scored on the same images as the model.
@@ -80,14 +81,14 @@ def reconstruction_metrics(
             tree = rnp.parse(x, sample=True)
             for k in errors:
                 canvas = tree.canvas if k == depth else expected(tree, k)
-                errors[k] += float((canvas - x).square().sum())
+                errors[k] += float(error(canvas, x).square().sum())
             if not depth:
                 continue
             shares = tree.contributions(1)
             so_far = torch.cat([torch.zeros_like(shares[:, :1]), shares.cumsum(1)], 1)
-            left = (x.unsqueeze(1) - so_far).square().sum((0, 2, 3, 4))
+            left = error(so_far, x.unsqueeze(1)).square().sum((0, 2, 3, 4))
             steps += (left[:-1] - left[1:]).cpu()
-            power += float(x.square().sum())
+            power += float(x.square().nansum())
             intensity += float(shares.sum())
             covered += float((shares.sum(1) - shares.amax(1)).sum())
     found: dict[str, float | list[float]] = {

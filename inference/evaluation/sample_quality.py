@@ -19,6 +19,7 @@ from inference.data import ImageSet, Splits
 from inference.data.augmentation import rotate_at_random
 from pyro_rnp import RNP
 from pyro_rnp.files import write
+from pyro_rnp.missing import filled
 
 
 class Classifier(nn.Module):
@@ -46,7 +47,7 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # on a CPU nearly twice as fast
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        return self.last(self.features(images))
+        return self.last(self.features(filled(images)))
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def features(model: Classifier, images: Float[Tensor, "n c h w"]) -> Float[Tenso
         model: the classifier.
         images: (N, C, H, W) in [0, 1].
     """
-    return torch.cat([model.features(x) for x in images.split(1000)]).double()
+    return torch.cat([model.features(filled(x)) for x in images.split(1000)]).double()
 
 
 def frechet_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
@@ -262,6 +263,8 @@ def sample_quality_metrics(
 ) -> dict[str, float | int]:
     """Compare samples of the prior with test images, in the features of a classifier of the set.
 
+    Where test images have missing pixels (NaN), the samples miss the same ones.
+
     Args:
         rnp: the model.
         splits: its data set.
@@ -292,7 +295,8 @@ def sample_quality_metrics(
         torch.manual_seed(seed)
         images = splits.test[: 2 * num].images
         test, other = (rotate_at_random(images) if rotated_classes else images).chunk(2)
-        found = sample_scores(scorer.model, test, rnp.sample(len(test)).canvas.to(test))
+        samples = rnp.sample(len(test)).canvas.to(test).masked_fill(test.isnan(), torch.nan)
+        found = sample_scores(scorer.model, test, samples)
     floor = {f"{name}_floor": v for name, v in sample_scores(scorer.model, test, other).items()}
     of = {"images": len(test)}
     return {**of, **found, **floor, "classifier_accuracy": scorer.accuracy}

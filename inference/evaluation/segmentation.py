@@ -72,7 +72,7 @@ def segmentation_metrics(
 
     Args:
         rnp: the model.
-        data: images with true segments.
+        data: images with true segments; missing pixels (NaN) do not count.
         method: engine of `inference.posterior.query`, whose samples give the probabilities.
         batch_size: images in one query.
         options: further arguments of `inference.posterior.query`.
@@ -95,6 +95,7 @@ def segmentation_metrics(
         posterior = query(rnp, batch.images, method=method, **options)
         for depth, name in ((1, "ari_parts"), (2, "ari_subparts"))[: rnp.config.depth]:
             truth = batch.segments[:, depth - 1]  # type: ignore[index]
+            truth = truth.masked_fill(batch.images.isnan().any(1), -1)
             segments = posterior.part_probabilities(depth)[:, :-1].argmax(1)
             found.setdefault(name, []).append(adjusted_rand(segments, truth))
             found.setdefault(f"{name}_floor", []).append(adjusted_rand(by_position(truth), truth))

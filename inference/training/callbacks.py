@@ -21,7 +21,7 @@ from torch import Tensor
 from inference.run import Run
 from inference.system import StopRequested, StopSignal
 from inference.training.checkpoints import set_loop_counts
-from inference.training.diagnostics import Diagnostics, coverage_sentence
+from inference.training.diagnostics import Diagnostics, coverage_sentence, missing_sentence
 from inference.training.module import LOOK_EVERY, MAX_SKIPS, SkippedSteps, Training
 from inference.training.threads import Threads
 
@@ -65,8 +65,9 @@ class Progress(Callback):
         if module.config.resume is not None:
             module.say(self.sentence or f"Going on from step {module.batches_seen}.")
         else:
-            some = module.splits.train[:1000].images
-            for said in (self.sentence, coverage_sentence(module.rnp.config, some)):
+            train = module.splits.train
+            covered = coverage_sentence(module.rnp.config, train[:1000].images)
+            for said in (self.sentence, missing_sentence(train), covered):
                 if said:
                     module.say(said)
         mean_image, blank = self.baselines["sse_mean_image"], self.baselines["sse_blank"]

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference.data import ImageSet
 from inference.evaluation.metrics import action_spread, actions_of, canvas_variance_ratio
 from pyro_rnp import RNP, RNPConfig, coverage
 from pyro_rnp.config import covering_scale
 from pyro_rnp.kl import site_kl
+from pyro_rnp.missing import error, mean_image
 from pyro_rnp.sites import drawn
 
 ALIKE = 0.01
@@ -59,7 +61,7 @@ def coverage_sentence(config: RNPConfig, images: Tensor) -> str:
     percent = [f"{100 * share:.0f} %" for share in shares]
     names = ["their sub-parts", *(f"parts at level {d}" for d in range(3, 1 + len(shares)))]
     below = "".join(f", {n} {p}" for n, p in zip(names, percent[1:], strict=False))
-    full = float((images > BLANK).any(1).float().mean())
+    full = float((images > BLANK).any(1).sum() / (~images.isnan()).any(1).sum())
     said = (
         f"Parts can cover at most {percent[0]} of an image{below}; {100 * full:.0f} % of the "
         "training images' pixels are not blank."
@@ -70,6 +72,27 @@ def coverage_sentence(config: RNPConfig, images: Tensor) -> str:
     if full >= FULL and config.composition == "sum":
         said += " Of filled images, parts that cover each other (--composition over) leave no gaps."
     return said
+
+
+def missing_sentence(data: ImageSet) -> str:
+    """Tell how many pixels are missing.
+
+    Args:
+        data: the training images.
+
+    Returns:
+        A sentence; "" if none is missing.
+    """
+    if data.masks is None and data.pixels.dtype == torch.uint8:
+        return ""
+    parts = (data[start : start + 1000].images for start in range(0, len(data), 1000))
+    missing = torch.cat([x.isnan().any(1).flatten(1).double().mean(1) for x in parts])
+    if not missing.any():
+        return ""
+    return (
+        f"{100 * float(missing.mean()):.3g} % of the training images' pixels are missing, in "
+        f"{int((missing > 0).sum())} of {len(data)} images; no loss and no score counts them."
+    )
 
 
 class Diagnostics:
@@ -147,15 +170,17 @@ def problems(rnp: RNP, images: Tensor) -> dict[str, str]:
     tree = rnp.guide.parse(images, sample=False)
     shares = tree.contributions(1) if rnp.config.depth else tree.canvas.unsqueeze(1)
     intensity = shares.sum((-3, -2, -1))  # of (N, parts, C, H, W)
-    if float(intensity.sum()) < MIN_SHARE * float(images.sum()):
+    missing = images.isnan()
+    seen = intensity if not missing.any() else shares.masked_fill(missing.unsqueeze(1), 0.0)
+    if float(seen.sum()) < MIN_SHARE * float(images.nansum()):
         found["blank"] = (
             f"the canvas is blank, with less than {MIN_SHARE:.0%} of the images' intensity: parts "
             "have left it or faded; start again with a lower --learning_rate"
         )
         return found
     ratio = canvas_variance_ratio(tree.canvas, images)  # NaN where the images do not differ
-    error = (tree.canvas - images).square().sum()
-    worse = bool(error >= (images.mean(0) - images).square().sum())
+    errors = (error(canvas, images).square().sum() for canvas in (tree.canvas, mean_image(images)))
+    worse = bool(next(errors) >= next(errors))
     if not found and ratio < (NEARLY_ALIKE if worse else ALIKE):
         found["ignored"] = f"canvases do not differ between images: {MORE_STEPS}"
     if not rnp.config.depth:
