@@ -41,7 +41,7 @@ def filled(images: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:
 
 
 def error(
-    canvas: Float[Tensor, "*#b c h w"], images: Float[Tensor, "*b c h w"]
+    canvas: Float[Tensor, "*#b c h w"], images: Float[Tensor, "*#b c h w"]
 ) -> Float[Tensor, "*b c h w"]:
     """A canvas minus images, 0 where a pixel is missing.
 
