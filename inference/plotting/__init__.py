@@ -14,7 +14,7 @@ from inference.plotting.learning import comparison_figure, learning_figure
 from inference.plotting.posterior import posterior_figure
 from inference.plotting.scaling import scaling_figure
 from inference.plotting.space import space_figure
-from pyro_rnp.plotting import COLOURS, coloured, grey, parse_figure
+from pyro_rnp.plotting import COLOURS, coloured, grey, parse_figure, program_figure
 
 __all__ = [
     "COLOURS",
@@ -28,6 +28,7 @@ __all__ = [
     "learning_figure",
     "parse_figure",
     "posterior_figure",
+    "program_figure",
     "scaling_figure",
     "space_figure",
 ]

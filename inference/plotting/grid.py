@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from torch import Tensor
 
@@ -20,6 +21,7 @@ def grid_figure(
     titles: Sequence[str] = (),
     width: float | None = None,
     figure: FigureBase | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw rows of images, each with its name.
 
@@ -29,10 +31,11 @@ def grid_figure(
         titles: titles of the columns.
         width: of a new figure, in inches; by default as the number of images wants, up to 7.
         figure: a figure or subfigure to draw into; by default a new one.
+        ax: axes to draw into, in place of a figure.
     """
     shown = [Row(name, grey(images.detach().cpu().float())) for name, images in rows]
     key = missing_key() if any(images.isnan().any() for _, images in rows) else ()
-    return draw_tiles(shown, path, titles=titles, key=key, width=width, figure=figure)
+    return draw_tiles(shown, path, titles=titles, key=key, width=width, figure=figure, ax=ax)
 
 
 def exemplar_figure(
@@ -42,6 +45,7 @@ def exemplar_figure(
     *,
     width: float | None = None,
     figure: FigureBase | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw images, a row each, and beside each its new exemplars.
 
@@ -51,8 +55,9 @@ def exemplar_figure(
         path: a .png, .svg or .pdf file to write; None writes nothing.
         width: of a new figure, in inches; by default as the number of exemplars wants, up to 7.
         figure: a figure or subfigure to draw into; by default a new one.
+        ax: axes to draw into, in place of a figure.
     """
     rows = torch.cat([images.unsqueeze(1), made.cpu()], 1)
     named = [(f"class {i}", row) for i, row in enumerate(rows)]
     titles = ["given", *(f"new {i}" for i in range(made.shape[1]))]
-    return grid_figure(named, path, titles=titles, width=width, figure=figure)
+    return grid_figure(named, path, titles=titles, width=width, figure=figure, ax=ax)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, FigureBase
 from torch import Tensor
@@ -49,6 +50,7 @@ def posterior_figure(
     width: float | None = None,
     palette: Sequence[Any] = COLOURS,
     figure: FigureBase | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw a posterior, a column for each image.
 
@@ -70,6 +72,7 @@ def posterior_figure(
         width: of a new figure, in inches; by default as the number of images wants, up to 7.
         palette: colours of the parts, in their order; they repeat.
         figure: a figure or subfigure to draw into; by default a new one.
+        ax: axes to draw into, in place of a figure.
     """
     evidence = posterior.evidence
     key: list[tuple[Any, str]] = []
@@ -110,7 +113,7 @@ def posterior_figure(
         for i, (name, pictures) in enumerate(rows)
     ]
     note = "" if all(trusted) else UNTRUSTED
-    return draw_tiles(tiles, path, note=note, key=key, width=width, figure=figure)
+    return draw_tiles(tiles, path, note=note, key=key, width=width, figure=figure, ax=ax)
 
 
 def _given_frames(

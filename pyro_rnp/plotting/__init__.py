@@ -6,6 +6,7 @@
 from pyro_rnp.plotting.colours import COLOURS, MISSING, coloured, grey, pixels, shades
 from pyro_rnp.plotting.figure import SHOWN, NotebookFigure, begin, begin_axes, finish, html
 from pyro_rnp.plotting.parse import level_name, parse_figure, tree_key
+from pyro_rnp.plotting.program import program_figure
 from pyro_rnp.plotting.tiles import Frames, Key, Row, draw_tiles, line_key, missing_key, part_key
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "parse_figure",
     "part_key",
     "pixels",
+    "program_figure",
     "shades",
     "tree_key",
 ]

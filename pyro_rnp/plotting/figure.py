@@ -102,6 +102,9 @@ def finish(figure: FigureBase, path: str | Path | None = None) -> Figure:
     """
     whole = figure.figure
     assert isinstance(whole, Figure)
+    if engine := whole.get_layout_engine():
+        for _ in range(2):  # square tiles move the names beside them
+            engine.execute(whole)
     if path is not None:
         write(Path(path), to_bytes(whole, Path(path).suffix.lower()))
     return whole

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
+from torch import Tensor
 
 from pyro_rnp.checks import Images
 from pyro_rnp.parse_tree import ParseTree
@@ -38,6 +41,7 @@ def parse_figure(
     width: float | None = None,
     palette: Sequence[Any] = COLOURS,
     figure: FigureBase | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw parses or samples, a column for each image.
 
@@ -57,6 +61,7 @@ def parse_figure(
         width: of a new figure, in inches; by default as the number of images wants, up to 7.
         palette: colours of the parts, in their order; they repeat.
         figure: a figure or subfigure to draw into; by default a new one.
+        ax: axes to draw into, in place of a figure.
 
     Raises:
         ValueError: if there are not as many images as parses.
@@ -71,11 +76,14 @@ def parse_figure(
         given += [(own, tree.canvas.float())]
         given += [(text, pixels(pictures, n, text)) for text, pictures in more]
         rows = [Row(text, grey(pictures)) for text, pictures in given]
-        rows += [_level(tree, d, palette) for d in range(1, below + 1)]
+        for d in range(1, below + 1):
+            above = shades(tree, d - 1, palette) if d > 1 else ()
+            own_level = level_tiles(tree, d, shades(tree, d, palette), above)
+            rows.append(Row(level_name(tree, d), *own_level))
     key = tree_key(tree, below, palette)
     if any(pictures.isnan().any() for _, pictures in given):
         key = [*key, *missing_key()]
-    return draw_tiles(rows, path, titles=titles, key=key, width=width, figure=figure)
+    return draw_tiles(rows, path, titles=titles, key=key, width=width, figure=figure, ax=ax)
 
 
 def level_name(tree: ParseTree, depth: int) -> str:
@@ -111,16 +119,43 @@ def tree_key(
     return key
 
 
-def _level(tree: ParseTree, depth: int, palette: Sequence[Any]) -> Row:
-    """The parts at a depth in their colours, or as they are in a colour image, with frames."""
-    colours, own = shades(tree, depth, palette), tree.canvas.shape[1] == 3
+def level_tiles(
+    tree: ParseTree, depth: int, colours: Sequence[Any], above: Sequence[Any] = ()
+) -> tuple[Float[Tensor, "n h w 3"], list[Frames]]:
+    """The parts at a depth in their colours, or as they are in a colour image, and their frames.
+
+    Args:
+        tree: the tree, on the CPU.
+        depth: levels below the tree, in [1, level].
+        colours: of the parts, in the order of `tree.nodes(depth)`.
+        above: of their parents, whose frames are dashed; () where the parent is the tree.
+    """
+    own = tree.canvas.shape[1] == 3
     shown = grey(tree.canvas.float()) if own else coloured(tree.contributions(depth), colours)
     maps = tree.matrices(depth)
     width, alpha = (0.6, 0.8) if len(colours) <= MANY else (0.4, 0.6)
-    frames = [Frames(maps, colours, width, alpha)]
-    if own:  # only the frames tell the parts apart, on any colour
-        frames = [Frames(maps, ["black"] * len(colours), 3 * width), frames[0]._replace(alpha=1)]
+    frames = part_frames(maps, colours, own, width, alpha)
     if depth > 1:
-        parents = tree.matrices(depth - 1), shades(tree, depth - 1, palette)
-        frames.insert(0, Frames(*parents, width=0.4, alpha=0.7, dashed=True))
-    return Row(level_name(tree, depth), shown, frames)
+        frames.insert(0, Frames(tree.matrices(depth - 1), above, width=0.4, alpha=0.7, dashed=True))
+    return shown, frames
+
+
+def part_frames(
+    maps: Float[Tensor, "n parts 2 3"],
+    colours: Sequence[Any],
+    own: bool,
+    width: float = 0.6,
+    alpha: float = 0.8,
+) -> list[Frames]:
+    """Frames of parts; those of colour images have dark lines below, to be seen on any colour.
+
+    Args:
+        maps: from the parts' coordinates to the image's.
+        colours: of the parts.
+        own: whether the image has colours of its own.
+        width: of the lines, in points.
+        alpha: opacity of the lines on images without colours.
+    """
+    if not own:
+        return [Frames(maps, colours, width, alpha)]
+    return [Frames(maps, ["black"] * len(colours), 3 * width), Frames(maps, colours, width)]

@@ -55,6 +55,8 @@ class Frames(NamedTuple):
     dashed: bool = False
     names: Sequence[str] = ()
     """Texts beside the frames."""
+    first: int = 0
+    """Column of the first of the N pictures."""
 
 
 class Row(NamedTuple):
@@ -62,11 +64,13 @@ class Row(NamedTuple):
 
     name: str
     """The text at the left; it may have two lines."""
-    pictures: Float[Tensor, "m h w 3"]
+    pictures: Float[Tensor, "m h w 3"] | Sequence[Float[Tensor, "_ _ 3"]]
     """RGB in [0, 1], for the first M columns."""
     frames: Sequence[Frames] = ()
     edges: Sequence[Any] | None = None
     """Colours of the tiles' borders; by default light grey."""
+    borders: Sequence[float] | None = None
+    """Widths of the borders in points; by default 0.7."""
 
 
 Key = Sequence[tuple[Any, str]]
@@ -82,7 +86,9 @@ def draw_tiles(
     key: Key = (),
     width: float | None = None,
     columns: int = COLUMNS,
+    smallest: float = SMALLEST,
     figure: FigureBase | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw rows of pictures in one pair of axes.
 
@@ -99,27 +105,33 @@ def draw_tiles(
         width: of a new figure, in inches; by default as the number of columns wants, up to a
             page's 7.
         columns: most images beside each other.
+        smallest: width of a tile in inches below which fewer go beside each other.
         figure: a figure or subfigure to draw into; by default a new one.
+        ax: axes to draw into, in place of a figure.
 
     Raises:
-        ValueError: if there are no pictures, or the width is not positive.
+        ValueError: if there are no pictures, the width is not positive, or both a figure and axes
+            are given.
     """
     n = max((len(row.pictures) for row in rows), default=0)
     if n == 0:
         raise ValueError("There must be one image or more to draw, got none.")
     if width is not None and not width > 0:
         raise ValueError(f"width must be a positive number of inches, got {width}.")
+    if figure is not None and ax is not None:
+        raise ValueError("Give figure or ax to draw into, not both.")
     names = ["\n".join(textwrap.fill(line, 16) for line in row.name.split("\n")) for row in rows]
     left = 0.1 + max(_inches(line) for name in names for line in name.split("\n"))
-    if figure is not None:
-        box: Any = figure.get_window_extent()
-        wide = box.width / figure.figure.dpi
+    into = figure if ax is None else ax.figure
+    if into is not None:
+        box: Any = (into if ax is None else ax).get_window_extent()
+        wide = box.width / into.figure.dpi + (0 if ax is None else left + 0.1)
     elif width is None:
         wide = min(PAGE, max(2.4, left + 0.1 + TILE * min(n, columns)))
     else:
         wide = width
     room = max(wide - left - 0.1, 0.1)
-    across = min(n, columns, max(1, int(room / SMALLEST)))
+    across = min(n, columns, max(1, int(room / smallest)))
     blocks = math.ceil(n / across)
     across = math.ceil(n / blocks)
     tile = min(room / (across * (1 + GAP)), 1.4 if width is None else math.inf)
@@ -132,17 +144,19 @@ def draw_tiles(
     below = _key_height([text for _, text in entries], beside)
     top = 0.05 + LINE * _lines(above) if note else 0
     height = (blocks * block - BETWEEN) * tile + 0.1 + top + below
-    drawn = begin(figure, (wide, height), path, dpi=160.0)
-    axis = drawn.subplots()
+    drawn = begin(into, (wide, height), path, dpi=160.0)
+    axis = drawn.subplots() if ax is None else ax
     assert isinstance(axis, Axes)
     for r, row in enumerate(rows):
         for i, picture in enumerate(row.pictures):
             corner = (i % across) * (1 + GAP), i // across * block + head + r * (1 + GAP)
             edge = "0.85" if row.edges is None else row.edges[i]
             name = f"{row.name.partition(chr(10))[0]}/{i}"
-            _tile(axis, picture, corner, edge, name)
+            border = 0.7 if row.borders is None else row.borders[i]
+            _tile(axis, picture, corner, edge, border, name)
             for frames in row.frames:
-                _frames(axis, frames, i, corner, name)
+                if 0 <= i - frames.first < len(frames.maps):
+                    _frames(axis, frames, i - frames.first, corner, name)
     for i, text in enumerate(heads[:n]):
         x, y = (i % across) * (1 + GAP) + 0.5, i // across * block + head - 0.05 / tile
         axis.text(x, y, text, size=POINTS, ha="center", va="bottom")
@@ -154,11 +168,14 @@ def draw_tiles(
     axis.set_yticks(at, blocks * names, size=POINTS, linespacing=1.1)
     axis.tick_params(length=0, pad=2)
     if note:
-        drawn.suptitle(above, size=POINTS, color="red")
+        (drawn.suptitle if ax is None else ax.set_title)(above, size=POINTS, color="red")
     if entries:
-        drawn.legend(
-            *zip(*entries, strict=True), loc="outside lower center", ncols=beside, fontsize=POINTS,
-            frameon=False, handlelength=1.6, columnspacing=1.2, borderpad=0, borderaxespad=0.2,
+        where: dict[str, Any] = {"loc": "outside lower center"}
+        if ax is not None:
+            where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
+        (drawn if ax is None else ax).legend(
+            *zip(*entries, strict=True), **where, ncols=beside, fontsize=POINTS, frameon=False,
+            handlelength=1.6, columnspacing=1.2, borderpad=0, borderaxespad=0.2,
             handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
         )  # fmt: skip
     return finish(drawn, path)
@@ -211,11 +228,14 @@ def missing_key(text: str = "missing pixels") -> Key:
     return [(Patch(facecolor=MISSING), text)]
 
 
-def _tile(axis: Axes, picture: Tensor, corner: tuple[float, float], edge: Any, name: str) -> None:
+def _tile(
+    axis: Axes, picture: Tensor, corner: tuple[float, float], edge: Any, border: float, name: str
+) -> None:
     x, y = corner
     where = (x, x + 1, y + 1, y)
     axis.imshow(picture.numpy(), extent=where, interpolation="nearest", gid=name)
-    axis.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=edge, linewidth=0.7, gid=name))
+    frame = Rectangle(corner, 1, 1, fill=False, edgecolor=edge, linewidth=border, gid=name)
+    axis.add_patch(frame)
 
 
 def _frames(axis: Axes, frames: Frames, i: int, corner: tuple[float, float], name: str) -> None:

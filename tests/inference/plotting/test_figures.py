@@ -15,6 +15,7 @@ from inference.plotting import (
     grid_figure,
     parse_figure,
     posterior_figure,
+    program_figure,
     scaling_figure,
     space_figure,
 )
@@ -24,7 +25,8 @@ from tests.conftest import tiny
 
 ROW = {"sweep": "levels", "nodes": 3, "ms_per_image": 2.0, "mib_per_image": 1.0}
 SIGNATURES = {".png": b"\x89PNG\r\n", ".svg": b"<?xml", ".pdf": b"%PDF"}
-GRIDS = ("parse", "posterior", "dictionary", "exemplars", "grid", "scaling")
+TILES = ("parse", "program", "posterior", "dictionary", "exemplars", "grid")
+GRIDS = (*TILES, "scaling")
 ONE_AXES = ("space", "curves")
 
 
@@ -41,6 +43,7 @@ def figures():
     made = images.unsqueeze(1).expand(-1, 2, -1, -1, -1)
     return {
         "parse": lambda **to: parse_figure(tree, images=images, **to),
+        "program": lambda **to: program_figure(tree, images=images, **to),
         "posterior": lambda **to: posterior_figure(posterior, images=images, **to),
         "dictionary": lambda **to: dictionary_figure(found, parts, members=2, **to),
         "exemplars": lambda **to: exemplar_figure(images, made, **to),
@@ -90,13 +93,37 @@ def test_a_grid_is_drawn_into_the_figure_that_it_is_given(figures, tmp_path, nam
     assert own.axes
 
 
-@pytest.mark.parametrize("name", ONE_AXES)
+@pytest.mark.parametrize("name", [*TILES, *ONE_AXES])
 def test_one_axes_are_drawn_into(figures, name):
     whole = Figure()
     left, right = whole.subplots(1, 2)
     assert figures[name](ax=left) is whole
     assert left.has_data()
     assert not right.has_data()
+    assert set(whole.axes) <= {left, right, *left.child_axes}
+
+
+def test_tiles_go_into_a_figure_or_into_axes(figures):
+    whole = Figure()
+    with pytest.raises(ValueError, match="Give figure or ax to draw into, not both"):
+        figures["program"](figure=whole, ax=whole.subplots())
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_the_names_and_the_key_are_beside_the_tiles_of_axes(figures, name):
+    whole = Figure(figsize=(9, 9), layout="constrained")
+    left, right = whole.subplots(1, 2)
+    figures[name](ax=left)
+    whole.draw_without_rendering()
+    inside = left.get_window_extent()
+    labels = [label.get_window_extent() for label in left.get_yticklabels()]
+    assert all(0 < box.x0 < box.x1 < inside.x0 for box in labels)
+    assert right.get_window_extent().x0 > inside.x1
+    legend = left.get_legend()
+    assert (legend is None) == (name in ("dictionary", "exemplars", "grid"))
+    if legend is not None:
+        below = legend.get_window_extent()
+        assert 0 < below.y0 < below.y1 <= inside.y0
 
 
 def test_a_posterior_draws_itself_with_its_evidence(rnp, images):
