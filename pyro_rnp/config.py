@@ -152,6 +152,9 @@ class RNPConfig:
     encoder_gain: float = 1.0
     """Factor of the encoder's weights at the start of training, to torch's. At 1 each layer passes
     about 1/sqrt(3) of the differences between images, at 1.73 about all."""
+    encoder_colour: bool = False
+    """Whether the encoder's output also sees the share of each channel in the image through a layer
+    of its own; without it, drawings in colour get grey parses for a long time."""
     min_scale: float = 1 / 4.3
     """Smallest size of a part over its parent's (the paper: 28 pixels to 6, 6 to 1.5)."""
     max_scale: float = 1 / 2.3
@@ -270,7 +273,8 @@ class RNPConfig:
         cover the image together (`max_scale`, by the number of parts), their canvases have as many
         pixels in proportion (`patch_size`), and the encoder reduces the image to about 4x4
         (`encoder_halvings`) and starts with weights that keep differences between images, so that
-        it learns faster (`encoder_gain`).
+        it learns faster (`encoder_gain`). Of images in colour it also sees the mean colour
+        (`encoder_colour`).
 
         >>> config = RNPConfig.for_images(64, channels=3)
         >>> config.max_scale, config.patch_size, config.encoder_halvings
@@ -294,6 +298,7 @@ class RNPConfig:
             "patch_size": max(config.patch_size, round(config.patch_size * image_size / 28)),
             "encoder_halvings": max(1, math.ceil(math.log2(image_size / 4))),
             "encoder_gain": 1.73,
+            "encoder_colour": channels > 1,
         }
         return replace(config, **{k: v for k, v in sized.items() if k not in changes})
 

@@ -38,7 +38,8 @@ class ResidualBlock(nn.Module):
 class Encoder(nn.Sequential):
     """Images (N, C, H, W) in [0, 1] to features (N, out): residual and fully connected layers.
 
-    The first blocks halve the resolution, three of them in the paper's encoder.
+    The first blocks halve the resolution, three of them in the paper's encoder. With
+    `encoder_colour` the share of each channel in the image is added by one more linear layer.
 
     Source: the paper, section 2.1.
 
@@ -62,8 +63,19 @@ class Encoder(nn.Sequential):
             layers += [nn.Linear(width, c.encoder_units), nn.ELU()]
             width = c.encoder_units
         super().__init__(*layers, nn.Linear(width, out))
+        self.colour: nn.Parameter | None = None
+        if c.encoder_colour:
+            self.colour = nn.Parameter(nn.Linear(c.channels, out).weight.detach())
         if c.encoder_gain != 1:
             with torch.no_grad():
-                for name, weight in self.named_parameters():
-                    if name.endswith("weight"):
+                for weight in self.parameters():
+                    if weight.dim() > 1:  # not a bias
                         weight.mul_(c.encoder_gain)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out"]:
+        features = super().forward(x)
+        if self.colour is None:
+            return features
+        intensity = x.sum((-2, -1))
+        share = intensity / intensity.sum(-1, keepdim=True).clamp(min=1e-6)
+        return features + (x.shape[1] * share - 1) @ self.colour.mT

@@ -83,7 +83,7 @@ def test_the_parts_of_other_images_can_cover_them(size, channels, steps):
 
 def test_what_is_given_is_not_chosen():
     given = {"max_scale": 0.5, "patch_size": 9, "encoder_halvings": 2, "encoder_gain": 1.2}
-    given |= {"sigma": 0.2}
+    given |= {"encoder_colour": False, "sigma": 0.2}
     config = RNPConfig.for_images(64, 3, **given)
     assert config == RNPConfig.preset("fast", image_size=64, channels=3, **given)
     with pytest.raises(ValueError, match="There is no preset 'quick'"):

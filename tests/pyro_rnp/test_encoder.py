@@ -37,7 +37,7 @@ def test_a_gain_keeps_the_differences_between_images_at_the_start():
     hues = torch.tensor([[1.0, 0.2, 0.5], [0.4, 1.0, 0.3], [0.6, 0.5, 1.0]])
     images = torch.zeros(3, 3, 16, 16)
     images[:, :, 5:11, 4:12] = hues[:, :, None, None]
-    config = RNPConfig.for_images(16, channels=3)
+    config = RNPConfig.for_images(16, channels=3, encoder_colour=False)
     assert config.encoder_gain == 1.73
     spread = {}
     for gain in (1.0, config.encoder_gain):
@@ -57,3 +57,21 @@ def test_a_gain_of_one_leaves_the_start_as_it_is():
         torch.testing.assert_close(two, 2 * one if name.endswith("weight") else one)
     with pytest.raises(ValueError, match="encoder_gain must be positive"):
         RNPConfig(encoder_gain=0.0)
+
+
+def test_colours_reach_the_output_straight():
+    images = torch.zeros(2, 3, 16, 16)
+    images[:, 0, 5:11, 4:12] = 0.5
+    grey = torch.full((1, 3, 16, 16), 0.5)
+    assert RNPConfig.for_images(16, channels=3).encoder_colour
+    assert not RNPConfig.for_images(16).encoder_colour
+    config = RNPConfig.for_images(16, channels=3)
+    encoder = Encoder(config, 4)
+    without = nn.Sequential(*encoder)
+    share = torch.tensor([2.0, -1.0, -1.0])
+    torch.testing.assert_close(
+        encoder(images) - without(images), (share @ encoder.colour.T).expand(2, 4)
+    )
+    torch.testing.assert_close(encoder(grey), without(grey))
+    blank = encoder(torch.zeros(1, 3, 16, 16))
+    assert blank.isfinite().all()
