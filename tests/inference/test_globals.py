@@ -198,3 +198,74 @@ assert not pyplot.get_fignums()
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "p.png").stat().st_size > 100
+
+
+STATE = """
+import logging, os, random, signal, sys, threading, warnings
+import matplotlib, numpy, pyro, torch
+def state():
+    logs = [logging.root, *(v for _, v in sorted(logging.root.manager.loggerDict.items()))]
+    logs = [log for log in logs if isinstance(log, logging.Logger)]
+    return {
+        "backend": matplotlib.get_backend(auto_select=False),
+        "rcParams": {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != "backend"},
+        "pyplot": "matplotlib.pyplot" in sys.modules,
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": str(numpy.random.get_state()),
+        "random": random.getstate(),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "running": sorted(thread.name for thread in threading.enumerate() if not thread.daemon),
+        "signals": [str(signal.getsignal(s)) for s in sorted(signal.valid_signals())],
+        "warnings": (list(warnings.filters), warnings.showwarning),
+        "store": sorted((k, v.tolist()) for k, v in pyro.get_param_store().items()),
+        "levels": {log.name: (log.level, log.propagate, len(log.handlers)) for log in logs},
+        "disabled": logging.root.manager.disable,
+        "environment": dict(os.environ),
+        "pyro": pyro.settings.get(),
+        "checks": torch.distributions.Distribution._validate_args,
+        "gradients": torch.is_grad_enabled(),
+        "dtype": torch.get_default_dtype(),
+        "hooks": (sys.excepthook, sys.displayhook, sys.stdout, sys.stderr),
+        "folder": os.getcwd(),
+    }
+"""
+
+
+def test_a_script_that_fits_finds_everything_as_it_was(tmp_path):
+    """In a process of its own, with states of its own; Python's random state is among them."""
+    code = f"""{STATE}
+from inference import fit
+from tests.conftest import tiny
+random.seed(3), numpy.random.seed(4), torch.manual_seed(5), torch.set_num_threads(2)
+warnings.filterwarnings("ignore", "mine")
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+logging.getLogger("mine").setLevel(logging.DEBUG)
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+pyro.param("mine", torch.ones(2))
+images = torch.rand(40, 1, 8, 8)
+def stop(run, scores):
+    if "error" in str(run.path):
+        raise ZeroDivisionError
+    if "Ctrl-C" in str(run.path):
+        signal.raise_signal(signal.SIGINT)
+for ends, size in dict(well=8, error=8, **{{"Ctrl-C": 8}}, refused=9).items():
+    before, ended = state(), "well"
+    how = dict(epochs=2, batch_size=8, callbacks=stop, progress=ends == "well")
+    try:
+        fit(images, tiny(image_size=size), out=ends, **how)
+    except (ZeroDivisionError, KeyboardInterrupt, ValueError) as error:
+        ended = type(error).__name__
+    wanted = dict(well="well", error="ZeroDivisionError", refused="ValueError")
+    assert ended == wanted.get(ends, "Interrupted"), (ends, ended)
+    after = state()
+    after["levels"] = {{name: after["levels"].get(name) for name in before["levels"]}}
+    for what in before:
+        assert before[what] == after[what], (ends, what, before[what], after[what])
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
