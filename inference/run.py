@@ -432,6 +432,18 @@ class Run:
 
         return learning_figure(self, path, **options)
 
+    def __repr__(self) -> str:
+        metrics = self.metrics or {}
+        names = ("images_seen", "test_sse", "test_elbo")
+        scores = "".join(f", {n}={metrics[n]:.4g}" for n in names if n in metrics)
+        return f"Run({str(self.path)!r}{scores or ', not ended'})"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the text and the learning curves."""
+        from pyro_rnp.plotting import html
+
+        return html(repr(self), self.plot)
+
     def new_curves(self) -> str:
         """Return the first name for a folder of curves that is free: `curves`, `curves-2`, ..."""
         name, number = "curves", 1

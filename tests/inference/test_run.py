@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from inference import fit
 from inference.cli import train_config
 from inference.config import MAY_CHANGE, TrainConfig
 from inference.reproduction.recipes import portable
@@ -258,3 +259,16 @@ def test_the_package_hands_on_its_main_functions_when_they_are_used():
 
     with pytest.raises(AttributeError, match="no attribute 'quary'"):
         _ = inference.quary
+
+
+def test_a_run_says_what_it_is_and_shows_its_curves(tmp_path):
+    run = fit(torch.rand(40, 1, 8, 8), tiny(), out=tmp_path / "a", epochs=1, progress=False)
+    sse = f"{run.metrics['test_sse']:.4g}"
+    assert repr(run).startswith(f"Run('{tmp_path / 'a'}', images_seen=")
+    assert f", test_sse={sse}, test_elbo=" in repr(run)
+    assert "<img" in run._repr_html_()
+    run.metrics_path.unlink()
+    assert repr(run) == f"Run('{tmp_path / 'a'}', not ended)"
+    (tmp_path / "b").mkdir()
+    save(RNP(tiny()), tmp_path / "b" / "model")
+    assert Run(tmp_path / "b" / "model")._repr_html_() is None, "without curves, the text alone"

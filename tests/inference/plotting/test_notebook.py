@@ -30,6 +30,45 @@ def test_a_notebook_shows_one_picture(tmp_path, monkeypatch):
     assert shown == 3 * [[], [["image/png", "text/plain"]], []]
 
 
+FIT = """
+import torch
+from inference import fit, query
+from tests.conftest import tiny
+images = torch.rand(40, 1, 8, 8)
+run = fit(images, tiny(), out="run", epochs=2, batch_size=8)"""
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_notebook_shows_a_training_and_the_pictures_of_its_results(tmp_path, monkeypatch):
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    monkeypatch.chdir(tmp_path)
+    pictures = {
+        "run.plot()": "image/png",
+        "run": "text/html",
+        "tree = run.load().parse(images[:3]); tree.plot(images[:3])": "image/png",
+        "tree": "text/html",
+        "posterior = query(run.load(), images[:2], num_samples=4, steps=2); posterior.plot()": (
+            "image/png"
+        ),
+        "posterior": "text/html",
+    }
+    cells = [nbformat.v4.new_code_cell(line) for line in (FIT, *pictures)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    said = "".join(out.get("text", "") for out in cells[0].outputs)
+    assert "Without a model, val_sse is" in said
+    assert "Epoch 1: 100%" in said, "the progress bar"
+    for cell, (line, kind) in zip(cells[1:], pictures.items(), strict=True):
+        shown = [out.data for out in cell.outputs if "data" in out]
+        assert len(shown) == 1, line
+        assert kind in shown[0], line
+        assert kind == "image/png" or "<img" in shown[0]["text/html"], line
+
+
 def test_importing_every_module_leaves_matplotlib_alone():
     code = f"""
 import importlib, sys, traceback
