@@ -36,6 +36,7 @@ from pyro_rnp.parse_tree import ParseTree
 from pyro_rnp.registry import object_text
 from pyro_rnp.rendering import Renderer
 from pyro_rnp.sites import Handover, RandomSites, Scales, drawn, is_random
+from pyro_rnp.trials import TRIALS, unseen
 
 AT_ONCE = 1000
 """Programs that are run together where there are many."""
@@ -289,7 +290,9 @@ class RNP(nn.Module):
 
     Raises:
         ValueError: if a piece refuses the configuration, such as a flow with |z| = 1, or an object
-            is no piece, has no use in this model, or serves another RNP in a way that binds it.
+            is no piece, gives results of other shapes than its contract names, has no use in this
+            model, or serves another RNP in a way that binds it. `pyro_rnp.check` tries the other
+            laws of its contract too.
     """
 
     def __init__(
@@ -323,6 +326,29 @@ class RNP(nn.Module):
             if hasattr(piece, "attach"):
                 bind(field, piece, self)
                 piece.attach(self)
+        self._try(objects)
+
+    def _try(self, objects: Mapping[str, Any]) -> None:
+        """Raise unless objects give results of the shapes of their contracts, on few made images.
+
+        Those that keep the model, and may run it, are left to their first use; so are all while
+        parts of the model are on several devices or have no numbers yet.
+
+        Args:
+            objects: pieces by field.
+
+        Raises:
+            ValueError: if one does not.
+        """
+        like = next(self.parameters())
+        if {(p.device, p.dtype) for p in self.parameters()} != {(like.device, like.dtype)}:
+            return
+        if like.is_meta:
+            return
+        with PYRO, unseen(self), torch.no_grad():
+            for field, piece in objects.items():
+                if not hasattr(piece, "attach"):
+                    TRIALS[field](piece, self.config).once(like=like)
 
     def pieces(self) -> dict[str, Any]:
         """The pieces of this model by field, named or given as objects; those that it has."""

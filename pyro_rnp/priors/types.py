@@ -37,6 +37,8 @@ class Types(StandardNormal):
         ValueError: if `contrast` is out of its range.
     """
 
+    trained_elsewhere = ("logit", "turn")
+
     def __init__(self, config: RNPConfig, *, contrast: float = 0.0) -> None:
         super().__init__(config)
         within(0, 1e6, contrast=contrast)
