@@ -15,8 +15,16 @@ from pyro_rnp.registry import COMPOSITIONS
 class Composition(ABC):
     """A rule for overlapping patches: the contract of the pieces in `registry.COMPOSITIONS`.
 
-    A composition is made as `Composition(config, **options)`. The canvas is the sum over patches of
-    the placed patch times its visible share, so that the summands are the parts' contributions.
+    A composition that is chosen by name is made as `Composition(config, **options)`; an object may
+    be made in any way. The canvas is the sum over patches of the placed patch times its visible
+    share, so that the summands are the parts' contributions.
+
+    Laws, which `pyro_rnp.check` tries:
+
+    - shares have the shape (parts, N, 1 or C, S, S), for any number of parts, and lie in [0, 1];
+    - an image's shares depend on its own patches alone, and are the same at each call; arguments
+      stay as they are;
+    - numbers are finite, in the precision and on the device of the arguments; no site is drawn.
 
     Args:
         config: the model's configuration.

@@ -62,12 +62,13 @@ def check(piece: Any, config: RNPConfig | None = None, kind: str | None = None) 
     ...     def forward(self):
     ...         return dist.Normal(torch.zeros(3), self.scale).to_event(1)
     >>> config = RNPConfig(image_size=8, patch_size=4, steps=(2,), program_size=3)
-    >>> check(Narrow(3), config)
+    >>> check(Narrow(3), config)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: The prior Narrow must follow the model's precision: ...
+    ValueError: The prior Narrow must follow the model's device: on another device than the CPU ...
 
     Args:
-        piece: an object, as `RNP` takes it, or text that names a piece, as `mixture:components=3`.
+        piece: an object, as `RNP` takes it, which `copy.deepcopy` can copy; or text that names a
+            piece, as `mixture:components=3`.
         config: the model's; by default `RNPConfig()`, which has 28x28 grey images and |z| = 32.
         kind: the argument of `RNP` that takes the piece: `prior`, `guide`, `lower_guide`,
             `likelihood`, `placement` or `composition`. By default the piece's base class or its
@@ -151,7 +152,7 @@ def broken(
                     with pyro.get_param_store().scope(unowned()):  # of pieces that are PyroModules
                         law(trial, rnp)
         except ValueError as error:
-            return name, str(error), error.__cause__ or error
+            return name, str(error), error.__cause__
     return None
 
 

@@ -19,8 +19,20 @@ from pyro_rnp.registry import LIKELIHOODS
 class Likelihood(nn.Module, ABC):
     """A likelihood of an image: the contract of the pieces in `registry.LIKELIHOODS`.
 
-    A likelihood is made as `Likelihood(config, **options)`, where each option is a keyword-only
-    argument with a default. A class need not derive from this one; it needs `forward`.
+    A likelihood that is chosen by name is made as `Likelihood(config, **options)`, where each
+    option is a keyword-only argument with a default; an object may be made in any way. A class need
+    not derive from this one; it needs `forward`.
+
+    Laws, which `pyro_rnp.check` tries:
+
+    - event shape (C, H, W) and batch shape (...), as the canvas has them, with a `mean` and a
+      `support` in which its samples lie; the canvas stays as it is;
+    - an image's distribution depends on its canvas alone, with no random number of its own: the
+      model calls the likelihood inside of the plate of images, where no other site may be drawn;
+    - samples and their log-probabilities are finite, in the precision and on the device of the
+      canvas; the gradient is, to the canvas and to each of the module's parameters;
+    - where pixels are independent (`.to_event(3)`), any of them may be missing: their value is then
+      0, and their density is left out. Other likelihoods work for whole images.
     """
 
     @abstractmethod

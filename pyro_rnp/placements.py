@@ -26,8 +26,18 @@ BLANK = -3.0
 class Placement(nn.Module, ABC):
     """A way to make and place patches: the contract of the pieces in `registry.PLACEMENTS`.
 
-    A placement is made as `Placement(config, **options)`. Frames span [-1, 1] in both directions,
-    from outer edge to outer edge; outside of its frame a patch is 0.
+    A placement that is chosen by name is made as `Placement(config, **options)`; an object may be
+    made in any way. Frames span [-1, 1] in both directions, from outer edge to outer edge; outside
+    of its frame a patch is 0.
+
+    Laws, which `pyro_rnp.check` tries:
+
+    - results have the shapes that stand beside each method, for patches of any size; pixels of
+      `patch` and of `cover` lie in [0, 1]; `canvas`, `leaf` and `cover` are 0 beyond the frame;
+    - gradients reach pixels, appearance and map, and are finite; a patch is placed by itself as
+      beside others, and alike at each call; arguments stay as they are;
+    - numbers are finite, in the precision and on the device of the arguments (`blank` starts a
+      parameter, which follows by itself); no site is drawn.
 
     Args:
         config: gives the shape of a patch.

@@ -300,7 +300,7 @@ class CompositionTrial(Trial):
     field, method = "composition", "__call__"
 
     def given(self, n: int, like: Tensor) -> Given:
-        placed = _made(like, 3, n, *self.shape)
+        placed = _made(like, 3 if n > 1 else 1, n, *self.shape)
         return {"placed": placed, "covers": torch.ones_like(placed[:, :, :1]) * 0.7}
 
     def call(self, given: Given) -> Any:
@@ -342,9 +342,9 @@ def unseen(*modules: nn.Module) -> Iterator[None]:
     state = pyro.util.get_rng_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
-        with poutine.block(), torch.random.fork_rng(devices):
-            with pyro.get_param_store().scope(unowned()):
-                yield
+        store = pyro.get_param_store().scope(unowned())
+        with poutine.block(), torch.random.fork_rng(devices), store:
+            yield
     finally:
         pyro.util.set_rng_state(state)
         for one, mode in modes.items():

@@ -26,12 +26,23 @@ from pyro_rnp.sites import Draw, GuideRun, RandomSites, centre, drawn
 class TopGuide(nn.Module, ABC):
     """A guide of the top-level program: the contract of the pieces in `registry.GUIDES`.
 
-    A guide is made as `TopGuide(config, **options)`, where each option is a keyword-only argument
-    with a default. A class need not derive from this one; it needs `posterior`.
+    A guide that is chosen by name is made as `TopGuide(config, **options)`, where each option is a
+    keyword-only argument with a default; an object may be made in any way. A class need not derive
+    from this one; it needs `posterior`.
 
     A `pyro.sample` in `posterior` stands outside of the plate of images. A guide with a method
     `proposal(images)` offers with it a cheaper posterior, which runs no model, to the prior `vamp`.
     A guide with a method `attach(rnp)` receives the whole `RNP` once that is built.
+
+    Laws, which `pyro_rnp.check` tries:
+
+    - event shape (|z|,) and batch shape (N,) for any N of at least 1; images stay as they are;
+    - the same distribution for the same images, and, in evaluation mode, for an image by itself as
+      beside others; in double precision to six digits;
+    - samples and their log-probabilities are finite, in the precision and on the device of the
+      images, also with NaN at missing pixels where `sees_missing` is true;
+    - all that is learned is a parameter of the module and gets a finite gradient;
+    - latents of its own have other names than the model's sites (`z`, `a/0`, `x`, ...).
     """
 
     sees_missing = False

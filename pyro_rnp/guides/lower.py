@@ -18,7 +18,17 @@ from pyro_rnp.sites import Kind
 class LowerGuide(nn.Module, ABC):
     """A guide of random programs and actions: the contract of `registry.LOWER_GUIDES`.
 
-    A lower guide is made as `LowerGuide(config, **options)`. A class need not derive from this one.
+    A lower guide that is chosen by name is made as `LowerGuide(config, **options)`; an object may
+    be made in any way. A class need not derive from this one.
+
+    Laws, which `pyro_rnp.check` tries for each random kind of site and each level:
+
+    - mean and standard deviation have the shape of the prediction; the latter is positive;
+    - an image's proposal depends on that image alone, and is the same at each call: a lower guide
+      is called inside of the plate of images, where it may draw no site; arguments stay as they
+      are;
+    - numbers are finite, in the precision and on the device of the arguments;
+    - all that is learned is a parameter of the module and gets a finite gradient.
     """
 
     glimpses: bool
