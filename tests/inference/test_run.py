@@ -77,7 +77,7 @@ OTHERS = {
     "start": "there", "learn": "guide", "size": 40, "channels": 3, "invert": True,
 }  # fmt: skip
 FREE = {
-    "epochs": 4, "checkpoint_minutes": 2.0, "data_root": "there", "batch_size": 32,
+    "epochs": 4, "patience": 7, "checkpoint_minutes": 2.0, "data_root": "there", "batch_size": 32,
     "recompute_levels": 1, "accelerator": "cpu", "devices": "2", "num_nodes": 2,
     "strategy": "ddp", "precision": "bf16-mixed", "minutes": 5.0,
 }  # fmt: skip
