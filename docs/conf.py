@@ -28,6 +28,7 @@ import pyro_rnp
 from inference.outputs import markdown
 
 HERE = Path(__file__).parent
+SCORES = ("val_sse", "val_elbo")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the tutorials, two of which run at a time
 
 project = "pyro-rnp"
@@ -124,6 +125,36 @@ def _speed(rows: dict[tuple[str, str, int], dict[str, Any]]) -> str:
     return markdown([*head, "peak GiB", "parse, images/s", "sample, images/s"], lines)
 
 
+def _sizes(rows: dict[str, dict[str, Any]]) -> str:
+    """The trials of sizes and colours as a table: a row for each training."""
+    head = ["images", "channels, size", "parts can cover", "minutes", "training images seen"]
+    head += ["test squared error", "of the mean image", "explained"]
+    lines = [
+        [
+            name,
+            f"{row['channels']}, {row['image_size']}x{row['image_size']}",
+            " and ".join(f"{share:.0%}" for share in row["coverage"]),
+            f"{row['minutes']:.1f}",
+            f"{row['images_seen']:,}",
+            f"{row['test_sse']:.1f} ± {row['test_sse_error']:.1f}",
+            f"{row['test_sse_mean_image']:.1f}",
+            f"{row['test_explained']:.0%}",
+        ]
+        for name, row in rows.items()
+    ]
+    return markdown(head, lines)
+
+
+def _choices(rows: dict[str, dict[str, Any]]) -> str:
+    """The comparisons behind the defaults by size as a table."""
+    head = ["images", "choice", "seed", "`val_sse`", "`val_elbo`"]
+    lines = [
+        [row["data"], row["choice"], str(row["seed"]), *(f"{row[k]:.1f}" for k in SCORES)]
+        for row in rows.values()
+    ]
+    return markdown(head, lines)
+
+
 def _folders(parent: Path) -> dict[str, Any]:
     return {folder.name: _read(folder) for folder in sorted(parent.iterdir()) if folder.is_dir()}
 
@@ -139,6 +170,8 @@ myst_substitutions["speed"] = {
     for row in myst_substitutions["benchmarks"]["speed"]["rows"]
 }
 myst_substitutions["speed_table"] = _speed(myst_substitutions["speed"])
+myst_substitutions["sizes_table"] = _sizes(myst_substitutions["benchmarks"]["sizes"])
+myst_substitutions["choices_table"] = _choices(myst_substitutions["benchmarks"]["sizes-choices"])
 myst_substitutions["pieces_table"] = _pieces(myst_substitutions["benchmarks"]["pieces"])
 
 # Tutorials: Markdown with cells of code, which the build runs

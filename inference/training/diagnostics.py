@@ -30,8 +30,6 @@ BLANK = 0.1
 """Intensity up to which a pixel counts as blank."""
 NEAR = 2 / 3
 """Share of what parts can cover above which images may need larger parts."""
-FULL = 0.9
-"""Share of pixels that are not blank from which images count as filled, as photographs are."""
 STAND_STILL = "the parts stand at the same places in every image"
 """Words for parts that do not move between images."""
 PATIENCE = 5
@@ -53,7 +51,7 @@ def coverage_sentence(config: RNPConfig, images: Tensor) -> str:
         images: some of the training images, (N, C, H, W) in [0, 1].
 
     Returns:
-        A sentence, and more where other parts may suit the images; "" of a flat program.
+        A sentence, and a second where the images may need more; "" of a flat program.
     """
     shares = coverage(config)
     if not shares:
@@ -69,8 +67,6 @@ def coverage_sentence(config: RNPConfig, images: Tensor) -> str:
     scale = covering_scale(config.steps)
     if full > NEAR * min(shares) and scale > config.max_scale:
         said += f" Larger parts (--max_scale {scale:g}) can cover all and may explain more."
-    if full >= FULL and config.composition == "sum":
-        said += " Of filled images, parts that cover each other (--composition over) leave no gaps."
     return said
 
 

@@ -244,17 +244,6 @@ def test_how_much_the_parts_can_cover_is_told(changes, share, begins, advises):
     assert ("--max_scale" in said) is advises
 
 
-@pytest.mark.parametrize(
-    ("composition", "share", "advises"),
-    [("sum", 1.0, True), ("sum", 0.875, False), ("over", 1.0, False), ("noisy_or", 1.0, False)],
-)
-def test_of_filled_images_parts_had_better_cover_each_other(composition, share, advises):
-    images = torch.zeros(2, 3, 8, 8)
-    images[:, 1, : int(8 * share)] = 0.5
-    said = coverage_sentence(RNPConfig(composition=composition), images)
-    assert ("--composition over" in said) is advises
-
-
 def test_a_flat_program_has_no_parts_that_could_cover():
     assert coverage_sentence(RNPConfig(program="flat"), torch.ones(2, 1, 8, 8)) == ""
 
