@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -253,9 +255,13 @@ def _frames(axis: Axes, frames: Frames, i: int, corner: tuple[float, float], nam
         x, y = points.amin(0).clamp(min=-0.95)
         left, top = (shift + torch.stack([x, y]) / 2).tolist()
         side = "bottom" if y > -0.6 else "top"
-        axis.text(left, top, text, color=colour, size=POINTS - 1, va=side, gid=name)
+        axis.text(
+            left, top, text, color=colour, size=POINTS - 1, va=side, gid=name,
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.3},
+        )  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
 def _inches(text: str) -> float:
     """The width of a line of text."""
     return float(TextPath((0, 0), text, size=POINTS).get_extents().width) / 72 if text else 0.0
@@ -266,13 +272,18 @@ def _lines(text: str) -> int:
 
 
 def _wrapped(text: str, inches: float) -> str:
-    """A text with as many words in each line as have room."""
+    """A text with as many words in each line as have room; longer words, as of files, are cut."""
     lines: list[str] = []
     for word in text.split():
         if lines and _inches(f"{lines[-1]} {word}") <= inches:
             lines[-1] += f" {word}"
-        else:
-            lines.append(word)
+            continue
+        lines.append("")
+        for piece in re.split(r"(?<=[_./-])", word):
+            for part in [piece] if _inches(piece) <= inches else piece:
+                if lines[-1] and _inches(lines[-1] + part) > inches:
+                    lines.append("")
+                lines[-1] += part
     return "\n".join(lines)
 
 

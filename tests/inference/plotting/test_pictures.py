@@ -124,11 +124,12 @@ def test_each_frame_is_where_its_part_is(images):
             np.testing.assert_allclose(found, np.sort(inside, 0), err_msg="cut at the border")
 
 
+@pytest.mark.parametrize("title", ["a long title", "a_rather_long_name_of_a_file", 9 * "letters"])
 @pytest.mark.parametrize("num", [1, 12, 13, 40])
 @pytest.mark.parametrize("width", [None, 3.3, 7.0])
-def test_many_images_go_into_further_blocks(num, width):
+def test_many_images_go_into_further_blocks(num, width, title):
     tree = RNP(tiny()).parse(torch.rand(num, 1, 8, 8))
-    figure = parse_figure(tree, titles=[f"a long title {i}" for i in range(num)], width=width)
+    figure = parse_figure(tree, titles=[f"{title} {i}" for i in range(num)], width=width)
     (axis,) = figure.axes
     names = [label.get_text() for label in axis.get_yticklabels()]
     blocks = len(names) // 3
