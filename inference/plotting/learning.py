@@ -72,6 +72,8 @@ def learning_figure(
             axis.axhline(value, color="grey", linestyle=style, linewidth=1, label=name)
     for axis, score in zip(axes[0], scores, strict=True):
         _scale(axis, score)
+    for axis in axes[1] if narrow else ():  # it shares the scale of its neighbour
+        axis.set_ylabel("")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     named = [(h, _wrapped(text, 40)) for h, text in zip(handles, labels, strict=True) if text]
     if named:
@@ -183,7 +185,7 @@ def _curves(
                     markersize=3,
                 )  # fmt: skip
     axis.set_xlabel(label, fontsize=8)
-    axis.set_ylabel(f"validation {SCORES[score]}", fontsize=8)
+    axis.set_ylabel(f"validation\n{SCORES[score]}", fontsize=8)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
 

@@ -18,6 +18,8 @@ MISSING = "lightsteelblue"
 """The colour of pixels that are missing or hidden."""
 TONES = (-0.6, 0.6)
 """The shades of a hue: from this share of black to this share of white."""
+LIGHT_TONES = (-0.2, 0.65)
+"""The same on images in colour, which are often dark; dark lines below set light frames off."""
 
 
 def pixels(images: Any, count: int | None = None, name: str = "images") -> Tensor:
@@ -54,12 +56,13 @@ def shades(
     Returns:
         RGB in [0, 1], in the order of `tree.nodes(depth)`.
     """
+    darkest, lightest = LIGHT_TONES if tree.canvas.shape[1] == 3 else TONES
     colours = []
     for part, node in enumerate(tree):
         hue = torch.tensor(to_rgb(palette[part % len(palette)]))
         count = len(node.nodes(depth - 1))
         for i in range(count):
-            tone = TONES[0] + (TONES[1] - TONES[0]) * (i + 0.5) / count
+            tone = darkest + (lightest - darkest) * (i + 0.5) / count
             mixed = hue * (1 - abs(tone)) + max(tone, 0)
             red, green, blue = mixed.tolist()
             colours.append((red, green, blue))

@@ -158,4 +158,4 @@ def part_frames(
     """
     if not own:
         return [Frames(maps, colours, width, alpha)]
-    return [Frames(maps, ["black"] * len(colours), 3 * width), Frames(maps, colours, width)]
+    return [Frames(maps, ["black"] * len(colours), 2 * width + 0.2), Frames(maps, colours, width)]

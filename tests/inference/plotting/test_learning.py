@@ -91,6 +91,20 @@ def test_a_comparison_has_curves_and_final_scores_with_errors(tmp_path, width):
         assert box.x1 < figure.bbox.width + 1
 
 
+@pytest.mark.parametrize("width", [3.4, 7.0])
+def test_names_of_axes_lie_in_the_figure_and_apart(tmp_path, width):
+    figure = folder(tmp_path / "a", test_sse_blank=88.0).plot(width=width)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for axis in figure.axes
+             for label in (axis.xaxis.label, axis.yaxis.label) if label.get_text()]  # fmt: skip
+    for i, a in enumerate(boxes):
+        assert -1 < a.x0 < a.x1 < figure.bbox.width + 1
+        assert -1 < a.y0 < a.y1 < figure.bbox.height + 1
+        assert not any(a.overlaps(b) for b in boxes[:i])
+    named = [axis.get_ylabel() for axis in figure.axes]
+    assert named.count("validation\nsquared error") == (1 if width == 3.4 else 2)
+
+
 def test_runs_that_cannot_be_drawn_are_refused_in_a_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no curves\.$"):
         folder(tmp_path / "a", curve=False).plot()

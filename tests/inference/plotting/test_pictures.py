@@ -162,6 +162,15 @@ def test_parts_of_colour_images_keep_their_colours():
     assert under.get_linewidth()[0] > over.get_linewidth()[0]
 
 
+def test_frames_on_colour_images_are_light_enough_for_dark_ones():
+    trees = [RNP(tiny(channels=c)).parse(torch.rand(1, c, 8, 8)) for c in (1, 3)]
+    dark, light = (torch.tensor(shades(tree, 2)).amax(1).min() for tree in trees)
+    assert dark < 0.6 < light
+    _, frames = rows(parse_figure(trees[1]))
+    drawn = frames["sub-parts\nlevel 0"][-1].get_colors()[:, :3]
+    np.testing.assert_allclose(drawn, shades(trees[1], 2), atol=1e-6)
+
+
 def test_missing_pixels_have_their_colour_and_an_entry_in_the_key(images):
     tree, known = RNP(tiny()).parse(images), images.clone()
     known[0, :, :3] = torch.nan
