@@ -56,7 +56,8 @@ def test_its_speeds_are_those_of_the_benchmark():
     assert told == [speeds[what] for what in ("mnist", "literal port", "fast", "flat VAE")]
 
 
-def test_its_python_runs():
+def test_its_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a run is trained there
     space: dict = {}
     for code in blocks(README):
         assert len(code.splitlines()) <= 20
@@ -68,6 +69,8 @@ def test_its_python_runs():
     assert space["posterior"].trusted.shape == (4,)
     moved = space["edited"].canvas - space["tree"].canvas
     assert moved.abs().amax((1, 2, 3)).min() > 0.1
+    assert space["parsed"].canvas.shape == (8, 1, 40, 40)
+    assert space["run"].ended
 
 
 def test_the_six_questions_run_in_five_lines_each():
