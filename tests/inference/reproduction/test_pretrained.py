@@ -20,7 +20,7 @@ from tests.conftest import tiny
 
 @pytest.fixture
 def run(tmp_path):
-    config = TrainConfig(data="digits", data_root="/there", epochs=3, seed=7, model=tiny())
+    config = TrainConfig(data="digits", data_root="/there", size=8, epochs=3, seed=7, model=tiny())
     notes = asdict(config)
     del notes["model"]
     folder = tmp_path / "run"
