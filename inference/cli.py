@@ -26,6 +26,7 @@ from inference.data import MEMORY, image_shape
 from inference.data.folder import image_files
 from inference.data.image_files import read_images
 from inference.objectives import OBJECTIVES
+from inference.outputs import PICTURES
 from inference.run import Run
 from inference.system import Interrupted, limit_memory, out_of_memory
 from pyro_rnp import RNPConfig, __version__
@@ -517,6 +518,18 @@ def reading(args: Any) -> dict[str, Any]:
     resize = run.training.get("size") is not None if args.resize is None else args.resize
     invert = run.inverted if args.invert is None else args.invert
     return {"resize": resize, "invert": invert, "binarize": args.binarize}
+
+
+def add_out(arguments: ArgumentParser, default: str) -> None:
+    """Add `--out`, a new folder, and `--format`, the kind of the pictures in it.
+
+    Args:
+        arguments: the command's parser, which gets the flags.
+        default: name of the folder.
+    """
+    arguments.add_argument("--out", type=str, default=default, help="folder to make")
+    kinds = Literal[tuple(suffix[1:] for suffix in PICTURES)]
+    arguments.add_argument("--format", type=kinds, default="png", help="of its pictures")
 
 
 def add_images(arguments: ArgumentParser, num: int = 8) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 from pyro_rnp.files import write
 
+PICTURES = (".png", ".svg", ".pdf")
+"""Kinds of pictures by suffix: those of `pyro_rnp.plotting`, which takes long to import."""
+
 
 def new_folder(path: str | Path, hint: str = "") -> Path:
     """Make a folder, with the folders that it lies in.
@@ -19,8 +22,9 @@ def new_folder(path: str | Path, hint: str = "") -> Path:
 
     Raises:
         FileExistsError: if something has that name already.
+        ValueError: if it is the name of a picture.
     """
-    folder = unused(path, hint)
+    folder = unused_folder(path, hint)
     folder.mkdir(parents=True)
     return folder
 
@@ -34,6 +38,34 @@ def new_file(path: str | Path) -> Path:
     file = unused(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     return file
+
+
+def new_picture(path: str | Path) -> Path:
+    """Make the folder of a new picture and return the picture's path.
+
+    Raises:
+        FileExistsError: if something has that name already.
+        ValueError: if no picture is written under such a name.
+    """
+    if Path(path).suffix.lower() not in PICTURES:
+        raise ValueError(f"--out must end in {', '.join(PICTURES)}, got {str(path)!r}.")
+    return new_file(path)
+
+
+def unused_folder(path: str | Path, hint: str = "") -> Path:
+    """Return the path of a new folder, unless something has that name or it is a picture's.
+
+    Args:
+        path: of the folder.
+        hint: what else to try, for the error, after "name another with --out".
+
+    Raises:
+        FileExistsError: if something has that name already.
+        ValueError: if it is the name of a picture.
+    """
+    if Path(path).suffix.lower() in PICTURES:
+        raise ValueError(f"--out names a folder to make, not a picture; got {str(path)!r}.")
+    return unused(path, hint)
 
 
 def unused(path: str | Path, hint: str = "") -> Path:

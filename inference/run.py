@@ -19,7 +19,7 @@ from typing import Any
 from inference.config import MAY_CHANGE, TrainConfig, present_names, read_data
 from inference.data import MEMORY, Splits
 from inference.data.datasets import absolute, is_path
-from inference.outputs import new_folder, unused, write_json
+from inference.outputs import new_folder, unused_folder, write_json
 from pyro_rnp import RNP, RNPConfig, load
 from pyro_rnp import save as save_model
 from pyro_rnp.checkpoint import CONFIG, WEIGHTS, find, load_config, load_weights
@@ -93,7 +93,7 @@ class Run:
         data = re.sub(r"[^\w.-]+", "-", data)
         name = config.out or f"runs/{data}-{config.preset}-{stamp}"
         if check:
-            unused(name, hint=f", or go on with --resume {name}")
+            unused_folder(name, hint=f", or go on with --resume {name}")
         return cls(name, shipped=False)
 
     @classmethod

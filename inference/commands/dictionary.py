@@ -4,10 +4,10 @@ from typing import Literal, get_args
 
 from jsonargparse.typing import PositiveInt
 
-from inference.cli import add_images, add_run, chosen_images, parser
+from inference.cli import add_images, add_out, add_run, chosen_images, parser
 from inference.evaluation import PartLocation, build_dictionary, collect_parts
 from inference.evaluation.part_dictionary import By
-from inference.outputs import new_folder, unused, write_json
+from inference.outputs import new_folder, unused_folder, write_json
 from inference.plotting import dictionary_figure
 from pyro_rnp import load
 from pyro_rnp.parse_tree import COUNTING, read_path
@@ -36,9 +36,9 @@ def main() -> None:
         "images and parts count from 0",
     )
     arguments.add_argument("--seed", type=int, default=0, help="of k-means")
-    arguments.add_argument("--out", type=str, default="dictionary", help="folder to make")
+    add_out(arguments, "dictionary")
     args = arguments.parse_args()
-    unused(args.out)
+    unused_folder(args.out)
     rnp = load(args.run)
     images = chosen_images(args, rnp.config, needed=True)
     parts = collect_parts(rnp, images, args.depth)
@@ -55,6 +55,7 @@ def main() -> None:
     result["usage"] = found.usage.tolist()
     result["typical"] = [[parts.place(int(i)) for i in row[:10]] for row in found.members]
     out = new_folder(args.out)
-    dictionary_figure(found, parts, out / "dictionary.png")
+    picture = out / f"dictionary.{args.format}"
+    dictionary_figure(found, parts, picture)
     write_json(out / "dictionary.json", result)
-    print(f"{out / 'dictionary.png'}, {out / 'dictionary.json'}")
+    print(f"{picture}, {out / 'dictionary.json'}")

@@ -2,9 +2,9 @@
 
 import torch
 
-from inference.cli import add_images, add_run, chosen_images, named_images, parser, reading
+from inference.cli import add_images, add_out, add_run, chosen_images, named_images, parser, reading
 from inference.data.image_files import read_images, warn_unexplained
-from inference.outputs import new_folder, unused, write_json
+from inference.outputs import new_folder, unused_folder, write_json
 from inference.plotting import parse_figure
 from inference.posterior import graft, intervene
 from inference.posterior.interventions import EDITS, read_edit
@@ -36,9 +36,9 @@ def main() -> None:
     arguments.add_argument(
         "--react", type=bool, default=False, help="whether later parts may react to earlier ones"
     )
-    arguments.add_argument("--out", type=str, default="edits", help="folder to make")
+    add_out(arguments, "edits")
     args = arguments.parse_args()
-    unused(args.out)
+    unused_folder(args.out)
     rnp = load(args.run)
     images = chosen_images(args, rnp.config, needed=True)
     with torch.no_grad():
@@ -58,9 +58,10 @@ def main() -> None:
         out = new_folder(args.out)
         both = ParseTree.join([tree, after])
         titles = [word for word in ("before", "after") for _ in images]
-        parse_figure(both, out / "edit.png", images.repeat(2, 1, 1, 1), titles)
+        picture = out / f"edit.{args.format}"
+        parse_figure(both, picture, images.repeat(2, 1, 1, 1), titles)
     trees = [after.to_dict(i) for i in range(len(images))]
     changed = {"changed": list(edits), "parts": COUNTING, "units": UNITS, "trees": trees}
     write_json(out / "edit.json", changed)
-    print(f"{out / 'edit.png'}, {out / 'edit.json'}")
+    print(f"{picture}, {out / 'edit.json'}")
     warn_unexplained(named_images(args), images, tree.canvas)

@@ -14,7 +14,7 @@ from inference.evaluation import (
     read_episodes,
     standard_error,
 )
-from inference.outputs import new_file
+from inference.outputs import new_picture
 from inference.plotting import exemplar_figure
 from pyro_rnp import load
 from pyro_rnp.class_model import type_prior
@@ -39,14 +39,16 @@ def main() -> None:
         help="of each drawing's program; 0 takes the means of the posteriors alone",
     )
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
-    arguments.add_argument("--out", type=str, default="exemplars.png", help="picture to make")
+    arguments.add_argument(
+        "--out", type=str, default="exemplars.png", help=".png, .svg or .pdf to make"
+    )
     args = arguments.parse_args()
     rnp = load(args.run)
     type_prior(rnp)
     images = chosen_images(args, rnp.config)
     if args.runs is None and images is None:
         raise ValueError("There is nothing to tell apart; give --runs, --images or --data.")
-    out = None if images is None else new_file(args.out)
+    out = None if images is None else new_picture(args.out)
     if args.runs is not None:
         right, tests = [], 0
         for task in tqdm(read_episodes(Path(args.runs)), "runs", delay=5):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from inference.cli import add_reading, add_run, named_images, parser, reading
+from inference.cli import add_out, add_reading, add_run, named_images, parser, reading
 from inference.data.image_files import read_images, warn_unexplained
-from inference.outputs import new_folder, write_json
+from inference.outputs import new_folder, unused_folder, write_json
 from inference.plotting import parse_figure
 from pyro_rnp import load
 from pyro_rnp.affine import UNITS
@@ -22,9 +22,10 @@ def main() -> None:
     )
     add_run(arguments)
     arguments.add_argument("images", type=str, nargs="+", help="image files, or folders of them")
-    arguments.add_argument("--out", type=str, default="parses", help="folder to make")
+    add_out(arguments, "parses")
     add_reading(arguments)
     args = arguments.parse_args()
+    unused_folder(args.out)
     rnp = load(args.run)
     names = named_images(args)
     files = [Path(name) for name in names]
@@ -35,8 +36,9 @@ def main() -> None:
     out = new_folder(args.out)
     for i, (file, image, one) in enumerate(zip(files, images, tree.split(1), strict=True)):
         name = file.stem if distinct else f"{i}-{file.stem}"
-        parse_figure(one, out / f"{name}.png", image.unsqueeze(0))
+        picture = out / f"{name}.{args.format}"
+        parse_figure(one, picture, image.unsqueeze(0))
         found = {"file": str(file), "parts": COUNTING, "units": UNITS, "tree": one.to_dict(0)}
         write_json(out / f"{name}.json", found)
-        print(f"{file}: {out / name}.png, {out / name}.json")
+        print(f"{file}: {picture}, {out / name}.json")
     warn_unexplained(names, images, tree.canvas)

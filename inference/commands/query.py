@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from inference.cli import add_images, add_run, chosen_images, named_images, parser, reading
+from inference.cli import add_images, add_out, add_run, chosen_images, named_images, parser, reading
 from inference.data.image_files import read_image, warn_unexplained
-from inference.outputs import new_folder, unused, write_json
+from inference.outputs import new_folder, unused_folder, write_json
 from inference.plotting import posterior_figure
 from inference.posterior import TOLERANCE, Side, half_mask, query, read_sites
 from pyro_rnp import load
@@ -57,39 +57,30 @@ def main() -> None:
         "a determined site around its given value, as a share of the range of its numbers"
     )  # fmt: skip
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
-    arguments.add_argument("--out", type=str, default="answers", help="folder to make")
+    add_out(arguments, "answers")
     args = arguments.parse_args()
     if args.mask is not None and args.hide is not None:
         raise ValueError("Give --mask or --hide, not both.")
-    unused(args.out)
+    unused_folder(args.out)
     rnp, mask = load(args.run), None
     hidden = args.mask is not None or args.hide is not None
     images = chosen_images(args, rnp.config, needed=hidden)
     if args.mask is not None:
-        mask = (
-            read_image(args.mask, rnp.config, reading(args)["resize"], invert=False).mean(0) >= 0.5
-        )
+        white = read_image(args.mask, rnp.config, reading(args)["resize"], invert=False)
+        mask = white.mean(0) >= 0.5
     elif args.hide is not None:
         mask = half_mask(args.hide, rnp.config.image_size)
     given = {} if args.given is None else read_sites(Path(args.given))
     several = images is not None or any(value.ndim == 2 for value in given.values())
     posterior = query(
-        rnp,
-        images,
-        given=given,
-        mask=mask,
-        method=args.method,
-        num_samples=args.num_samples,
-        num_images=args.answers or (None if several else 8),
-        steps=args.steps,
-        warmup=args.warmup,
-        chains=args.chains,
-        tolerance=args.tolerance,
-        seed=args.seed,
-    )
+        rnp, images, given=given, mask=mask, method=args.method, num_samples=args.num_samples,
+        num_images=args.answers or (None if several else 8), steps=args.steps, warmup=args.warmup,
+        chains=args.chains, tolerance=args.tolerance, seed=args.seed,
+    )  # fmt: skip
     out = new_folder(args.out)
     seen = None if mask is None else mask.expand(images.shape)
-    posterior_figure(posterior, out / "query.png", images, seen, given=given)
+    picture = out / f"query.{args.format}"
+    posterior_figure(posterior, picture, images, seen, given=given)
     rows = [posterior.to_dict(i) for i in range(len(posterior.log_evidence))]
     levels = range(1, rnp.config.depth + 1)
     chances = {f"parts_{depth}": posterior.part_probabilities(depth) for depth in levels}
@@ -99,4 +90,4 @@ def main() -> None:
     write_json(out / "query.json", {**found, "images": rows})
     if images is not None and not given:
         warn_unexplained(named_images(args), images, posterior.mean("canvas"), mask)
-    print(*posterior.notes, out / "query.png", sep="\n")
+    print(*posterior.notes, picture, sep="\n")

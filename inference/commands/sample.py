@@ -4,7 +4,7 @@ import torch
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import add_run, parser
-from inference.outputs import new_file
+from inference.outputs import new_picture
 from inference.plotting import parse_figure
 from pyro_rnp import load
 
@@ -15,14 +15,16 @@ def main() -> None:
     add_run(arguments)
     arguments.add_argument("--num", type=PositiveInt, default=12, help="images to draw")
     arguments.add_argument("--seed", type=int, default=0, help="seed of the prior's samples")
-    arguments.add_argument("--out", type=str, default="samples.png", help="picture to make")
+    arguments.add_argument(
+        "--out", type=str, default="samples.png", help=".png, .svg or .pdf to make"
+    )
     args = arguments.parse_args()
     if args.num > 100:
         raise ValueError(
             f"A picture holds up to 100 samples, not {args.num}; in Python rnp.sample draws more."
         )
     rnp = load(args.run)
-    out = new_file(args.out)
+    out = new_picture(args.out)
     torch.manual_seed(args.seed)
     with torch.no_grad():
         parse_figure(rnp.sample(args.num), out)

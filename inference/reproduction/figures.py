@@ -23,7 +23,7 @@ from inference.evaluation.latent_space import (
 from inference.evaluation.reconstruction import expected, reconstruction_metrics
 from inference.evaluation.sample_quality import read_feature_classifier, sample_quality_metrics
 from inference.isolation import isolated
-from inference.outputs import new_folder, unused, write_json
+from inference.outputs import new_folder, unused_folder, write_json
 from inference.plotting import grid_figure, parse_figure, space_figure
 from inference.reproduction.artifacts import FIGURE_NUMBERS, Clock
 from inference.run import Run
@@ -204,7 +204,7 @@ def make_figures(
     """
     if min(num, clusters) < 1:
         raise ValueError(f"num and clusters must be 1 or more; got {num} and {clusters}.")
-    unused(out)
+    unused_folder(out)
     trained = Run(run)
     name = data or trained.data_name
     rnp, splits, training = trained.load(), trained.data(name, data_root), trained.training
