@@ -89,6 +89,9 @@ class Splits:
     fingerprint: str | None = None
     """Twelve hexadecimal digits over all images as they are stored, their labels and the splits
     that are given with them; None of data sets by name, which do not change."""
+    by_hash: tuple[str, ...] = ()
+    """The splits, of `validation` and `test`, whose images were taken out of the training images by
+    a hash of each; empty where the source says which images they are."""
 
     def map(self, change: Callable[[ImageSet], ImageSet]) -> Splits:
         """Change each split in the same way.

@@ -118,29 +118,35 @@ def load_data(
     else:
         splits = prepare(found, size, channels, invert, progress)
     if binarize:
-        generator = torch.Generator().manual_seed(0)
-        splits = splits.map(lambda data: _binary(data, generator))
+        splits = splits.map(_binarizer())
     return splits if classes is None else splits.of(classes)
 
 
 def load_images(
-    source: Any, size: int | None, channels: int | None, invert: Invert, progress: bool = True
+    source: Any,
+    binarize: bool,
+    size: int | None,
+    channels: int | None,
+    invert: Invert,
+    progress: bool = True,
 ) -> ImageSet:
     """Load images from memory or from files, not split.
 
     Args:
-        source, size, channels, invert, progress: as for `load_data`; of `source` all but names and
-            `Splits`.
+        source, binarize, size, channels, invert, progress: as for `load_data`; of `source` all but
+            names and `Splits`.
 
     Raises:
         TypeError, ValueError, FileNotFoundError: as `load_data`.
     """
     if isinstance(source, ImageSet):
-        return adapted(source, size, channels, invert is True)
-    found = _source(source, None)
-    if isinstance(found, Splits):
-        raise TypeError("Images that are not to be split come from files or from memory.")
-    return read_all(found, size, channels, invert, progress).images
+        images = adapted(source, size, channels, invert is True)
+    else:
+        found = _source(source, None)
+        if isinstance(found, Splits):
+            raise TypeError("Images that are not to be split come from files or from memory.")
+        images = read_all(found, size, channels, invert, progress).images
+    return _binarizer()(images) if binarize else images
 
 
 def image_shape(
@@ -272,13 +278,18 @@ def _source(
     )
 
 
-def _binary(data: ImageSet, generator: torch.Generator) -> ImageSet:
-    """Make pixels 0 or 1; what is missing stays so."""
-    images = replace(data, masks=None).images
-    ink = torch.bernoulli(images.nan_to_num(), generator=generator)
-    if data.pixels.dtype == torch.uint8:
-        return replace(data, pixels=ink.to(torch.uint8) * 255)
-    return replace(data, pixels=ink.where(images.isfinite(), torch.nan))
+def _binarizer() -> Callable[[ImageSet], ImageSet]:
+    """A function that makes pixels 0 or 1; what is missing stays so."""
+    generator = torch.Generator().manual_seed(0)
+
+    def binary(data: ImageSet) -> ImageSet:
+        images = replace(data, masks=None).images
+        ink = torch.bernoulli(images.nan_to_num(), generator=generator)
+        if data.pixels.dtype == torch.uint8:
+            return replace(data, pixels=ink.to(torch.uint8) * 255)
+        return replace(data, pixels=ink.where(images.isfinite(), torch.nan))
+
+    return binary
 
 
 @DATASETS.add("digits")

@@ -237,7 +237,8 @@ def split(
     """
     train, validation, test = (data[rows] for rows in three_ways(digests, given, name))
     mark = fingerprint(digests, data.labels.tolist(), given)
-    return Splits(train, validation, test, inverted, mark)
+    by_hash = tuple(name for name in SPLITS[1:] if name not in given)
+    return Splits(train, validation, test, inverted, mark, by_hash)
 
 
 def fingerprint(

@@ -133,8 +133,10 @@ def fit(
             or all else that `inference.data.load_data` takes, as the name of a data set.
         config: the model as an `RNPConfig`, or by the name of a preset; or a `TrainConfig`. By
             default the preset fast in the size of the images, or the model of `start` or `resume`.
-        validation: images to score after each epoch, as `images` are given; by default some of
-            `images` are kept for that.
+        validation: images to score after each epoch, as `images` are given. By default those of a
+            data set's own split or of `Splits`, or else some of `images`, kept by a hash of each.
+            Where they are given, no images are kept by hash, and an own split is left out and not
+            learned from.
         test: images to score at the end, as `validation`.
         out: run folder to make, which must not exist; by default one in `runs/`.
         epochs: passes through the training images.

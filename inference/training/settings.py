@@ -86,7 +86,10 @@ def _base(config: RNPConfig | TrainConfig | str | None, options: dict[str, Any])
 
 
 def _splits(images: Any, validation: Any, test: Any, config: TrainConfig, quiet: bool) -> Splits:
-    """The images in three splits; those given apart stand in the place of what is kept for that."""
+    """The images in three splits; those given apart stand in the place of the source's own.
+
+    Images that were kept for that by hash are learned from then; a set's own split is not.
+    """
     _check_kind(images)
     whole = load_data(
         images,
@@ -103,8 +106,12 @@ def _splits(images: Any, validation: Any, test: Any, config: TrainConfig, quiet:
     for name, other in {"validation": validation, "test": test}.items():
         if other is not None:
             _check_kind(other)
-            kept: dict[str, Any] = {name: load_images(other, size, channels, invert, not quiet)}
-            splits = replace(splits, train=splits.train + getattr(splits, name), **kept)
+            kept: dict[str, Any] = {
+                name: load_images(other, config.binarize, size, channels, invert, not quiet)
+            }
+            if name in whole.by_hash and not isinstance(images, Splits):
+                kept["train"] = splits.train + getattr(splits, name)
+            splits = replace(splits, **kept)
     return splits
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -24,8 +25,12 @@ def images(n=40):
     return torch.rand(n, 1, 8, 8)
 
 
+def image_set(pixels):
+    return ImageSet(pixels, torch.zeros(len(pixels)).long())
+
+
 def test_a_script_of_eight_lines_from_a_tensor_to_answers(tmp_path):
-    """The script of the documentation, with a smaller model."""
+    """As in the tutorial on one's own images, from memory and with a smaller model."""
     pictures = images()
     run = fit(pictures, tiny(), out=tmp_path / "run", epochs=1)
     rnp = run.load()
@@ -81,6 +86,36 @@ def test_splits_are_kept_and_held_out_images_may_be_given():
     _, found = settings(images(20), None, images(3), None, {})
     test = len(found.test)
     assert [len(s) for s in (found.train, found.validation)] == [20 - test, 3]
+
+
+def same_images(first, second):
+    return torch.equal(first.images, second.images)
+
+
+def test_a_set_s_own_split_is_replaced_and_not_learned_from(tmp_path):
+    digits, other = load_data("digits"), torch.rand(5, 1, 28, 28)
+    few = Splits(digits.train[:9], digits.validation[:3], digits.test[:4])
+    for source, own in (("digits", digits), (few, few)):
+        _, found = settings(source, None, other, other[:2], {})
+        assert same_images(found.train, own.train)
+        assert [len(found.validation), len(found.test)] == [5, 2]
+    pixels = torch.rand(40, 8, 8)
+    _, found = settings(load_data(pixels), None, pixels[:3], None, {})
+    assert same_images(found.train, load_data(pixels).train), "Splits are as they were given"
+    file = tmp_path / "images.npz"  # whose validation images are kept by hash, and test images not
+    np.savez(file, images=pixels.numpy(), split=["train"] * 30 + ["test"] * 10)
+    _, found = settings(file, None, pixels[:3], pixels[:2], {})
+    assert {x.numpy().tobytes() for x in found.train.images} == {
+        x.numpy().tobytes() for x in pixels[:30, None]
+    }
+    assert [len(found.validation), len(found.test)] == [3, 2]
+
+
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: (255 * x).byte(), image_set])
+def test_held_out_images_are_binarized_as_the_others_are(form):
+    _, found = settings(images(), None, form(images(3)), form(images(2)), {"binarize": True})
+    for split in (found.train, found.validation, found.test):
+        assert set(split.images.unique().tolist()) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize(
