@@ -24,10 +24,20 @@ NAMES = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 """The split that each name means, of folders and of arrays."""
+KINDS = {
+    "images": "images", "labels": "labels", "masks": "masks", "mask": "masks",
+    "split": "split", "splits": "split",
+}  # fmt: skip
+"""What each name of an array in a file means."""
 
 
 def array_source(
-    images: Any, labels: Any = None, masks: Any = None, splits: Any = None, name: str = "the array"
+    images: Any,
+    labels: Any = None,
+    masks: Any = None,
+    splits: Any = None,
+    name: str = "the array",
+    classes: np.ndarray | None = None,
 ) -> Source:
     """Read an array or a tensor.
 
@@ -39,6 +49,7 @@ def array_source(
         splits: the split of each image, as a name or a number from 0 for training, validation and
             test; None takes them by hash. Or one name, for all.
         name: for messages.
+        classes: the names that labels number, in order; None takes those that are there.
 
     Raises:
         ValueError: if the arrays have other shapes or types.
@@ -46,7 +57,7 @@ def array_source(
     array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
     array = _channels_first(array, name)
     count = len(array)
-    numbers, names = _labels(labels, count, name)
+    numbers, names = _labels(labels, count, name, classes)
     seen = None if masks is None else _masks(masks, array, name)
     groups = _groups(splits, count, name)
 
@@ -68,7 +79,8 @@ def file_source(path: Path) -> Source:
     """Read a `.npy` or `.npz` file.
 
     An `.npz` holds `images` and, if need be, `labels`, `masks` and `split`; or arrays that name
-    their split, as `train_images`, `val_labels` and `test_masks`.
+    their split, as `train_images`, `val_labels` and `test_masks`. Labels that are names are
+    numbered over all splits together.
 
     Raises:
         ValueError: if it is damaged, or holds something else.
@@ -77,8 +89,11 @@ def file_source(path: Path) -> Source:
         if path.suffix.lower() == ".npy":
             return array_source(np.load(path, mmap_mode="r"), name=str(path))
         with np.load(path) as arrays:
-            held = {name: arrays[name] for name in arrays.files if _wanted(name)}
-            others = arrays.files
+            names = _by_split(arrays.files, path)
+            parts = {
+                split: {kind: arrays[name] for kind, name in kinds.items()}
+                for split, kinds in names.items()
+            }
     except MemoryError:
         raise
     except Exception as error:  # a zip cut short fails in many ways
@@ -86,23 +101,20 @@ def file_source(path: Path) -> Source:
             raise
         why = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else error
         raise ValueError(f"{path} cannot be read: {why}.") from error
-    if "images" in held:
-        labels, masks, split = (held.get(name) for name in ("labels", "masks", "split"))
-        return array_source(held["images"], labels, masks, split, str(path))
-    parts: dict[str, tuple[Any, Any, Any]] = {}
-    for name in held:
-        word, _, kind = name.partition("_")
-        if kind == "images":
-            more = (held.get(f"{word}_labels"), held.get(f"{word}_masks"))
-            parts[NAMES[word]] = (held[name], *more)
-    if "train" not in parts:
-        raise ValueError(
-            f"{path} must hold images, or train_images and the like; it holds "
-            f"{', '.join(others[:8]) or 'nothing'}."
-        )
+    labels = [held["labels"] for held in parts.values() if "labels" in held]
+    classes = None
+    if any(some.dtype.kind in "US" for some in labels):
+        classes = np.unique(np.concatenate([some.astype(str).ravel() for some in labels]))
     return joined([
-        array_source(*parts[split], split, str(path))
-        for split in SPLITS if split in parts
+        array_source(
+            held["images"],
+            held.get("labels"),
+            held.get("masks"),
+            split or held.get("split"),
+            str(path),
+            classes,
+        )
+        for split, held in parts.items()
     ])  # fmt: skip
 
 
@@ -110,9 +122,9 @@ def items_source(data: Any, name: str, split: str | None = None) -> Source:
     """Read a torch data set item by item.
 
     Args:
-        data: its items are images, or tuples of which an image is the first and its class the
-            second; an image is one of Pillow's, or a tensor or array of one image as
-            `array_source` takes them.
+        data: its items are images, or tuples of which an image is the first and its class, if
+            there is one, the second; an image is one of Pillow's, or a tensor or array of one image
+            as `array_source` takes them.
         name: for messages.
         split: the split that its images belong to; None takes them by hash.
 
@@ -123,7 +135,7 @@ def items_source(data: Any, name: str, split: str | None = None) -> Source:
     def chunks(colour_only: bool) -> Iterator[Chunk]:
         for number in range(len(data)):
             item = data[number]
-            image, label = (item[0], item[1]) if isinstance(item, tuple | list) else (item, 0)
+            image, label = (*item, 0)[:2] if isinstance(item, tuple | list) else (item, 0)
             where = f"item {number} of {name}"
             if isinstance(image, Image.Image):
                 pixels = as_bytes(pixels_of(image))[None]
@@ -151,10 +163,43 @@ def joined(sources: Sequence[Source]) -> Source:
     return Source(sources[0].name, chunks, total, sources[0].class_names)
 
 
-def _wanted(name: str) -> bool:
-    word, _, kind = name.partition("_")
-    kinds = ("images", "labels", "masks")
-    return name in (*kinds, "split") or (word in NAMES and kind in kinds)
+def _by_split(names: Sequence[str], path: Path) -> dict[str, dict[str, str]]:
+    """The names of a file's arrays by split, or by "" where none is named, and by kind.
+
+    Raises:
+        ValueError: if there are no images, or an array would be left out.
+    """
+    found: dict[str, dict[str, str]] = {split: {} for split in ("", *SPLITS)}
+    for name in names:
+        word, _, kind = name.rpartition("_")
+        split = NAMES.get(word, "")
+        if kind in KINDS and word in ("", *NAMES):
+            found[split].setdefault(KINDS[kind], name)
+    whole = "images" in found[""]
+    found = {s: kinds for s, kinds in found.items() if "images" in kinds and whole == (s == "")}
+    if not whole and "train" not in found:
+        raise ValueError(
+            f"{path} must hold images, or train_images and the like; it holds "
+            f"{', '.join(names[:8]) or 'nothing'}."
+        )
+    if not whole:
+        for kinds in found.values():
+            kinds.pop("split", None)
+    read = {name for kinds in found.values() for name in kinds.values()}
+    if others := [name for name in names if name not in read]:
+        raise ValueError(
+            f"{path} holds {', '.join(others[:8])}, which would be left out; it may hold images, "
+            "labels, masks and split, or else train_images, train_labels, train_masks and the same "
+            "of val and test."
+        )
+    labelled = [split for split, kinds in found.items() if "labels" in kinds]
+    if labelled and len(labelled) < len(found):
+        bare = next(split for split in found if split not in labelled)
+        raise ValueError(
+            f"{path} has labels of {' and '.join(labelled)}, but not of {bare}; give labels of all "
+            "splits or of none."
+        )
+    return found
 
 
 def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
@@ -203,7 +248,9 @@ def _masks(masks: Any, array: np.ndarray, name: str) -> np.ndarray:
     return seen[:, None].astype(bool)
 
 
-def _labels(labels: Any, count: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels(
+    labels: Any, count: int, name: str, classes: np.ndarray | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as numbers from 0, and the names that these number."""
     if labels is None:
         return np.zeros(count, np.int64), ()
@@ -219,9 +266,10 @@ def _labels(labels: Any, count: int, name: str) -> tuple[np.ndarray, tuple[str, 
         return np.zeros(count, np.int64), ()
     if found.shape != (count,):
         raise ValueError(f"{name} has {count} images, but labels of shape {found.shape}.")
-    if found.dtype.kind in "US":
-        names, numbers = np.unique(found.astype(str), return_inverse=True)
-        return numbers.astype(np.int64), tuple(names.tolist())
+    if classes is not None or found.dtype.kind in "US":
+        words = found.astype(str)
+        classes = np.unique(words) if classes is None else classes
+        return np.searchsorted(classes, words), tuple(classes.tolist())
     if found.dtype.kind not in "iubf" or (found != found.round()).any() or found.min() < 0:
         raise ValueError(f"The labels of {name} must be whole numbers from 0, or names.")
     return found.astype(np.int64), ()

@@ -46,7 +46,7 @@ class Chunk:
     split: str | None = None
     """One of `SPLITS`, where the source says it."""
     masks: Tensor | None = None
-    """(N, 1, H, W), False where a pixel is missing; of a source, all chunks have it or none."""
+    """(N, 1, H, W), False where a pixel is missing; None where all were seen."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,7 @@ def read_all(
             bar.update(len(images))
     if not pixels:
         raise ValueError(f"{source.name} holds no images.")
+    seen = _joined_masks(masks, pixels)
     images = _joined(pixels, channels or (3 if colour else 1))
     swap, inverted = _polarity(torch.cat(light), torch.cat(drawn), colour, invert)
     if swap.any():
@@ -199,7 +200,7 @@ def read_all(
     everything = ImageSet(
         images,
         torch.tensor(labels),
-        masks=_joined_masks(masks),
+        masks=seen,
         class_names=source.class_names,
     )
     return Prepared(everything, digests, given, inverted)
@@ -293,7 +294,8 @@ def adapted(data: ImageSet, size: int | None, channels: int | None, invert: bool
     """
     if size not in (None, data.pixels.shape[-1]) or data.pixels.shape[-1] != data.pixels.shape[-2]:
         done = [_fitted(d.pixels, d.masks, border(d.images)[0], size) for d in _few(data)]
-        pixels, masks = _joined([p for p, _ in done], None), _joined_masks([m for _, m in done])
+        masks = _joined_masks([m for _, m in done], [p for p, _ in done])
+        pixels = _joined([p for p, _ in done], None)
         segments = data.segments
         if segments is not None:
             segments = T.resize(segments, [size, size], T.InterpolationMode.NEAREST)
@@ -503,6 +505,11 @@ def _joined(pieces: list[Tensor], channels: int | None) -> Tensor:
     return images
 
 
-def _joined_masks(masks: list[Tensor | None]) -> Tensor | None:
-    there = [mask for mask in masks if mask is not None]
-    return torch.cat(there) if there else None
+def _joined_masks(masks: list[Tensor | None], pieces: list[Tensor]) -> Tensor | None:
+    """The masks of all images; where a piece has none, all its pixels were seen."""
+    if all(mask is None for mask in masks):
+        return None
+    return torch.cat([
+        torch.ones_like(piece[:, :1], dtype=torch.bool) if mask is None else mask
+        for mask, piece in zip(masks, pieces, strict=True)
+    ])  # fmt: skip

@@ -307,13 +307,16 @@ def test_npy_files(tmp_path, shape):
 def test_npz_files_with_labels_and_splits(tmp_path):
     images, labels = drawings(40), np.arange(40) % 4
     file = tmp_path / "a.npz"
-    np.savez(file, images=images, labels=labels, other=np.zeros(3))
+    np.savez(file, images=images, labels=labels)
     whole = load_data(file)
     assert sorted(torch.cat([s.labels for s in three(whole)]).tolist()) == sorted(labels)
     words = np.array(["train"] * 30 + ["val"] * 4 + ["test"] * 6)
     for split in (words, np.array([0] * 30 + [1] * 4 + [2] * 6)):
         np.savez(file, images=images, labels=np.array(list("abcd"))[labels], split=split)
         splits = load_data(file)
+        np.savez(file, images=images, splits=split, mask=images > 0)
+        assert [len(s) for s in three(load_data(file))] == [30, 4, 6]
+        assert load_data(file).test.images.isnan().any()
         assert [len(s) for s in three(splits)] == [30, 4, 6]
         assert rows(splits.test) == {image.tobytes() for image in images[34:]}
         assert splits.test.class_names == ("a", "b", "c", "d")
@@ -338,9 +341,52 @@ def test_npz_files_as_medmnist_has_them(tmp_path):
     assert len(splits.test) == 6
 
 
+def test_names_as_labels_are_numbered_over_all_splits(tmp_path):
+    train, test = drawings(30), drawings(6, seed=1)
+    np.savez(
+        tmp_path / "a.npz",
+        train_images=train,
+        train_labels=np.array(["ant", "cat"] * 15),
+        test_images=test,
+        test_labels=np.array(["cat"] * 5 + ["yak"]),
+    )
+    splits = load_data(tmp_path / "a.npz")
+    assert {split.class_names for split in three(splits)} == {("ant", "cat", "yak")}
+    assert sorted(splits.test.labels.tolist()) == [1] * 5 + [2]
+    for image, label in zip(splits.train.pixels, splits.train.labels, strict=True):
+        assert label == (train == image.numpy()).all((1, 2)).nonzero()[0][0] % 2
+
+
+@pytest.mark.parametrize("masked", ["train", "test"])
+@pytest.mark.parametrize("size", [None, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, float])
+def test_a_split_without_masks_is_seen_wholly(tmp_path, masked, size, dtype):
+    white = 255 if dtype is float else 1
+    arrays = {"train_images": drawings(30), "test_images": drawings(6, seed=1)}
+    arrays = {name: (images / white).astype(dtype) for name, images in arrays.items()}
+    arrays[f"{masked}_masks"] = np.ones(arrays[f"{masked}_images"].shape, bool)
+    arrays[f"{masked}_masks"][:, :4] = False
+    np.savez(tmp_path / "a.npz", **arrays)
+    splits = load_data(tmp_path / "a.npz", size=size)
+    missing = {"train": splits.train.images.isnan(), "test": splits.test.images.isnan()}
+    assert missing.pop(masked)[:, :, :2].all()
+    assert not any(there.any() for there in missing.values())
+
+
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
+        (
+            {"images": drawings(9), "sets": np.zeros(9), "lables": np.zeros(9)},
+            r"holds sets, lables, which would be left out; it may hold images, labels, masks and s",
+        ),
+        ({"images": drawings(9), "val_images": drawings(2)}, "holds val_images, which would be"),
+        ({"train_images": drawings(9), "val_labels": np.zeros(2)}, "holds val_labels, which would"),
+        ({"train_images": drawings(9), "split": np.zeros(9)}, "holds split, which would be left"),
+        (
+            {"train_images": drawings(9), "train_labels": np.ones(9), "val_images": drawings(2)},
+            r"has labels of train, but not of validation; give labels of all splits or of none",
+        ),
         ({"a": np.zeros(3)}, r"must hold images, or train_images and the like; it holds a\."),
         (
             {"images": np.zeros((5, 784), np.uint8)},
@@ -435,6 +481,8 @@ def test_torch_data_sets():
         Items([(image, int(n)) for image, n in zip(images, labels, strict=True)]),
         Items(list(zip(pictures, labels.tolist(), strict=True))),
         Items(pictures),
+        TensorDataset(images),
+        Items([(picture,) for picture in pictures]),
         pictures,
         [image.numpy()[0] for image in images],
         Items([(image / 255, 0) for image in images]),
