@@ -227,19 +227,24 @@ class _Parser(ArgumentParser):
         return super().parse_string(content, *more, **kwargs)
 
     def _written(self, args: Sequence[str]) -> list[str]:
-        """Files first, since what stands later counts; full names; lists as YAML writes them."""
+        """Files first, since what stands later counts, then words that belong to no flag, which
+        argparse only finds together; full names; lists as YAML writes them.
+        """
         files: list[str] = []
+        plain: list[str] = []
         words: list[str] = []
         given: set[str] = set()
         several = {action.dest for action in self._actions if action.nargs in ("*", "+")}
         needed = [action.nargs for action in self._actions if not action.option_strings]
-        left = math.inf if "+" in needed else len(needed)  # words that belong to no flag
+        left = (
+            math.inf if "+" in needed or "*" in needed else len(needed)
+        )
         queue = deque(args)
         while queue:
             arg = queue.popleft()
             flag, equals, value = arg.partition("=")
             if flag[:2] != "--":
-                words.append(arg)
+                plain.append(arg)
                 left -= 1
                 continue
             name = self._full(flag[2:])
@@ -262,7 +267,7 @@ class _Parser(ArgumentParser):
                 words.append(f"--{name}={self._as_list(name, text)}")
             else:
                 words += [f"--{name}{equals}{value}", *values[bool(equals) :]]
-        return files + words
+        return files + plain + words
 
     def _as_list(self, name: str, text: str) -> str:
         """A list as its field takes it."""
@@ -369,7 +374,7 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     """Read the configuration of a training from a command line, as `pyro-rnp train` takes it.
 
     A field that no flag gives comes from `--config`, else from the run folder to resume, else
-    (of the model) from the one to start from, else from the preset.
+    (of the model and its images) from the one to start from, else from the preset.
 
     Args:
         args: the words of the command line; None takes those of the process.
@@ -426,6 +431,10 @@ def train_config(args: Sequence[str] | None = None) -> TrainConfig:
     return config
 
 
+READING = ("data", "data_root", "size", "channels", "invert", "binarize")
+"""Fields that say which images are read and how; a run that starts from another has its own."""
+
+
 def _shape(given: Any) -> tuple[int, int, int]:
     return image_shape(given.data, given.data_root, given.size, given.channels)
 
@@ -458,6 +467,7 @@ def _defaults(given: Any, model_flags: Mapping[str, Any]) -> dict[str, Any]:
         model = run.model_config
         found["preset"] = run.training.get("preset", given.preset)
         found["learning_rate"] = RATES.get(str(found["preset"]))  # wrong ones are told below
+        found |= {name: run.training[name] for name in READING if name in run.training}
     elif given.data == MEMORY:
         model = RNPConfig.preset(given.preset)
     else:
@@ -532,15 +542,16 @@ def add_out(arguments: ArgumentParser, default: str) -> None:
     arguments.add_argument("--format", type=kinds, default="png", help="of its pictures")
 
 
-def add_images(arguments: ArgumentParser, num: int = 8) -> None:
+def add_images(arguments: ArgumentParser, num: int = 8, name: str = "--images") -> None:
     """Add the flags that choose images: `--images`, or `--data`, `--data-root` and `--num`.
 
     Args:
         arguments: the command's parser, which gets the flags.
         num: default of `--num`, the number of test images.
+        name: `--images`, or `images` for files without a flag in front.
     """
     arguments.add_argument(
-        "--images", type=str, nargs="*", default=[], help="image files, or folders of them"
+        name, type=str, nargs="*", default=[], help="image files, or folders of them"
     )
     add_reading(arguments)
     arguments.add_argument(
@@ -583,9 +594,14 @@ def chosen_images(args: Any, config: RNPConfig, needed: bool = False) -> Any:
         FileNotFoundError, ValueError: if an image cannot be read, or there is no such data set.
     """
     if args.images and args.data is not None:
-        raise ValueError("Give --images or --data, not both.")
+        raise ValueError("Give image files or --data, not both.")
     if args.images:
         return read_images(named_images(args), config, **reading(args))
+    if args.resize is not None or args.invert is not None or args.binarize:
+        raise ValueError(
+            "--resize, --invert and --binarize say how image files are read; give files, as a data "
+            "set is read as in training."
+        )
     if args.data is None and not needed:
         return None
     return Run(args.run).data(args.data, args.data_root).test[: args.num].images

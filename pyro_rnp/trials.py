@@ -179,7 +179,7 @@ class GuideTrial(_OfDistribution):
         return {"images": _made(like, n, *self.shape)}
 
     def call(self, given: Given) -> Any:
-        return self.piece.posterior(**given)
+        return self.piece.posterior(given["images"])
 
     def check(self, given: Given, found: Any) -> None:
         check_event("guide", found, (self.config.program_size,), (len(given["images"]),))

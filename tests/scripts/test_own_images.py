@@ -179,7 +179,7 @@ def test_a_size_that_is_not_the_data_s_is_refused_with_the_way_out(
     assert "--size 28" in wrong
     wrong = refused(monkeypatch, capsys, "train.py", *flags, "--model.channels=3")
     assert "--channels 3" in wrong
-    wrong = refused(monkeypatch, capsys, "train.py", *FEW, "--start", of_drawings)
+    wrong = refused(monkeypatch, capsys, "train.py", *FEW, "--start", of_drawings, "--data=digits")
     assert "--size 40" in wrong
     for flag, said in (("--size=3", "size must be at least 8"), ("--channels=2", "1 or 3")):
         assert said in refused(monkeypatch, capsys, "train.py", *flags, flag)
@@ -248,3 +248,17 @@ def test_files_are_read_as_those_of_training(tmp_path, monkeypatch, capsys):
         said = capsys.readouterr().err.splitlines()
         assert sum("explains less than half" in line for line in said) == 2, said
         assert all(f"image 0 of {folder}" in line or i for line in said if "explains" in line)
+
+
+def test_a_run_that_starts_from_another_reads_its_images_unless_others_are_named(
+    tmp_path, monkeypatch, capsys
+):
+    folder = files(tmp_path / "mixed", [*squares(30, 40), *squares(30, 52)])
+    first, again, other = (tmp_path / name for name in ("first", "again", "other"))
+    call(monkeypatch, "train.py", "--data", folder, "--size=20", *FEW, "--out", first)
+    call(monkeypatch, "train.py", "--start", first, *FEW, "--out", again)
+    assert Run(again).images == Run(first).images
+    assert (Run(again).data_name, Run(again).config.size) == (str(folder), 20)
+    new = files(tmp_path / "new", squares(40, 52, seed=3))
+    call(monkeypatch, "train.py", "--start", first, "--data", new, *FEW, "--out", other)
+    assert (Run(other).data_name, Run(other).config.size) == (str(new), 20)

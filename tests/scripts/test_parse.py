@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inference.data import load_data
 from pyro_rnp import load
 from pyro_rnp.affine import FIELDS
 from tests.scripts.helpers import call, refused
@@ -54,3 +55,25 @@ def test_paper_is_swapped_unless_that_is_forbidden(
         assert ["paper.png" in line for line in swapped] == [True] * (i == 1)
     assert trees[1] == pytest.approx(trees[0], abs=1e-4)
     assert trees[2] != pytest.approx(trees[0], abs=1e-4)
+
+
+def test_without_files_those_of_a_data_set_or_of_the_run_are_parsed(
+    monkeypatch, capsys, run_folder, digits, tmp_path
+):
+    call(monkeypatch, "parse.py", run_folder, "--num=3", "--out", tmp_path / "own")
+    np.save(tmp_path / "two.npy", load_data("digits").test.images[:20].numpy())
+    there = tmp_path / "named"
+    call(monkeypatch, "parse.py", run_folder, "--data", tmp_path / "two.npy", "--out", there)
+    names = [[file.name for file in sorted(o.glob("*.json"))] for o in (tmp_path / "own", there)]
+    assert names[0] == ["0.json", "1.json", "2.json"]
+    assert 0 < len(names[1]) < 8, "the few that the split by hash left"
+    assert json.loads((tmp_path / "own" / "2.json").read_text())["file"] == "image 2 of the run"
+    for flag in ("--invert=true", "--resize=true", "--binarize=true"):
+        assert "how image files are read" in refused(
+            monkeypatch, capsys, "parse.py", run_folder, flag, "--data=digits"
+        )
+
+
+def test_files_may_stand_after_flags(monkeypatch, run_folder, digits, tmp_path):
+    call(monkeypatch, "parse.py", run_folder, "--out", tmp_path / "out", digits[0])
+    assert (tmp_path / "out" / "a.json").exists()
