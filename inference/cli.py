@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -211,6 +212,14 @@ class _Parser(ArgumentParser):
         except (AttributeError, TypeError, LookupError, OverflowError, RecursionError) as error:
             message = f"The command line cannot be read ({_line(error)})."
             raise ArgumentError(None, message) from error
+        except ArgumentError as error:
+            unknown = re.search(r"unrecognized arguments: --([\w.]+)", str(error))
+            known = [o[2:] for action in self._actions for o in action.option_strings]
+            near = unknown and get_close_matches(unknown[1], [*known, *self.short], 1)
+            if not near:
+                raise
+            message = f"There is no --{unknown[1]} (did you mean --{near[0]}?)."
+            raise ArgumentError(None, message) from error
 
     def parse_string(self, content: str, *more: Any, **kwargs: Any) -> Any:
         """A configuration file's text; jsonargparse calls it for `--config`."""
@@ -236,9 +245,7 @@ class _Parser(ArgumentParser):
         given: set[str] = set()
         several = {action.dest for action in self._actions if action.nargs in ("*", "+")}
         needed = [action.nargs for action in self._actions if not action.option_strings]
-        left = (
-            math.inf if "+" in needed or "*" in needed else len(needed)
-        )
+        left = math.inf if "+" in needed or "*" in needed else len(needed)
         queue = deque(args)
         while queue:
             arg = queue.popleft()

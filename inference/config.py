@@ -47,18 +47,18 @@ def read_data(
     """Load images as a run reads them.
 
     Those that it learned from are read as in training. Others are brought to the size and the
-    channels of the model, and of files dark and light are swapped as in training.
+    channels of the model, and of files dark and light are swapped by the rule of training.
 
     Args:
         source: as `inference.data.load_data` takes it.
         training: fields of `TrainConfig` by name; those that are missing have their defaults.
         model: the model that reads the images.
-        inverted: whether dark and light of all images were swapped in training; None where that
-            was decided image by image.
+        inverted: whether dark and light of all images that it learned from were swapped; None where
+            that was decided image by image.
     """
     data = training.get("data", "")
     own = isinstance(source, str) and absolute(source) == absolute(data)
-    invert = training.get("invert", "auto") if inverted is None else inverted
+    invert = training.get("invert", "auto") if inverted is None or not own else inverted
     if not own and isinstance(source, str) and not is_path(source):
         invert = "auto"  # a data set by name has a polarity of its own
     return load_data(

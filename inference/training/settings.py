@@ -42,9 +42,11 @@ def settings(
         ValueError: as `TrainConfig`, `RNPConfig` and `load_data`.
     """
     own, models = ({f.name for f in fields(kind)} for kind in (TrainConfig, RNPConfig))
-    if unknown := sorted(options.keys() - (own - {"preset"}) - models):
+    if unknown := sorted(options.keys() - (own - {"preset", "model"}) - models):
         raise TypeError(
             f"fit has no option {unknown[0]}; options are the fields of TrainConfig and RNPConfig."
+            + " A model is given by its configuration, the second argument, and by its pieces, as "
+            "prior=MyPrior()." * (unknown[0] == "model")
         )
     changes = {name: options.pop(name) for name in options.keys() & (models - own)}
     changes |= {n: object_text(p) for n, p in changes.items() if _is_object(n, p)}

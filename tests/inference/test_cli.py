@@ -102,7 +102,7 @@ def test_flags_go_before_a_file_a_file_before_a_run_and_a_run_before_a_preset(tm
     training = {"preset": "mnist", "data": "strokes", "epochs": 7, "batch_size": 11, "seed": 3}
     save(RNP(model), tmp_path, {"training": training})
     file = tmp_path / "config.yaml"
-    for place, of_run in (("resume", ("strokes", 3)), ("start", ("digits", 0))):
+    for place, of_run in (("resume", ("strokes", 3)), ("start", ("strokes", 0))):
         file.write_text(
             f"{place}: {tmp_path}\nbatch_size: 12\nwarmup: 13\nsigma: 0.4\nprogram_size: 6\n"
         )
@@ -408,11 +408,11 @@ def test_the_recipes_can_be_read(file):
         assert (config.preset, config.minutes) == ("fast", None)
 
 
-def test_starting_from_a_run_takes_its_model_alone(tmp_path):
+def test_starting_from_a_run_takes_its_model_and_its_images_alone(tmp_path):
     model = RNPConfig.preset("fast", steps=(2, 2))
     save(RNP(model), tmp_path, {"training": {"data": "strokes", "seed": 4, "preset": "fast"}})
     config = train_config(["--start", str(tmp_path), "--learn=guide", "--classes=[1,2]"])
-    assert (config.model, config.data, config.seed) == (model, "digits", 0)
+    assert (config.model, config.data, config.seed) == (model, "strokes", 0)
     assert (config.learn, config.classes) == ("guide", [1, 2])
     save(RNP(model), tmp_path / "b", {"training": {"preset": "mnist", "learning_rate": 0.5}})
     config = train_config(["--start", str(tmp_path / "b")])
@@ -465,6 +465,7 @@ def test_a_flag_that_is_cut_short_is_a_mistake():
         (["--data", "digitz"], "There is no data set 'digitz' (did you mean digits?)"),
         (["--minutes", "soon"], "--minutes must be a number, got soon. Try"),
         (["--no_such_flag"], "unrecognized arguments: --no_such_flag. Try"),
+        (["--epoch", "3"], "There is no --epoch (did you mean --epochs?). Try"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_short_sentence(flags, said, capsys):

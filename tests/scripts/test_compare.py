@@ -45,7 +45,7 @@ def test_variants_have_names_and_all_are_read_before_one_is_trained(monkeypatch,
     flags = " ".join(["--epochs=1", "--batch_size=600", *SMALL])
     args = (variants, "--flags", flags, "--out", out, "--particles=0")
     for line, told in {
-        "--priro flow": "unrecognized arguments",
+        "--priro flow": "no --priro (did you mean --prior?)",
         "base: --epochs=2": "'base' would be in the same folder",
         "heavy tails:--prior studentt": "heavy tails:--prior",
         "--data nothing": "nothing",

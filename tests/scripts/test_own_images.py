@@ -262,3 +262,19 @@ def test_a_run_that_starts_from_another_reads_its_images_unless_others_are_named
     new = files(tmp_path / "new", squares(40, 52, seed=3))
     call(monkeypatch, "train.py", "--start", first, "--data", new, *FEW, "--out", other)
     assert (Run(other).data_name, Run(other).config.size) == (str(new), 20)
+
+
+def test_the_ground_of_other_images_is_looked_at_also_by_a_run_in_colour(
+    drawings, tmp_path, monkeypatch, capsys
+):
+    random = np.random.default_rng(1)
+    colours = (squares(60, 40)[..., None] * random.random((60, 1, 1, 3))).astype(np.uint8)
+    np.save(tmp_path / "colours.npy", colours)
+    run = tmp_path / "run"
+    call(monkeypatch, "train.py", "--data", tmp_path / "colours.npy", *FEW, "--out", run)
+    assert Run(run).inverted is False
+    capsys.readouterr()
+    call(monkeypatch, "evaluate.py", run, "--data", drawings)
+    said = capsys.readouterr()
+    assert "200 of 200 images" in said.err
+    assert json.loads(said.out)["test_sse_blank"] < 1000

@@ -122,6 +122,7 @@ def test_held_out_images_are_binarized_as_the_others_are(form):
     ("given", "error", "match"),
     [
         ({"epoch": 3}, TypeError, "fit has no option epoch; options are the fields"),
+        ({"model": 5}, TypeError, "no option model; .* pieces, as prior=MyPrior()"),
         ({"config": "huge"}, ValueError, "There is no preset 'huge'"),
         ({"images": [1, 2]}, TypeError, "must be a tensor or an array, got list"),
         ({"images": torch.rand(5, 8)}, ValueError, r"must have shape \(N, C, H, W\)"),
