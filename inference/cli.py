@@ -215,8 +215,8 @@ class _Parser(ArgumentParser):
         except ArgumentError as error:
             unknown = re.search(r"unrecognized arguments: --([\w.]+)", str(error))
             known = [o[2:] for action in self._actions for o in action.option_strings]
-            near = unknown and get_close_matches(unknown[1], [*known, *self.short], 1)
-            if not near:
+            near = get_close_matches(unknown[1], [*known, *self.short], 1) if unknown else []
+            if not unknown or not near:
                 raise
             message = f"There is no --{unknown[1]} (did you mean --{near[0]}?)."
             raise ArgumentError(None, message) from error

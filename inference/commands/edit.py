@@ -56,10 +56,11 @@ def main() -> None:
             raise ValueError(f"Nothing is changed; give one of --{', --'.join(EDITS)} or --put.")
         after = intervene(rnp, tree, edits, react=args.react)
         out = new_folder(args.out)
-        both = ParseTree.join([tree, after])
-        titles = [word for word in ("before", "after") for _ in images]
+        n = len(images)
+        pairs = torch.arange(2 * n).view(2, n).T.flatten()  # each image before and after, in turn
+        both = ParseTree.join([tree, after]).map(lambda values: values[pairs])
         picture = out / f"edit.{args.format}"
-        parse_figure(both, picture, images.repeat(2, 1, 1, 1), titles)
+        parse_figure(both, picture, images.repeat_interleave(2, 0), ["before", "after"] * n)
     trees = [after.to_dict(i) for i in range(len(images))]
     changed = {"changed": list(edits), "parts": COUNTING, "units": UNITS, "trees": trees}
     write_json(out / "edit.json", changed)
