@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from inference.data import Splits, load_data
 from inference.data.datasets import absolute, check_source, is_path
-from inference.data.prepare import Invert
+from inference.data.prepare import Invert, check_form
 from inference.objectives import OBJECTIVES
 from pyro_rnp import RNPConfig
 
@@ -233,10 +233,7 @@ class TrainConfig:
                 f"{self.jitter}."
             )
         check_source(self.data)
-        if self.size is not None and self.size < 8:
-            raise ValueError(f"size must be at least 8 pixels, got {self.size}.")
-        if self.channels not in (None, 1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {self.channels}.")
+        check_form(self.size, self.channels)
         OBJECTIVES.make(self.elbo)
         for name in ("kl_warmup", "depth_growth"):
             if not 0 <= getattr(self, name) < 1:

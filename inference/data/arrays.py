@@ -146,6 +146,10 @@ def items_source(data: Any, name: str, split: str | None = None) -> Source:
                     kind = type(image).__name__
                     raise ValueError(f"{where} must be an image or (image, label), got {kind}.")
                 pixels = _pixels(_channels_first(stored[None], where), where)
+                if pixels.is_floating_point():
+                    rounded = as_bytes(pixels)
+                    if torch.equal(rounded.float() / 255, pixels):  # they were bytes: ToTensor
+                        pixels = rounded
             yield Chunk(pixels, [_class(label, where)], [digest(stored)], split)
 
     return Source(name, chunks, len(data), _names(data))

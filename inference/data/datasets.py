@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +21,19 @@ from inference.data.prepare import (
     Invert,
     Source,
     adapted,
+    check_form,
     fingerprint_of,
     held_out,
     prepare,
     read_all,
 )
 from inference.data.synthetic import strokes
-from inference.data.torchvision_sets import PREFIX, check_torchvision, torchvision_source
+from inference.data.torchvision_sets import (
+    PREFIX,
+    check_torchvision,
+    torchvision_sets,
+    torchvision_source,
+)
 from pyro_rnp.registry import Registry
 
 DATASETS: Registry[Splits] = Registry("data set")
@@ -87,7 +94,7 @@ def load_data(
             every call.
         classes: labels of the classes to keep in every split; None keeps all.
         size: height and width in pixels to scale images to, antialiased, with margins where they
-            are not square; None leaves them as they are.
+            are not square; at least 1. None leaves them as they are.
         channels: 1 makes images grey, 3 gives them red, green and blue; None leaves a data set of
             that name as it is, and of other images takes 1 if all are grey, else 3.
         invert: whether to swap dark and light, for dark ink on light paper: models here learn light
@@ -105,10 +112,12 @@ def load_data(
     Raises:
         TypeError: if `source` is none of these.
         ValueError: if there is no data set of that name, or its files are damaged, or images have
-            different sizes and no `size` is given, or a class has no image in a split.
+            different sizes and no `size` is given, or a class has no image in a split, or `size` or
+            `channels` are none that a model can have.
         FileNotFoundError: if `root` or `source` does not exist, or data are not there and cannot be
             downloaded.
     """
+    check_form(size, channels)
     found = _source(source, root, labels, masks)
     if isinstance(found, Splits):
         swap = invert is True
@@ -167,6 +176,7 @@ def image_shape(
         >>> image_shape("digits", size=40)
         (1, 40, 40)
     """
+    check_form(size, channels)
     if isinstance(source, str) and is_named(source):
         loader = DATASETS.pieces[source.partition(":")[0]]
         if loader.__module__.startswith("inference.data"):  # ours, all of one shape
@@ -224,16 +234,19 @@ def check_source(source: str) -> None:
         return
     if source.startswith(PREFIX):
         check_torchvision(source)
+    elif is_named(source):
+        DATASETS.parse(source)
     elif not is_path(source):
-        try:
-            DATASETS.parse(source)
-        except ValueError as error:
-            if is_named(source):
-                raise
-            raise ValueError(
-                f"{str(error).rstrip('.')}, torchvision:NAME, or give the path of a folder of "
-                "images or of a .npy or .npz file."
-            ) from error
+        name = source.partition(":")[0]
+        alike = {known.lower(): PREFIX + known for known in torchvision_sets()}
+        alike |= {known: known for known in DATASETS.pieces}
+        close = difflib.get_close_matches(name.lower(), alike, 1)
+        hint = f" (did you mean {alike[close[0]]}?)" if close else ""
+        raise ValueError(
+            f"There is no data set {name!r}{hint}; choose from {', '.join(DATASETS.pieces)}, "
+            "torchvision:NAME, or give the path of a folder of images or of a .npy or .npz file, "
+            f"but there is none at {source!r}."
+        )
 
 
 def _source(

@@ -27,11 +27,21 @@ def folder_source(path: Path) -> Source:
             whose folders `train`, `val` (or `valid`, `validation`) and `test` hold these.
 
     Raises:
-        ValueError: if it holds no image files, or none to learn from.
+        ValueError: if it holds no image files, or none to learn from, or folders for splits beside
+            others.
     """
     folders = [f for f in sorted(path.iterdir()) if f.is_dir() and not f.name.startswith(".")]
     holding = [f for f in folders if next(_images(f), None) is not None]
     splits = {f: NAMES.get(f.name.lower()) for f in holding}
+    if len(set(splits.values()) - {None}) > 1:
+        named = ", ".join(f.name for f, split in splits.items() if split)
+        if others := ", ".join(f.name for f, split in splits.items() if not split):
+            raise ValueError(
+                f"{path} has folders for splits ({named}) beside others with images ({others}); "
+                "move these out of it, or into the splits."
+            )
+        if "train" not in splits.values():
+            raise ValueError(f"{path} has folders for splits ({named}), but none is train.")
     if "train" in splits.values() and None not in splits.values():
         parts = list(splits.items())
     else:

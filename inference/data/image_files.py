@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torchvision.transforms.v2.functional as T
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from inference.data.prepare import LIGHT, Invert, border, scaled, squared
@@ -101,7 +101,8 @@ def file_pixels(
     except MemoryError:
         raise
     except Exception as error:  # damaged files fail in many ways
-        raise ValueError(f"{name} is not an image that can be read: {error}.") from error
+        why = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{name} is not an image that can be read: {why}.") from error
 
 
 def pixels_of(opened: Image.Image, channels: int | None = None) -> Float[Tensor, "c h w"]:

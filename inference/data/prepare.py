@@ -99,6 +99,21 @@ class Source:
         return h
 
 
+def check_form(size: int | None, channels: int | None) -> None:
+    """Raise unless a model can have such images.
+
+    Args:
+        size, channels: as for `prepare`.
+
+    Raises:
+        ValueError: if `size` is below 1, or `channels` are not 1 or 3.
+    """
+    if size is not None and size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}.")
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}.")
+
+
 def prepare(
     source: Source,
     size: int | None = None,

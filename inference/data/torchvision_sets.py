@@ -28,6 +28,17 @@ OURS = ("root", "download", "transform", "target_transform", "transforms", "trai
 """Arguments of constructors that are given here."""
 
 
+def torchvision_sets() -> dict[str, type]:
+    """The classes of the data sets that torchvision downloads, by name."""
+    import torchvision.datasets
+
+    return {
+        name: made
+        for name, made in vars(torchvision.datasets).items()
+        if inspect.isclass(made) and {"root", "download"} <= set(_arguments(made))
+    }
+
+
 def check_torchvision(text: str) -> tuple[str, dict[str, Any]]:
     """The class and the options in a text.
 
@@ -37,15 +48,9 @@ def check_torchvision(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: if there is no such data set, or the text is malformed.
     """
-    import torchvision.datasets
-
     name, _, rest = text.removeprefix(PREFIX).partition(":")
     options = read_options(rest, f"data set {text!r}")
-    known = {
-        k: v
-        for k, v in vars(torchvision.datasets).items()
-        if inspect.isclass(v) and {"root", "download"} <= set(_arguments(v))
-    }
+    known = torchvision_sets()
     if name not in known:
         alike = {k.lower(): k for k in known}
         close = difflib.get_close_matches(name.lower(), alike, 1)

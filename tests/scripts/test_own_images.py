@@ -181,7 +181,10 @@ def test_a_size_that_is_not_the_data_s_is_refused_with_the_way_out(
     assert "--channels 3" in wrong
     wrong = refused(monkeypatch, capsys, "train.py", *FEW, "--start", of_drawings, "--data=digits")
     assert "--size 40" in wrong
-    for flag, said in (("--size=3", "size must be at least 8"), ("--channels=2", "1 or 3")):
+    for flag, said in (
+        ("--size=0", "size must be at least 1 pixel"),
+        ("--channels=2", "1 or 3"),
+    ):
         assert said in refused(monkeypatch, capsys, "train.py", *flags, flag)
     assert not (tmp_path / "x").exists()
 

@@ -9,6 +9,7 @@ import torchvision.datasets
 from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
+from inference.config import TrainConfig
 from inference.data import ImageSet, Splits, image_shape, load_data
 from tests.inference.data.test_datasets import idx
 
@@ -134,6 +135,26 @@ def test_classes_that_are_called_like_splits_are_classes(tmp_path):
     assert load_data(tmp_path).train.class_names == ("plane", "train")
 
 
+@pytest.mark.parametrize(
+    ("folders", "says"),
+    [
+        (
+            ["train", "test", "extra"],
+            r"for splits \(test, train\) beside .* \(extra\); move",
+        ),
+        (["val", "test", "extra"], r"for splits \(test, val\) beside others .* \(extra\); move"),
+        (["val", "test"], r"has folders for splits \(test, val\), but none is train"),
+    ],
+)
+def test_folders_beside_those_for_splits_are_refused(tmp_path, folders, says):
+    for seed, name in enumerate(folders):
+        write(drawings(20, seed=seed), tmp_path / name)
+    with pytest.raises(ValueError, match=says):
+        load_data(tmp_path)
+    with pytest.raises(ValueError, match=says):
+        image_shape(tmp_path)
+
+
 def test_files_beside_class_folders_are_told_of(tmp_path, capsys):
     write(drawings(20), tmp_path / "one")
     write(drawings(1, seed=1), tmp_path)
@@ -151,6 +172,13 @@ def test_damaged_files_are_named(tmp_path):
     ) as e:
         load_data(tmp_path)
     assert "\n" not in str(e.value)
+    (tmp_path / "003.png").write_text("not an image")
+    with pytest.raises(ValueError, match=r"003\.png, 007\.png \(the first") as e:
+        load_data(tmp_path)
+    assert str(e.value).endswith(
+        "(the first is not an image that can be read: its format is not known); repair or remove "
+        "them."
+    )
 
 
 def test_files_of_many_kinds_in_one_folder(tmp_path):
@@ -499,6 +527,35 @@ def test_torch_data_sets():
         load_data(0.5)
 
 
+@pytest.mark.parametrize("size", [None, 8])
+def test_items_that_were_bytes_are_held_as_bytes(size):
+    images = torch.from_numpy(drawings(30))[:, None].float() / 255
+    splits = load_data(Items(images), size=size)
+    assert splits.train.pixels.dtype == torch.uint8
+    if size is None:
+        found = torch.cat([split.images for split in three(splits)])
+        assert {image.numpy().tobytes() for image in found} == {i.numpy().tobytes() for i in images}
+    dim = (images > 0).byte()
+    assert load_data(Items(dim), size=size).train.pixels.max() == 1
+    for odd in (0.3, torch.nan):
+        images[7, 0, 0, 0] = odd
+        assert load_data(Items(images), size=size).train.pixels.dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_size_or_channels_that_no_model_has(size):
+    for source in ("digits", drawings(9), ImageSet(torch.rand(9, 1, 8, 8), torch.arange(9))):
+        for call in (load_data, image_shape):
+            with pytest.raises(ValueError, match=f"size must be at least 1 pixel, got {size}"):
+                call(source, size=size)
+            with pytest.raises(ValueError, match="channels must be 1 or 3, got 2"):
+                call(source, channels=2)
+    with pytest.raises(ValueError, match=f"size must be at least 1 pixel, got {size}"):
+        TrainConfig(size=size)
+    assert TrainConfig(size=3).size == 3
+    assert load_data(drawings(9), size=3).train.pixels.shape[1:] == (1, 3, 3)
+
+
 def test_tensors_and_image_sets():
     images = torch.rand(30, 3, 8, 8)
     splits = load_data(images, labels=["a", "b", "c"] * 10, invert=False)
@@ -604,3 +661,12 @@ def test_what_a_text_means_is_said():
         load_data("drawings")
     assert "torchvision:NAME" in str(raised.value)
     assert ".npz file" in str(raised.value)
+    assert str(raised.value).endswith(", but there is none at 'drawings'.")
+    for name, meant in {
+        "kmnist": "torchvision:KMNIST",
+        "cifar-10:x=1": "torchvision:CIFAR10",
+        "MNIST": "mnist",
+        "omniglt": "omniglot",
+    }.items():
+        with pytest.raises(ValueError, match=rf"\(did you mean {meant}\?\); choose from digits"):
+            load_data(name)
