@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from inference.data import Splits, load_data
+from inference.data import MEMORY, Splits, load_data
 from inference.data.datasets import absolute, check_source, is_path
 from inference.data.prepare import Invert, check_form
 from inference.objectives import OBJECTIVES
@@ -88,8 +88,9 @@ def check_shape(name: str, shape: Sequence[int], model: RNPConfig) -> None:
         return
     how = [f"--size {size} scales them"] * ((height, width) != (size, size))
     how += [f"--channels {model.channels} gives them its channels"] * (channels != model.channels)
+    images = "The images" if name == MEMORY else f"The images of {name}"
     raise ValueError(
-        f"The images of {name} have {channels} channels and {height} x {width} pixels; for this "
+        f"{images} have {channels} channels and {height} x {width} pixels; for this "
         f"model they must have shape (N, {', '.join(map(str, wanted))}): {' and '.join(how)}, or "
         "leave out --image_size and --model.channels."
     )

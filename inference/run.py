@@ -244,8 +244,9 @@ class Run:
         }
         before = self.images if config.resume is not None else {}
         if _changed(before, splits):
+            where = "" if config.data == MEMORY else f" in {config.data}"
             raise ValueError(
-                f"The images in {config.data} are not those that {self.path} has learned from "
+                f"The images{where} are not those that {self.path} has learned from "
                 f"({_difference(before, counts)}): to go on, give those; for a new run with its "
                 f"weights, give {again.replace('resume', 'start')}."
             )

@@ -62,6 +62,8 @@ from inference.training.module import LOOK_EVERY, Training
 from inference.training.settings import settings
 from inference.training.start import begin, freeze
 from pyro_rnp import RNP, RNPConfig
+from pyro_rnp.config import OBJECTS
+from pyro_rnp.registry import object_text, object_type
 
 
 class TrainingFailed(ValueError):
@@ -117,7 +119,7 @@ def fit(
     start: str | Path | Run | None = None,
     resume: str | Path | Run | None = None,
     callbacks: Any = (),
-    logger: Logger | Sequence[Logger] = (),
+    logger: Any = None,
     progress: bool = True,
     **options: Any,
 ) -> Run:
@@ -150,13 +152,16 @@ def fit(
         placement: of parts on a canvas.
         composition: of parts that overlap.
         start: run whose model and weights to begin with, or the name of shipped weights. Where a
-            piece is another, the rest is taken, and the log says what is new.
+            piece is another, the rest is taken, and the log says what is new. Of a `Run` of this
+            process, objects are taken too.
         resume: run to go on with, on the same images; `epochs` or `minutes` count from its
             beginning.
         callbacks: functions `f(run, scores)`, called after each validation with the run, whose
             folder has the present weights, and the last row of `Run.curve`; one that returns True
-            ends training. Also Lightning callbacks, which come after those of this package.
-        logger: Lightning loggers beside the run's own, which `Run.curve` reads.
+            ends training. Also Lightning callbacks, which come after those of this package. One or
+            several; None is none.
+        logger: Lightning loggers beside the run's own, which `Run.curve` reads: one or several;
+            None or False is none.
         progress: whether to show a progress bar and print what is noted. The run's log has the
             notes in either case.
         options: any other field of `TrainConfig` or `RNPConfig`, as `learning_rate=3e-3` or
@@ -167,7 +172,8 @@ def fit(
 
     Raises:
         ValueError, FileExistsError, FileNotFoundError, TrainingFailed, OSError: as `train`.
-        TypeError: if an option is no field of either configuration.
+        TypeError: if an option is no field of either configuration, or `callbacks` or `logger` are
+            of another kind.
         Interrupted: if SIGINT or SIGTERM came, as by Ctrl-C or a notebook's stop button; a
             checkpoint is saved. It is a `KeyboardInterrupt`.
 
@@ -186,8 +192,14 @@ def fit(
         "placement": placement,
         "composition": composition,
     }
-    if isinstance(resume, Run):
-        pieces |= {n: piece for n, piece in resume.objects.items() if pieces[n] is None}
+    functions, loggers = _several(callbacks), _several(None if logger is False else logger)
+    for f in functions:
+        a_class = isinstance(f, type) and issubclass(f, Callback)
+        if a_class or not (callable(f) or isinstance(f, Callback)):
+            raise TypeError(f"callbacks must be functions or Lightning callbacks, got {f!r}.")
+    for one in loggers:
+        if not isinstance(one, Logger):
+            raise TypeError(f"logger must be a Lightning logger or several, got {one!r}.")
     places = {"out": out, "start": start, "resume": resume}
     places = {
         n: str(p.path if isinstance(p, Run) else p) for n, p in places.items() if p is not None
@@ -195,14 +207,20 @@ def fit(
     given = {"epochs": epochs, "minutes": minutes, **pieces}
     options |= places | {name: value for name, value in given.items() if value is not None}
     config, splits = settings(images, config, validation, test, options, not progress)
-    return _learn(
-        config,
-        splits,
-        callbacks if isinstance(callbacks, Sequence) else (callbacks,),
-        (logger,) if isinstance(logger, Logger) else logger,
-        progress,
-        {n: p for n, p in pieces.items() if p is not None and not isinstance(p, str)},
-    )[0]
+    objects = {n: p for n, p in pieces.items() if p is not None and not isinstance(p, str)}
+    for run in (start, resume):
+        kept = run.objects if isinstance(run, Run) else {}
+        own = {n: p for n, p in kept.items() if getattr(config.model, n) == object_text(p)}
+        objects = own | objects
+    return _learn(config, splits, functions, loggers, progress, objects)[0]
+
+
+def _several(given: Any) -> tuple[Any, ...]:
+    """One or several as a tuple; None is none."""
+    if given is None:
+        return ()
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    return tuple(given) if several else (given,)
 
 
 def _learn(
@@ -223,9 +241,6 @@ def _learn(
     config = replace(config, data=absolute(config.data), data_root=root)
     keep_large_blocks(config.recompute_levels == 0)
     functions = [c for c in callbacks if not isinstance(c, Callback)]
-    for f in functions:
-        if not callable(f):
-            raise TypeError(f"callbacks must be functions or Lightning callbacks, got {f!r}.")
     if config.resume is None:
         run = Run.create(config, check=getattr(rank_zero_only, "rank", 0) == 0)
         checkpoint, sentence = None, ""
@@ -234,6 +249,13 @@ def _learn(
         checkpoint, sentence = newest_checkpoint(run)
     sound = not sentence
     run.objects = dict(objects or {})
+    for field in OBJECTS:
+        kind = object_type(getattr(config.model, field))
+        if kind is not None and field not in run.objects:
+            raise ValueError(
+                f"This model's {field.replace('_', ' ')} was given as an object of {kind}; give "
+                f"it: fit(..., {field}=...)."
+            )
     again = f"--resume {run.path}" if splits is None else f"fit(images, resume={str(run.path)!r})"
     if splits is None:
         splits = config.load_data()
@@ -337,6 +359,11 @@ def _trainer(
     checkpoints = Checkpoints()
     checkpoints.keep = keep
     curves = run.new_curves()
+    every = [
+        CSVLogger(run.path, name="", version=curves),
+        TensorBoardLogger(run.path, name="", version=curves),
+        *loggers,
+    ]
     try:
         trainer = lightning.Trainer(
             accelerator=config.accelerator,
@@ -346,11 +373,7 @@ def _trainer(
             precision=config.precision,
             max_epochs=config.epochs or -1,
             callbacks=list(callbacks),
-            logger=[
-                CSVLogger(run.path, name="", version=curves),
-                TensorBoardLogger(run.path, name="", version=curves),
-                *loggers,
-            ],
+            logger=every,
             plugins=[checkpoints],
             use_distributed_sampler=False,  # `loader` gives each process its part
             enable_checkpointing=False,

@@ -43,6 +43,9 @@ def settings(
     """
     own, models = ({f.name for f in fields(kind)} for kind in (TrainConfig, RNPConfig))
     if unknown := sorted(options.keys() - (own - {"preset", "model"}) - models):
+        if unknown[0] in ("labels", "masks"):
+            hint = f"fit(load_data(images, {unknown[0]}=...)) takes them"
+            raise TypeError(f"fit has no option {unknown[0]}; {hint}.")
         raise TypeError(
             f"fit has no option {unknown[0]}; options are the fields of TrainConfig and RNPConfig."
             + " A model is given by its configuration, the second argument, and by its pieces, as "

@@ -123,10 +123,25 @@ def test_held_out_images_are_binarized_as_the_others_are(form):
     [
         ({"epoch": 3}, TypeError, "fit has no option epoch; options are the fields"),
         ({"model": 5}, TypeError, "no option model; .* pieces, as prior=MyPrior()"),
+        (
+            {"masks": torch.ones(40, 8, 8)},
+            TypeError,
+            r"no option masks; fit\(load_data\(images, masks=\.\.\.\)\) takes them",
+        ),
+        ({"labels": [0] * 40}, TypeError, r"no option labels; fit\(load_data\(images, labels="),
+        ({"callbacks": 3}, TypeError, "callbacks must be functions or Lightning callbacks, got 3"),
+        ({"callbacks": Callback}, TypeError, "callbacks must be .* got <class"),
+        ({"logger": True}, TypeError, "logger must be a Lightning logger or several, got True"),
+        ({"logger": "csv"}, TypeError, "logger must be a Lightning logger or several, got 'csv'"),
+        ({"logger": [CSVLogger]}, TypeError, "logger must be .* or several, got <class"),
         ({"config": "huge"}, ValueError, "There is no preset 'huge'"),
         ({"images": [1, 2]}, TypeError, "must be a tensor or an array, got list"),
         ({"images": torch.rand(5, 8)}, ValueError, r"must have shape \(N, C, H, W\)"),
-        ({"config": tiny(image_size=9)}, ValueError, r"must have shape \(N, 1, 9, 9\)"),
+        (
+            {"config": tiny(image_size=9)},
+            ValueError,
+            r"^The images have .* \(N, 1, 9, 9\)",
+        ),
         ({"batch_size": 0}, ValueError, "batch_size must be positive"),
     ],
 )
@@ -200,6 +215,26 @@ def test_it_is_silent_if_asked_and_loggers_join(tmp_path, capfd):
     assert run.curve[0]["val_elbo"] < 0
     fit(images(), tiny(), out=tmp_path / "loud", **{**SMALL, "progress": True})
     assert "Without a model, val_sse is" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("none", [{"callbacks": None, "logger": None}, {"logger": False}])
+def test_none_is_no_callback_and_no_logger(tmp_path, none):
+    assert fit(images(), tiny(), out=tmp_path / "run", **none, **SMALL).ended
+
+
+def test_an_error_of_a_logger_is_not_told_as_one_of_the_trainer(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise TypeError("mine")
+
+    monkeypatch.setattr("inference.training.fit.CSVLogger", broken)
+    with pytest.raises(TypeError, match="^mine$"):
+        fit(images(), tiny(), out=tmp_path / "run", **SMALL)
+
+
+def test_other_images_than_a_run_s_are_told(tmp_path):
+    run = fit(images(), tiny(), out=tmp_path / "run", **SMALL)
+    with pytest.raises(ValueError, match="^The images are not those that .* has learned from"):
+        fit(images(), resume=run, epochs=2, progress=False)
 
 
 def test_a_script_without_a_main_that_trains_twice(tmp_path):

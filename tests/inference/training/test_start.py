@@ -104,8 +104,38 @@ def test_an_object_learns_in_a_copy_and_the_run_gives_it_back(tmp_path):
     assert fit(images, resume=run.path, prior=Wide(), **{**QUIET, "epochs": 3}).ended
     with pytest.raises(ValueError, match="was trained with prior object.*Wide.*, not normal"):
         fit(images, resume=run.path, prior="normal", **{**QUIET, "epochs": 4})
-    with pytest.raises(ValueError, match="prior was given as an object of .*Wide; give it"):
+    match = r"prior was given as an object of .*Wide; give it: fit\(\.\.\., prior=\.\.\.\)\.$"
+    with pytest.raises(ValueError, match=match):
         fit(images, resume=run.path, **{**QUIET, "epochs": 4})
+
+
+class Scaled(nn.Module):
+    """A likelihood whose scale is learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, canvas):
+        return Normal(canvas, self.log_scale.exp()).to_event(3)
+
+
+def test_a_run_gives_its_objects_to_one_that_starts_from_it_but_for_what_is_exchanged(tmp_path):
+    images, pieces = torch.rand(40, 1, 8, 8), {"prior": Wide(), "likelihood": Scaled()}
+    first = fit(images, tiny(), out=tmp_path / "first", **pieces, **QUIET)
+    flow = fit(images, start=first, prior="flow", out=tmp_path / "flow", learn="new", **QUIET)
+    assert flow.objects.keys() == {"likelihood"}
+    assert flow.model_config.prior == "flow"
+    learned = first.load().model.likelihood.log_scale
+    assert torch.equal(flow.load().model.likelihood.log_scale, learned), "its weights are taken"
+    same = fit(images, start=first, out=tmp_path / "same", **QUIET)
+    assert same.objects == pieces
+    fresh = fit(images, tiny(), start=first, out=tmp_path / "fresh", **QUIET)
+    assert fresh.objects == {}
+    assert fresh.model_config.prior == "normal"
+    with pytest.raises(ValueError, match=r"likelihood was .*; give it: fit\(\.\.\., likelihood="):
+        fit(images, start=first.path, prior="flow", out=tmp_path / "none", **QUIET)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_run_starts_from_another_with_an_object(tmp_path, few):
