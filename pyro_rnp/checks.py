@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
             "images must be floats in [0, 1], bytes (uint8) from 0 to 255, or truth values, got "
             f"{images.dtype}."
         )
-    found = _in_order(images if isinstance(images, Tensor) else _tensor(images), config)
+    found = channels_first(images, (config.channels,))
     if look:
         check_pixels(found)
     like = next((p for p in model.parameters() if p.is_floating_point()), found)
@@ -145,13 +146,20 @@ def _check_shape(shape: tuple[int, ...], config: RNPConfig) -> None:
         raise ValueError("images must hold at least one image, got an empty batch.")
 
 
-def _in_order(images: Tensor, config: RNPConfig) -> Tensor:
-    """Images with channels first, where shape (C, H, W) comes before (H, W, C)."""
-    if images.ndim == 3:
-        return images.unsqueeze(1)
-    if tuple(images.shape[1:]) == (config.channels, config.image_size, config.image_size):
-        return images
-    return images.movedim(-1, 1).clone(memory_format=torch.contiguous_format)
+def channels_first(images: Any, channels: Sequence[int]) -> Tensor:
+    """Images as a tensor (N, C, H, W), where shape (C, H, W) comes before (H, W, C).
+
+    Args:
+        images: a tensor or an array (N, C, H, W), (N, H, W, C) or (N, H, W); others stay as they
+            are.
+        channels: the numbers that C may be.
+    """
+    found = images if isinstance(images, Tensor) else _tensor(np.asarray(images))
+    if found.ndim == 3:
+        return found.unsqueeze(1)
+    if found.ndim != 4 or found.shape[1] in channels or found.shape[3] not in channels:
+        return found
+    return found.movedim(-1, 1).clone(memory_format=torch.contiguous_format)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

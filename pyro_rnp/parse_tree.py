@@ -356,8 +356,8 @@ class ParseTree:
         """Draw the parses; see `pyro_rnp.plotting.parse_figure`.
 
         Args:
-            images: (N, C, H, W) in [0, 1], the images that were parsed, for a row above; by
-                default there is none.
+            images: the images that were parsed, in any form that `rnp.parse` takes, for a row
+                above; by default there is none.
             path: a .png, .svg or .pdf file to write; None writes nothing.
             options: as `parse_figure` takes them, such as `titles`.
 

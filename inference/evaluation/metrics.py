@@ -25,6 +25,7 @@ from inference.isolation import frozen
 from inference.traces import latent_sites, trace_both
 from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.affine import codomain
+from pyro_rnp.checks import Images
 from pyro_rnp.files import write
 from pyro_rnp.missing import error, mean_image, variance
 
@@ -32,12 +33,12 @@ from pyro_rnp.missing import error, mean_image, variance
 @torch.no_grad()
 def evaluate(
     rnp: RNP,
-    data: ImageSet,
+    data: ImageSet | Images,
     batch_size: int = 500,
     seed: int = 0,
     particles: int = 0,
     keep: Path | None = None,
-    train: ImageSet | None = None,
+    train: ImageSet | Images | None = None,
     per_image: bool = False,
 ) -> dict[str, Any]:
     """Score a model on images: means over images, with one posterior sample of each.
@@ -46,13 +47,15 @@ def evaluate(
 
     Args:
         rnp: the model and its guide, neither of which is changed.
-        data: the images and, where they are known, their true segments.
+        data: the images and, where they are known, their true segments; or images alone, as
+            `rnp.parse` takes them.
         batch_size: images that are run together.
         seed: of the posterior samples; the caller's random state stays as it was.
         particles: samples of the guide for each image in the importance-weighted bound; 0 leaves
             the bound out.
         keep: see `importance_weighted_bound`.
-        train: the training images; their mean image is scored on the same images as the model.
+        train: the training images, in either form; their mean image is scored on the same images as
+            the model.
         per_image: whether to return the scores of each image as well.
 
     Returns:
@@ -76,6 +79,9 @@ def evaluate(
     Raises:
         ValueError: if the images are not what the model reads.
     """
+    data = data if isinstance(data, ImageSet) else _without_labels(rnp.check(data))
+    if not isinstance(train, ImageSet | None):
+        train = _without_labels(rnp.check(train))
     data = replace(data, pixels=rnp.check(data.images), masks=None)
     found: dict[str, list[Tensor]] = {}
     canvases: list[Tensor] = []
@@ -106,6 +112,10 @@ def evaluate(
         if name in every and len(data) > 1:
             means[f"{name}_error"] = standard_error(every[name])
     return means | ({"per_image": every} if per_image else {})
+
+
+def _without_labels(images: Tensor) -> ImageSet:
+    return ImageSet(images, torch.zeros(len(images), dtype=torch.long))
 
 
 TABLES = (".csv", ".npz")

@@ -92,10 +92,12 @@ def segmentation_metrics(
     found: dict[str, list[Tensor]] = {}
     for start in tqdm(range(0, len(data), batch_size), "segments", leave=False, delay=5):
         batch = data[start : start + batch_size]
-        posterior = query(rnp, batch.images, method=method, **options)
+        images = rnp.check(batch.images)
+        missing = images.isnan().any(1).cpu()
+        posterior = query(rnp, images, method=method, **options)
         for depth, name in ((1, "ari_parts"), (2, "ari_subparts"))[: rnp.config.depth]:
             truth = batch.segments[:, depth - 1]  # type: ignore[index]
-            truth = truth.masked_fill(batch.images.isnan().any(1), -1)
+            truth = truth.masked_fill(missing, -1)
             segments = posterior.part_probabilities(depth)[:, :-1].argmax(1)
             found.setdefault(name, []).append(adjusted_rand(segments, truth))
             found.setdefault(f"{name}_floor", []).append(adjusted_rand(by_position(truth), truth))

@@ -62,7 +62,8 @@ def posterior_figure(
     Args:
         posterior: the posterior of N images.
         path: a .png, .svg or .pdf file to write; None writes nothing.
-        images: (N, C, H, W) in [0, 1], whole images; by default there is no such row.
+        images: (N, C, H, W) in [0, 1], or another form that `rnp.parse` takes, whole images; by
+            default there is no such row.
         seen: (N, C, H, W), True where pixels were seen; by default those of the query.
         shown: samples to draw.
         given: the sites that were given, as `query` takes them; by default those of the query. The

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from matplotlib.colors import to_rgb
 from torch import Tensor
 
+from pyro_rnp.checks import channels_first
 from pyro_rnp.parse_tree import ParseTree
 
 COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown")
@@ -26,14 +27,15 @@ def pixels(images: Any, count: int | None = None, name: str = "images") -> Tenso
     """Images as a picture shows them: on the CPU, without gradient, in float32.
 
     Args:
-        images: a tensor or an array (N, C, H, W); bytes are divided by 255.
+        images: a tensor or an array (N, C, H, W), (N, H, W, C) or (N, H, W), as `RNP.parse` takes
+            them; bytes are divided by 255.
         count: N, if it is known.
         name: of the argument, for the error.
 
     Raises:
         ValueError: if there are not N images, or their channels are neither 1 nor 3.
     """
-    found = torch.as_tensor(images).detach().cpu()
+    found = channels_first(images, (1, 3)).detach().cpu()
     wanted = f"({'N' if count is None else count}, 1 or 3, H, W)"
     if found.ndim != 4 or found.shape[1] not in (1, 3) or count not in (None, len(found)):
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(found.shape)}.")

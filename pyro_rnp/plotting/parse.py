@@ -54,9 +54,10 @@ def parse_figure(
     Args:
         tree: parses or samples of N images.
         path: a .png, .svg or .pdf file to write; None writes nothing.
-        images: (N, C, H, W) in [0, 1]; NaN is a missing pixel. None for samples, which have none.
+        images: (N, C, H, W) in [0, 1], or another form that `rnp.parse` takes; NaN is a missing
+            pixel. None for samples, which have none.
         titles: titles of the columns.
-        more: names and images (N, C, H, W) of rows below the canvas.
+        more: names and images, in the same forms, of rows below the canvas.
         depth: levels to draw below the image; by default all.
         width: of a new figure, in inches; by default as the number of images wants, up to 7.
         palette: colours of the parts, in their order; they repeat.

@@ -89,7 +89,10 @@ def test_scores(rnp, splits, size):
     truth = torch.stack([one.argmax(1) // 2, one.argmax(1)], 1)
     known = ImageSet(test.images, test.labels, truth)
     assert segmentation_metrics(rnp, known, "guide", num_samples=5)["ari_subparts"] <= 1
-    assert problems(rnp, test.images) is not None
+    found = problems(rnp, test.images).keys()
+    assert found <= {"ignored"}, (
+        "canvases of a model that has not learned are neither blank nor alike"
+    )
 
 
 @pytest.mark.parametrize("method", ["guide", "importance", "svi", "nuts"])

@@ -52,6 +52,7 @@ USES = {
     "importance_weighted_bound": lambda rnp, x: importance_weighted_bound(rnp, x, 3),
     "completion": lambda rnp, x: numbers(completion_metrics(rnp, x, SEEN, x, ("importance",))),
     "collect": lambda rnp, x: collect_parts(rnp, x).canvases,
+    "evaluate images": lambda rnp, x: numbers(evaluate(rnp, x, train=x, particles=2)),
     "reconstruction_metrics": lambda rnp, x: numbers(reconstruction_metrics(rnp, x)),
     "class_log_likelihood": lambda rnp, x: class_log_likelihood(rnp, x, x, num_samples=2),
     "exemplars": lambda rnp, x: exemplars(rnp, x[:1], 3).canvas,

@@ -3,6 +3,7 @@
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -175,3 +176,40 @@ def test_a_file_stays_as_it_was_where_a_picture_cannot_be_made(figures, tmp_path
         figures["parse"](path=path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+FORMS = {
+    "without channels": lambda x: x.squeeze(1),
+    "array": lambda x: x.numpy(),
+    "array of another byte order": lambda x: x.squeeze(1).numpy().astype(">f4"),
+    "channels last": lambda x: x.movedim(1, -1).numpy(),
+    "bytes": lambda x: (255 * x).byte(),
+    "array of bytes": lambda x: (255 * x).byte().squeeze(1).numpy(),
+    "truth values": lambda x: x.bool().numpy(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_are_drawn_in_every_form_that_parse_takes(form):
+    torch.manual_seed(0)
+    rnp, images = RNP(tiny()).eval(), torch.rand(3, 1, 8, 8).round()
+    tree, posterior = rnp.parse(images), query(rnp, images, method="importance", num_samples=3)
+    draw = {
+        "parse": tree.plot,
+        "more": lambda x: parse_figure(tree, more=[("other", x)]),
+        "program": lambda x: program_figure(tree, images=x),
+        "posterior": posterior.plot,
+        "grid": lambda x: grid_figure([("images", x)]),
+        "exemplars": lambda x: exemplar_figure(x, images.unsqueeze(1)),
+    }
+    for name, figure in draw.items():
+        torch.manual_seed(0)
+        wanted = tiles(figure(images))
+        torch.manual_seed(0)
+        found = tiles(figure(FORMS[form](images)))
+        assert len(found) == len(wanted) > 0, name
+        assert all(map(np.array_equal, found, wanted)), name
+
+
+def tiles(figure):
+    return [np.asarray(image.get_array()) for ax in figure.axes for image in ax.images]

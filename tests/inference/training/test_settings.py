@@ -36,7 +36,7 @@ def test_a_script_of_eight_lines_from_a_tensor_to_answers(tmp_path):
     rnp = run.load()
     tree = rnp.parse(pictures[:4])
     posterior = query(rnp, pictures[:4], steps=2)
-    scores = evaluate(rnp, ImageSet(pictures, torch.zeros(40).long()))
+    scores = evaluate(rnp, pictures)
     assert isinstance(run, Run)
     assert run.path == tmp_path / "run"
     assert run.ended
