@@ -99,7 +99,11 @@ def file_source(path: Path) -> Source:
     except Exception as error:  # a zip cut short fails in many ways
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
-        why = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else error
+        why = str(error).rstrip(".")
+        if "pickled" in why:  # what NumPy takes all for that does not begin as its files do
+            why = "it is no .npy and no .npz file"
+        elif "object" in why.lower():
+            why = "it holds Python objects, not numbers"
         raise ValueError(f"{path} cannot be read: {why}.") from error
     labels = [held["labels"] for held in parts.values() if "labels" in held]
     classes = None

@@ -207,6 +207,8 @@ def read_all(
         raise ValueError(f"{source.name} holds no images.")
     seen = _joined_masks(masks, pixels)
     images = _joined(pixels, channels or (3 if colour else 1))
+    if (seen is not None and not seen.any()) or images.isnan().all():
+        raise ValueError(f"Every pixel of {source.name} is missing (NaN, or not in its mask).")
     swap, inverted = _polarity(torch.cat(light), torch.cat(drawn), colour, invert)
     if swap.any():
         images[swap] = (255 if images.dtype == torch.uint8 else 1) - images[swap]
@@ -419,8 +421,8 @@ def three_ways(
     if len(distinct) <= len(missing):
         what = "training images" if any(given) else "images"
         raise ValueError(
-            f"{name} has {len(distinct)} different {what}, which are too few: at least "
-            f"{len(missing) + 1} are needed, {' and '.join(['one to learn from', *missing])}."
+            f"{name} has too few different {what}, {len(distinct)}: at least {len(missing) + 1} "
+            f"are needed, one to learn from and one each for {' and '.join(missing)}."
         )
     cuts = [0]
     for j in range(len(missing)):  # where the next split begins among the distinct digests

@@ -82,13 +82,23 @@ def test_no_split_is_empty_as_long_as_there_are_three_images(count):
 
 
 def test_too_few_images_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="the array has 2 different images, which are too few: at"):
+    with pytest.raises(ValueError, match="the array has too few different images, 2: at least 3 "):
         load_data(drawings(2))
-    with pytest.raises(ValueError, match="has 1 different images"):
+    with pytest.raises(
+        ValueError, match="too few different images, 1: .* one each for validation and test"
+    ):
         load_data(np.repeat(drawings(1), 50, 0))
+    with pytest.raises(ValueError, match=r"Every pixel of the array is missing \(NaN"):
+        load_data(np.full((9, 8, 8), np.nan))
     (tmp_path / "a").mkdir()
     with pytest.raises(ValueError, match="holds no image files"):
         load_data(tmp_path)
+    (tmp_path / "words.npy").write_text("hello")
+    with pytest.raises(ValueError, match=r"words.npy cannot be read: it is no \.npy and no \.npz"):
+        load_data(tmp_path / "words.npy")
+    np.save(tmp_path / "objects.npy", np.array([None, 1]))
+    with pytest.raises(ValueError, match="it holds Python objects, not numbers"):
+        load_data(tmp_path / "objects.npy")
 
 
 def test_a_folder_for_each_class(tmp_path):
