@@ -26,9 +26,18 @@ def split(
         `torch.jit.trace`, which records no decision, there is a mask in any case.
     """
     missing = images.isnan()
-    if images.device.type == "cpu" and not torch.jit.is_tracing() and not missing.any():
+    if may_look(images) and not missing.any():
         return images, None
     return images.masked_fill(missing, 0.0), ~missing
+
+
+def may_look(images: Tensor) -> bool:
+    """Whether numbers may be read without waiting for a device, and a decision on them is kept.
+
+    Args:
+        images: on any device.
+    """
+    return images.device.type == "cpu" and not torch.jit.is_tracing()
 
 
 def filled(images: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:

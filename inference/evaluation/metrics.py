@@ -106,8 +106,9 @@ def evaluate(
     ratio = canvas_variance_ratio(torch.cat(canvases), data.images)
     if not math.isnan(ratio):
         means["canvas_variance_ratio"] = ratio
-        if rnp.config.depth:
-            means["action_spread"] = action_spread(torch.cat(actions), rnp.config)
+        spread = action_spread(torch.cat(actions), rnp.config) if actions else math.nan
+        if not math.isnan(spread):
+            means["action_spread"] = spread
     for name in ("sse", "elbo", "iw_bound"):
         if name in every and len(data) > 1:
             means[f"{name}_error"] = standard_error(every[name])
@@ -202,9 +203,9 @@ def action_spread(actions: Float[Tensor, "n parts 6"], config: RNPConfig) -> flo
 
     Returns:
         The largest standard deviation between images, as a share of the number's range: 0 where
-        every part stands at the same place in every image; NaN of a single image.
+        every part stands at the same place in every image; NaN of a single image, and of no parts.
     """
-    if len(actions) < 2:
+    if len(actions) < 2 or not actions.numel():
         return float("nan")
     box: Any = codomain(config, actions)
     size = box.upper_bound - box.lower_bound

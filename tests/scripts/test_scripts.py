@@ -44,7 +44,6 @@ def test_mistakes(monkeypatch, capsys, run_folder, digits, tmp_path):
     assert "data digits, not mnist" in no("train.py", "--resume", run_folder, "--data=mnist")
     assert "1 epochs already in" in no("train.py", "--resume", run_folder)
     assert "config.json does not exist" in no("evaluate.py", tmp_path)
-    assert "images" in no("parse.py", run_folder)
     assert "does not exist" in no("parse.py", run_folder, tmp_path / "no.png")
     (tmp_path / "text.png").write_text("hello")
     assert "not an image" in no("parse.py", run_folder, digits[0], tmp_path / "text.png")
