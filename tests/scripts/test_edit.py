@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 from inference.data.image_files import read_image
@@ -56,3 +57,15 @@ def test_edit(monkeypatch, capsys, run_folder, digits, tmp_path):
 
 def _read(file):
     return read_image(file, RNPConfig()).unsqueeze(0)
+
+
+def test_each_image_stands_before_and_after_side_by_side(monkeypatch, run_folder, tmp_path):
+    drawn = []
+    monkeypatch.setattr("inference.commands.edit.parse_figure", lambda *given: drawn.append(given))
+    call(monkeypatch, "edit.py", run_folder, "--remove", "1", "--num=2", "--out", tmp_path / "out")
+    tree, _, images, titles = drawn[0]
+    assert titles == ["before", "after", "before", "after"]
+    assert torch.equal(images[0], images[1])
+    assert not torch.equal(images[0], images[2])
+    kept = load(run_folder).parse(images[::2]).canvas
+    torch.testing.assert_close(tree.canvas[::2], kept)
