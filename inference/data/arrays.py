@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -14,10 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from inference.data.image_files import pixels_of
-from inference.data.prepare import SPLITS, Chunk, Source, as_bytes, digest
+from inference.data.prepare import FEW, SPLITS, Chunk, Source, as_bytes, digest
 
-AT_ONCE = 500
-"""Images of an array that are prepared together."""
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+"""What reads the header of a `.npy` file, by the version of its format."""
 NAMES = {
     "train": "train", "training": "train",
     "val": "validation", "valid": "validation", "validation": "validation",
@@ -54,23 +60,29 @@ def array_source(
     Raises:
         ValueError: if the arrays have other shapes or types.
     """
-    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
-    array = _channels_first(array, name)
-    count = len(array)
+    array = _array(images)
+    form = _channels_first(_blank(array), name)
+    count = len(form)
     numbers, names = _labels(labels, count, name, classes)
-    seen = None if masks is None else _masks(masks, array, name)
+    seen = None if masks is None else _array(masks)
+    if seen is not None:
+        _check_masks(seen, form, name)
     groups = _groups(splits, count, name)
 
     def chunks(colour_only: bool) -> Iterator[Chunk]:
-        if colour_only and array.shape[1] == 1:
+        if colour_only and form.shape[1] == 1:
             return
-        for split, rows in groups:
-            for start in range(0, len(rows), AT_ONCE):
-                some = rows[start : start + AT_ONCE]
-                part = array[some]
-                mask = None if seen is None else torch.from_numpy(seen[some])
-                digests = [digest(image) for image in part]
-                yield Chunk(_pixels(part, name), numbers[some].tolist(), digests, split, mask)
+        with _rows(array) as pixels, _rows(seen) as masks:
+            for split, rows in groups:
+                for start in range(0, len(rows), FEW):
+                    some = rows[start : start + FEW]
+                    part = np.ascontiguousarray(_channels_first(pixels(some), name))
+                    mask = None
+                    if seen is not None:
+                        mask = torch.from_numpy(masks(some).astype(bool))
+                        mask = mask.reshape(-1, 1, *part.shape[2:])
+                    digests = [digest(image) for image in part]
+                    yield Chunk(_pixels(part, name), numbers[some].tolist(), digests, split, mask)
 
     return Source(name, chunks, count, names)
 
@@ -85,26 +97,17 @@ def file_source(path: Path) -> Source:
     Raises:
         ValueError: if it is damaged, or holds something else.
     """
-    try:
+    with _reading(path):
         if path.suffix.lower() == ".npy":
-            return array_source(np.load(path, mmap_mode="r"), name=str(path))
+            whole = np.load(path, mmap_mode="r")
+            return array_source(_Stored.of(path) or whole, name=str(path))
         with np.load(path) as arrays:
             names = _by_split(arrays.files, path)
-            parts = {
-                split: {kind: arrays[name] for kind, name in kinds.items()}
-                for split, kinds in names.items()
-            }
-    except MemoryError:
-        raise
-    except Exception as error:  # a zip cut short fails in many ways
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
-            raise
-        why = str(error).rstrip(".")
-        if "pickled" in why:  # what NumPy takes all for that does not begin as its files do
-            why = "it is no .npy and no .npz file"
-        elif "object" in why.lower():
-            why = "it holds Python objects, not numbers"
-        raise ValueError(f"{path} cannot be read: {why}.") from error
+            parts: dict[str, dict[str, Any]] = {split: {} for split in names}
+            for split, kinds in names.items():
+                for kind, name in kinds.items():
+                    stored = _Stored.of(path, name) if kind in ("images", "masks") else None
+                    parts[split][kind] = arrays[name] if stored is None else stored
     labels = [held["labels"] for held in parts.values() if "labels" in held]
     classes = None
     if any(some.dtype.kind in "US" for some in labels):
@@ -169,6 +172,100 @@ def joined(sources: Sequence[Source]) -> Source:
     totals = [source.total for source in sources]
     total = None if None in totals else sum(t for t in totals if t is not None)
     return Source(sources[0].name, chunks, total, sources[0].class_names)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An array in a file, of which some rows at a time are read."""
+
+    path: Path
+    name: str | None
+    """Of an array in an `.npz` file; None of a `.npy` file."""
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    at: int
+    """Where its rows begin, in bytes."""
+
+    @classmethod
+    def of(cls, path: Path, name: str | None = None) -> _Stored | None:
+        """An array in a file; None of one whose rows do not lie one after the other."""
+        with _entry(path, name) as file:
+            version = np.lib.format.read_magic(file)
+            if version not in HEADERS:
+                return None
+            shape, by_columns, dtype = HEADERS[version](file)
+            if by_columns or dtype.hasobject or not shape or 0 in shape:
+                return None
+            return cls(path, name, shape, dtype, file.tell())
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+        """What reads rows, given their numbers, which grow, until the file is closed again."""
+        with _entry(self.path, self.name) as file:
+
+            def read(rows: np.ndarray) -> np.ndarray:
+                found, done = np.empty((len(rows), *self.shape[1:]), self.dtype), 0
+                size = found[:1].nbytes
+                for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
+                    with _reading(self.path):
+                        file.seek(self.at + int(run[0]) * size)
+                        stored = np.frombuffer(file.read(len(run) * size), self.dtype)
+                        found[done : done + len(run)] = stored.reshape(-1, *self.shape[1:])
+                    done += len(run)
+                return found
+
+            yield read
+
+
+@contextmanager
+def _entry(path: Path, name: str | None) -> Iterator[IO[bytes]]:
+    """A `.npy` file, or the one of a name in an `.npz` file."""
+    if name is None:
+        with path.open("rb") as file:
+            yield file
+    else:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            yield file
+
+
+def _rows(array: Any) -> AbstractContextManager[Callable[[np.ndarray], Any]]:
+    """What gives rows of an array, in memory or in a file; None gives none."""
+    if isinstance(array, _Stored):
+        return array.opened()
+    return nullcontext(lambda rows: None if array is None else array[rows])
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say in a sentence that a file cannot be read.
+
+    Raises:
+        ValueError: if reading it fails.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # a zip cut short fails in many ways
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        why = str(error).rstrip(".")
+        if "pickled" in why:  # what NumPy takes all for that does not begin as its files do
+            why = "it is no .npy and no .npz file"
+        elif "object" in why.lower():
+            why = "it holds Python objects, not numbers"
+        raise ValueError(f"{path} cannot be read: {why}.") from error
+
+
+def _array(values: Any) -> Any:
+    if isinstance(values, _Stored):
+        return values
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _blank(array: Any) -> np.ndarray:
+    """An array of the same shape and type that takes no memory."""
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
 def _by_split(names: Sequence[str], path: Path) -> dict[str, dict[str, str]]:
@@ -246,14 +343,10 @@ def _pixels(part: np.ndarray, name: str) -> Tensor:
     return pixels
 
 
-def _masks(masks: Any, array: np.ndarray, name: str) -> np.ndarray:
-    seen = masks.cpu().numpy() if isinstance(masks, Tensor) else np.asarray(masks)
-    n, _, h, w = array.shape
-    if seen.shape == (n, 1, h, w):
-        seen = seen[:, 0]
-    if seen.shape != (n, h, w):
-        raise ValueError(f"The masks of {name} must have shape {(n, h, w)}, got {seen.shape}.")
-    return seen[:, None].astype(bool)
+def _check_masks(masks: Any, images: np.ndarray, name: str) -> None:
+    n, _, h, w = images.shape
+    if masks.shape not in ((n, h, w), (n, 1, h, w)):
+        raise ValueError(f"The masks of {name} must have shape {(n, h, w)}, got {masks.shape}.")
 
 
 def _labels(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+AT_ONCE = 2**26
+"""Floats that are made of images at once, 256 MiB; all of MNIST's training images are fewer."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,19 @@ class ImageSet:
         masks = None if self.masks is None else self.masks[index]
         pixels, labels = self.pixels[index], self.labels[index]
         return ImageSet(pixels, labels, segments, masks, self.class_names)
+
+    def split(self, size: int | None = None) -> Iterator[ImageSet]:
+        """Give the images in parts, in their order, so that never all are floats.
+
+        >>> data = ImageSet(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.arange(5))
+        >>> [part.labels.tolist() for part in data.split(2)]
+        [[0, 1], [2, 3], [4]]
+
+        Args:
+            size: images in a part; by default as many as make 256 MiB of floats.
+        """
+        size = size or max(1, AT_ONCE // self.pixels[0].numel())
+        return (self[start : start + size] for start in range(0, len(self), size))
 
     def __add__(self, other: ImageSet) -> ImageSet:
         """Give these images, then others, without their true segments.

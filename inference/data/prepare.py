@@ -21,6 +21,8 @@ from inference.data.base import ImageSet, Splits
 Invert = bool | Literal["auto"]
 """Whether to swap dark and light; auto looks at the images, see `prepare`."""
 SPLITS = ("train", "validation", "test")
+FEW = 500
+"""Images that are prepared together."""
 HELD_OUT = 0.1
 """Share of the images that each split without images of its own gets from the training split."""
 LIGHT = 0.5
@@ -135,7 +137,68 @@ def prepare(
         ValueError: as `read_all`, and if the images are too few.
     """
     found = read_all(source, size, channels, invert, progress)
-    return split(found.images, found.digests, found.given, source.name, found.inverted)
+    return split(
+        found.images, found.digests, found.given, source.name, found.inverted, in_place=True
+    )
+
+
+class Gathered:
+    """Images that come in pieces, in one array, so that no list of pieces stands beside it.
+
+    Where pieces differ, the array has the channels of the most, and floats if one has.
+
+    Args:
+        total: the number of images, if it is known.
+    """
+
+    def __init__(self, total: int | None = None) -> None:
+        self.count, self._room = 0, total or 0
+        self._pixels: Tensor | None = None
+        self._masks: Tensor | None = None
+
+    @property
+    def pixels(self) -> Tensor:
+        """(N, C, H, W), bytes or floats."""
+        assert self._pixels is not None
+        return self._pixels[: self.count]
+
+    @property
+    def masks(self) -> Tensor | None:
+        """(N, C or 1, H, W), all seen where a piece had none; None where no piece had any."""
+        return None if self._masks is None else self._masks[: self.count]
+
+    def add(self, pixels: Tensor, masks: Tensor | None = None) -> None:
+        """Add a piece.
+
+        Args:
+            pixels: (N, C, H, W), bytes or floats.
+            masks: (N, C or 1, H, W), False where a pixel is missing; None where all are seen.
+        """
+        start, end = self.count, self.count + len(pixels)
+        if end > self._room:
+            self._room = max(end, 2 * self._room)
+        self._pixels = self._fitting(self._pixels, pixels)
+        self._pixels[start:end] = _as_type(pixels, self._pixels.dtype)
+        if masks is not None or self._masks is not None:
+            seen = torch.ones_like(pixels[:, :1], dtype=torch.bool) if masks is None else masks
+            first, self._masks = self._masks is None, self._fitting(self._masks, seen)
+            if first:
+                self._masks[:start] = True
+            self._masks[start:end] = seen
+        self.count = end
+
+    def _fitting(self, held: Tensor | None, piece: Tensor) -> Tensor:
+        """An array in which a piece has its place: what is held, or a larger one with that."""
+        like = piece if held is None else held
+        dtype = like.dtype if like.dtype == piece.dtype else torch.float32
+        shape = (self._room, max(like.shape[1], piece.shape[1]), *piece.shape[2:])
+        if held is not None and (held.shape, held.dtype) == (shape, dtype):
+            return held
+        found = torch.empty(shape, dtype=dtype)
+        if held is not None:
+            for some, old in zip(found.split(FEW), held[: self.count].split(FEW), strict=False):
+                some[: len(old)] = _as_type(old, dtype)
+        return found
 
 
 @dataclass(frozen=True)
@@ -175,8 +238,7 @@ def read_all(
     Raises:
         ValueError: if there are none, or the images have different sizes and no `size` is given.
     """
-    pixels: list[Tensor] = []
-    masks: list[Tensor | None] = []
+    held = Gathered(source.total)
     labels: list[int] = []
     digests: list[bytes] = []
     given: list[str | None] = []
@@ -192,26 +254,26 @@ def read_all(
                 side = source.side(chunk, side)
             images = _as_grey(chunk.pixels)
             colour = colour or images.shape[1] == 3
-            ground, one_colour = border(_floats(images, chunk.masks))
+            ground, one_colour = _border(images, chunk.masks)
             level = ground.mean(1)
             light.append(level > LIGHT)
             drawn.append(one_colour & ((level - 0.5).abs() > CLEAR))
             fitted, seen = _fitted(images, chunk.masks, ground, size)
-            pixels.append(_with_channels(fitted, 1) if channels == 1 else fitted)
-            masks.append(seen)
+            held.add(fitted if channels is None else _with_channels(fitted, channels), seen)
             labels += chunk.labels
             digests += chunk.digests
             given += [chunk.split] * len(images)
             bar.update(len(images))
-    if not pixels:
+    if not held.count:
         raise ValueError(f"{source.name} holds no images.")
-    seen = _joined_masks(masks, pixels)
-    images = _joined(pixels, channels or (3 if colour else 1))
-    if (seen is not None and not seen.any()) or images.isnan().all():
+    images, seen = held.pixels, held.masks
+    blind = images.is_floating_point() and images.isnan().all()
+    if blind or (seen is not None and not seen.any()):
         raise ValueError(f"Every pixel of {source.name} is missing (NaN, or not in its mask).")
     swap, inverted = _polarity(torch.cat(light), torch.cat(drawn), colour, invert)
     if swap.any():
-        images[swap] = (255 if images.dtype == torch.uint8 else 1) - images[swap]
+        for some, which in zip(images.split(FEW), swap.split(FEW), strict=True):
+            some[which] = (255 if images.dtype == torch.uint8 else 1) - some[which]
     if invert == "auto" and progress:
         _tell(source.name, swap, torch.cat(light))
     everything = ImageSet(
@@ -242,18 +304,23 @@ def split(
     given: Sequence[str | None],
     name: str,
     inverted: bool | None = None,
+    in_place: bool = False,
 ) -> Splits:
-    """Split images as `three_ways` says.
+    """Split images as `three_ways` says, into parts of one array.
 
     Args:
         data: the images.
         digests, given, name: as for `three_ways`.
         inverted: as in `Splits`.
+        in_place: whether to put `data` in order where it is, instead of a copy.
 
     Raises:
         ValueError: if there are too few different images.
     """
-    train, validation, test = (data[rows] for rows in three_ways(digests, given, name))
+    rows = three_ways(digests, given, name)
+    first, second = len(rows[0]), len(rows[0]) + len(rows[1])
+    ordered = (_reordered if in_place else ImageSet.__getitem__)(data, torch.cat(rows))
+    train, validation, test = ordered[:first], ordered[first:second], ordered[second:]
     mark = fingerprint(digests, data.labels.tolist(), given)
     by_hash = tuple(name for name in SPLITS[1:] if name not in given)
     return Splits(train, validation, test, inverted, mark, by_hash)
@@ -310,13 +377,14 @@ def adapted(data: ImageSet, size: int | None, channels: int | None, invert: bool
         invert: whether to swap dark and light.
     """
     if size not in (None, data.pixels.shape[-1]) or data.pixels.shape[-1] != data.pixels.shape[-2]:
-        done = [_fitted(d.pixels, d.masks, border(d.images)[0], size) for d in _few(data)]
-        masks = _joined_masks([m for _, m in done], [p for p, _ in done])
-        pixels = _joined([p for p, _ in done], None)
+        held = Gathered(len(data))
+        for some in data.split(FEW):
+            ground = _border(some.pixels, some.masks)[0]
+            held.add(*_fitted(some.pixels, some.masks, ground, size))
         segments = data.segments
         if segments is not None:
             segments = T.resize(segments, [size, size], T.InterpolationMode.NEAREST)
-        data = replace(data, pixels=pixels, masks=masks, segments=segments)
+        data = replace(data, pixels=held.pixels, masks=held.masks, segments=segments)
     if channels not in (None, data.pixels.shape[1]):
         masks = data.masks
         if masks is not None:
@@ -345,8 +413,18 @@ def border(images: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c"], Bool
     Returns:
         The medians of each channel, 0 where nothing is seen; and the truth values.
     """
-    rows, columns = images[:, :, [0, -1]].flatten(2), images[..., [0, -1]].flatten(2)
-    around = torch.cat([rows, columns], 2)
+    return _border(images, None)
+
+
+def _border(pixels: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same of bytes or floats and masks, of which only the outermost pixels become floats."""
+
+    def outermost(maps: Tensor) -> Tensor:
+        rows, columns = maps[:, :, [0, -1]].flatten(2), maps[..., [0, -1]].flatten(2)
+        return torch.cat([rows, columns], 2).unsqueeze(3)
+
+    seen = None if masks is None else outermost(masks)
+    around = _floats(outermost(pixels), seen).squeeze(3)
     ground = around.nanmedian(2).values.nan_to_num()
     near = ((around - ground.unsqueeze(2)).abs() <= ONE_COLOUR).all(1).float().mean(1)
     return ground, near >= MOST_OF_BORDER
@@ -469,10 +547,6 @@ def _tell(name: str, swap: Tensor, light: Tensor) -> None:
     print(said, file=sys.stderr)
 
 
-def _few(data: ImageSet, count: int = 500) -> Iterator[ImageSet]:
-    return (data[start : start + count] for start in range(0, len(data), count))
-
-
 def _floats(pixels: Tensor, masks: Tensor | None = None) -> Tensor:
     return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.long), masks=masks).images
 
@@ -481,7 +555,11 @@ def _as_grey(pixels: Tensor) -> Tensor:
     """One channel where all are alike, as in grey images that are stored in colour."""
     if pixels.shape[1] == 1:
         return pixels
-    values = pixels.float() / (255 if pixels.dtype == torch.uint8 else 1)
+    if pixels.dtype == torch.uint8:
+        levels = int((pixels.amax(1) - pixels.amin(1)).max())
+        if levels != round(255 * COLOUR):  # there floats decide, as ever
+            return pixels if levels > 255 * COLOUR else pixels[:, 1:2]
+    values = _floats(pixels)
     spread = (values.amax(1) - values.amin(1)).nan_to_num()
     return pixels if spread.max() > COLOUR else pixels[:, 1:2]
 
@@ -507,26 +585,36 @@ def _fitted(
     return as_bytes(images), seen
 
 
-def _joined(pieces: list[Tensor], channels: int | None) -> Tensor:
-    """All images, of so many channels; the pieces are given up one by one."""
-    count, first = sum(map(len, pieces)), pieces[0]
-    dtype = torch.uint8 if all(p.dtype == torch.uint8 for p in pieces) else torch.float32
-    shape = (count, channels or first.shape[1], *first.shape[2:])
-    images, start = torch.empty(shape, dtype=dtype), 0
-    pieces.reverse()
-    while pieces:
-        piece = pieces.pop()
-        piece = _floats(piece) if dtype.is_floating_point else piece
-        images[start : start + len(piece)] = piece
-        start += len(piece)
-    return images
+def _as_type(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    return pixels if pixels.dtype == dtype else _floats(pixels)
 
 
-def _joined_masks(masks: list[Tensor | None], pieces: list[Tensor]) -> Tensor | None:
-    """The masks of all images; where a piece has none, all its pixels were seen."""
-    if all(mask is None for mask in masks):
-        return None
-    return torch.cat([
-        torch.ones_like(piece[:, :1], dtype=torch.bool) if mask is None else mask
-        for mask, piece in zip(masks, pieces, strict=True)
-    ])  # fmt: skip
+def _reordered(data: ImageSet, order: Tensor) -> ImageSet:
+    """The images at some rows, which are all rows, in the arrays that hold them."""
+    for values in (data.pixels, data.masks):
+        if values is not None:
+            reorder(values, order)
+    return replace(data, labels=data.labels[order])
+
+
+def reorder(values: Tensor, order: Tensor) -> None:
+    """Put row order[i] of a tensor at i, in place, with one row in hand instead of a copy of all.
+
+    >>> values = torch.tensor([0, 10, 20, 30])
+    >>> reorder(values, torch.tensor([2, 0, 1, 3]))
+    >>> values
+    tensor([20,  0, 10, 30])
+
+    Args:
+        values: (N, ...), changed in place.
+        order: (N,), each row once.
+    """
+    rows, source = values.view(len(values), -1).numpy(), order.tolist()
+    for first in range(len(source)):
+        if source[first] == first:
+            continue
+        kept, at = rows[first].copy(), first
+        while source[at] != first:
+            rows[at] = rows[source[at]]
+            source[at], at = at, source[at]
+        rows[at], source[at] = kept, at
