@@ -104,6 +104,8 @@ def _pieces(rows: dict[str, dict[str, Any]]) -> str:
 
 def _speed(rows: dict[tuple[str, str, int], dict[str, Any]]) -> str:
     """The measurement of speed as a table: a row for a subject and a batch size."""
+    quotients = {"ratio": "ratio", "before": "before", "to_flat": "time over a flat VAE's"}
+    shown = {k: v for k, v in quotients.items() if any(r.get(k) for r in rows.values())}
     lines = []
     for what, task, size in rows:
         if task == "train":
@@ -114,15 +116,16 @@ def _speed(rows: dict[tuple[str, str, int], dict[str, Any]]) -> str:
                     what,
                     str(size),
                     f"{row['images_per_second']:,.0f}",
-                    f"{row['ratio']:.2f}",
+                    *(f"{row[k]:.2f}" if row.get(k) else "" for k in shown),
                     f"{row['gflop_per_image']:.3f}",
                     f"{row['roofline']:.0%}",
-                    f"{row['peak_gib']:.2f}",
+                    f"{row['peak_gib']:.2f}" if row["peak_gib"] else "",
                     *(f"{rate['images_per_second']:,.0f}" if rate else "" for rate in rates),
                 ]
             )
-    head = ["", "batch", "training, images/s", "ratio", "GFLOP an image", "of the matrix rate"]
-    return markdown([*head, "peak GiB", "parse, images/s", "sample, images/s"], lines)
+    head = ["", "batch", "training, images/s", *shown.values(), "GFLOP an image"]
+    head += ["of the matrix rate", "peak GiB", "parse, images/s", "sample, images/s"]
+    return markdown(head, lines)
 
 
 def _sizes(rows: dict[str, dict[str, Any]]) -> str:

@@ -1,29 +1,32 @@
 """Time training, parsing and sampling against other models and the processor's own rate."""
 
 import os
-import platform
+from typing import Any
 
 import torch
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import parser
-from inference.evaluation.benchmark import compare, scaling, subjects
+from inference.evaluation.benchmark import TASKS, Task, compare, earlier, scaling, subjects
 from inference.outputs import new_folder, write_json
 from inference.plotting import scaling_figure
+from inference.system import hardware
 
 HEADER = (
-    f"{'':20} {'task':7} {'batch':>5} {'images/s':>9} {'ratio':>6} {'GFLOP/image':>11} "
-    f"{'roofline':>8} {'peak GiB':>8}"
+    f"{'':24} {'task':6} {'batch':>5} {'ms':>8} {'images/s':>8} {'ratio':>6} {'before':>6} "
+    f"{'to flat':>7} {'GFLOP/image':>11} {'roofline':>8} {'peak GiB':>8}"
 )
 
 
 def main() -> None:
     """Time models, and print a table."""
     arguments = parser(
-        "Images per second on random images, medians of timings in turn: presets; a literal port "
-        "of the paper's algorithm that materialises every program's weights (ratio 1); a flat VAE "
-        "with the same encoder; the encoder alone. The roofline is the share of the rate of a "
-        "large matrix product, timed in the same turns. Run it on a quiet machine."
+        "Time models on random images, medians of timings in turn: presets; a literal port of the "
+        "paper's algorithm that materialises every program's weights (ratio 1, in images per "
+        "second); random levels; flat VAEs with the same encoders; an encoder alone; Pyro's own "
+        "SVI on a flat VAE, and on the models of Pyro's examples/vae and examples/air. `to flat` "
+        "is the time over that of the flat VAE of the same preset. The roofline is the share of "
+        "the rate of a large matrix product, timed in the same turns. Run it on a quiet machine."
     )
     arguments.add_argument(
         "--presets", type=list[str], default=["mnist", "omniglot", "fast"], help="presets"
@@ -32,9 +35,18 @@ def main() -> None:
         "--batch_sizes", type=list[PositiveInt], default=[64, 256], help="images a step"
     )
     arguments.add_argument(
+        "--tasks", type=list[Task], default=list(TASKS), help="what is timed: train, parse, sample"
+    )
+    arguments.add_argument(
         "--repeats", type=PositiveInt, default=7, help="timings; medians are shown"
     )
     arguments.add_argument("--memory", type=bool, default=True, help="measure peak memory too")
+    arguments.add_argument(
+        "--before",
+        type=str | None,
+        default=None,
+        help="benchmark.json of an earlier benchmark, whose ratios are shown beside",
+    )
     arguments.add_argument(
         "--scaling",
         type=str | None,
@@ -45,7 +57,10 @@ def main() -> None:
         "--out", type=str | None, default=None, help="folder to make for the JSON file and plot"
     )
     args = arguments.parse_args()
+    if args.scaling is not None and args.before is not None:
+        raise ValueError("--before compares models; leave it out with --scaling.")
     whats = subjects(args.presets)
+    before = {} if args.before is None else earlier(args.before)
     out = None if args.out is None else new_folder(args.out)
     if args.scaling is not None:
         rows = scaling(args.scaling, args.repeats)
@@ -58,20 +73,17 @@ def main() -> None:
         if out is not None:
             scaling_figure(rows, out / "scaling.png")
     else:
-        rows = compare(whats, args.batch_sizes, args.repeats, args.memory)
+        rows = compare(whats, args.batch_sizes, args.repeats, args.memory, args.tasks)
         print(HEADER)
         for row in rows:
-            print(
-                f"{row['what']:20} {row['task']:7} {row['batch_size']:5} "
-                f"{row['images_per_second']:9.1f} {row['ratio']:6.2f} "
-                f"{row['gflop_per_image']:11.3f} {row['roofline']:8.0%} "
-                f"{row['peak_gib'] or float('nan'):8.2f}"
-            )
+            row["before"] = before.get((row["what"], row["task"], row["batch_size"]))
+            print(line(row))
         rates = sorted({round(row["product"]) for row in rows})
         print(f"Large matrix product: {', '.join(map(str, rates))} GFLOP/s in the turns above.")
     if out is not None:
         machine = {
-            "processor": platform.processor() or platform.machine(),
+            "processor": hardware(torch.device("cpu")),
+            "capability": torch.backends.cpu.get_cpu_capability(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -80,3 +92,17 @@ def main() -> None:
             out / "benchmark.json", {"machine": machine, "torch": torch.__version__, "rows": rows}
         )
         print(out)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of `compare` as a line under `HEADER`."""
+
+    def cell(name: str, width: int) -> str:
+        return f"{'' if row[name] is None else format(row[name], '.2f'):>{width}}"
+
+    return (
+        f"{row['what']:24} {row['task']:6} {row['batch_size']:5} {row['step_ms']:8.1f} "
+        f"{row['images_per_second']:8.0f} {cell('ratio', 6)} {cell('before', 6)} "
+        f"{cell('to_flat', 7)} {row['gflop_per_image']:11.3f} {row['roofline']:8.0%} "
+        f"{cell('peak_gib', 8)}"
+    )

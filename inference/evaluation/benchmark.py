@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import resource
 import statistics
@@ -13,18 +14,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from inference.evaluation.rivals import RIVALS, svi_step
 from inference.objectives import OBJECTIVES, loss
 from inference.system import keep_large_blocks
-from pyro_rnp import RNP, RNPConfig
+from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.baselines.literal import LiteralRecursion
 
 Task = Literal["train", "parse", "sample"]
 TASKS: tuple[Task, ...] = ("train", "parse", "sample")
 PRODUCT = 1024
 """Side of the square matrices whose product is the processor's rate."""
+RENAMED = {"flat VAE": "flat VAE of mnist"}
+"""Names of subjects in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,25 @@ class Subject:
     """A model, or a part of one, that is timed."""
 
     name: str
-    config: RNPConfig
-    kind: Literal["rnp", "literal", "encoder"] = "rnp"
+    config: RNPConfig | None
+    """The model's shape; None of a rival, which has its own."""
+    kind: Literal["rnp", "literal", "encoder", "svi", "vae", "air"] = "rnp"
+    """An RNP, its literal port, its encoder, an RNP in a user's own loop of Pyro's SVI, or one of
+    `RIVALS`."""
     recompute_levels: int = 0
+    compile: bool = False
+    """Whether the RNP is compiled."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What can be timed: loops of SVI only train, and an encoder draws no samples."""
+        return {"rnp": TASKS, "literal": TASKS, "encoder": TASKS[:2]}.get(self.kind, TASKS[:1])
 
     @property
     def nodes(self) -> int:
         """Parts, sub-parts and so on in a tree of this shape."""
         nodes, parts = 0, 1
-        for steps in self.config.steps:
+        for steps in () if self.config is None else self.config.steps:
             parts *= steps
             nodes += parts
         return nodes
@@ -53,15 +67,28 @@ def subjects(presets: Sequence[str]) -> list[Subject]:
         presets: names of presets.
 
     Returns:
-        The literal port of the paper, to which ratios refer; the presets; a flat VAE with the
-        encoder of the preset `mnist`; and that encoder alone.
+        The literal port of the paper, to which ratios refer; the presets; `fast` with random levels
+        and the bottom-up guide; where an RNP can be compiled, all of these but the port again,
+        compiled; flat VAEs of as many parameters as `mnist` and `fast`, with the same encoders; the
+        encoder of `fast` alone; and what a user of Pyro might pick instead: a loop of `SVI` on
+        that flat VAE, and the models of `RIVALS`.
     """
-    paper = RNPConfig.preset("mnist")
+    paper, fast = RNPConfig.preset("mnist"), RNPConfig.preset("fast")
+    ours = [
+        *(Subject(name, RNPConfig.preset(name)) for name in dict.fromkeys(presets)),
+        Subject("fast, random levels", replace(fast, stochastic="both")),
+    ]
+    able = RNP.compile is not nn.Module.compile
     return [
         Subject("literal port", paper, "literal"),
-        *(Subject(name, RNPConfig.preset(name)) for name in presets),
-        Subject("flat VAE", replace(paper, program="flat")),
-        Subject("encoder alone", paper, "encoder"),
+        *ours,
+        *(replace(s, name=f"{s.name}, compiled", compile=True) for s in ours if able),
+        Subject("flat VAE of mnist", replace(paper, program="flat")),
+        Subject("flat VAE of fast", replace(fast, program="flat")),
+        Subject("encoder alone", fast, "encoder"),
+        Subject("SVI, flat VAE of fast", replace(fast, program="flat"), "svi"),
+        Subject("Pyro's examples/vae", None, "vae"),
+        Subject("Pyro's examples/air", None, "air"),
     ]
 
 
@@ -89,32 +116,64 @@ def sweeps(preset: str) -> dict[str, list[tuple[int, Subject, int]]]:
     }
 
 
-def ready(subject: Subject, task: Task, batch_size: int) -> Callable[[], object]:
-    """Make a call that takes one step of training, or parses or samples one batch.
+def build(subject: Subject) -> Any:
+    """Make the model of a subject, with the same parameters at each call.
 
     Args:
-        subject: the model.
-        task: `train` (loss, gradient and Adam), `parse` or `sample`.
-        batch_size: random images a call.
+        subject: what is timed.
 
-    Raises:
-        ValueError: if the subject has no such task.
+    Returns:
+        The model, on a GPU where there is one.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    c = subject.config
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = RNP(c)
+        if subject.kind in RIVALS:
+            return RIVALS[subject.kind].make().to(device)
+        model = RNP(subject.config)
     model.model.recursion.recompute_levels = subject.recompute_levels
     if subject.kind == "literal":
         model.model.recursion = LiteralRecursion(model.model.recursion)
     model.to(device)
+    if subject.compile:  # the only place where a benchmark compiles
+        model.compile()
+    return model
+
+
+def ready(
+    subject: Subject, task: Task, batch_size: int, model: Any = None
+) -> Callable[[], Tensor | float | ParseTree]:
+    """Make a call that takes one step of training, or parses or samples one batch.
+
+    Args:
+        subject: what is timed.
+        task: `train` (loss, gradient and Adam), `parse` or `sample`.
+        batch_size: random images a call.
+        model: as `build` makes it, which it does by default.
+
+    Returns:
+        The call, which returns the loss, the tree or, of an encoder, the means.
+
+    Raises:
+        ValueError: if the subject has no such task.
+    """
+    if task not in subject.tasks:
+        raise ValueError(f"The subject {subject.name!r} has no task {task}.")
+    if model is None:
+        model = build(subject)
+    c = subject.config or RNPConfig(image_size=model.image_size)
+    device = next(model.parameters()).device
     images = torch.rand(batch_size, c.channels, c.image_size, c.image_size, device=device)
+    if subject.kind == "svi":
+        return svi_step(model, images)
+    if subject.kind in RIVALS:
+        rival = RIVALS[subject.kind]
+        return svi_step(model, images, rival.elbo(), rival.learning_rate)
     objective = OBJECTIVES.make("TraceMeanField_ELBO")
     trained: nn.Module = model.guide if subject.kind == "encoder" else model
     optimiser = torch.optim.Adam(trained.parameters(), lr=1e-3, fused=True)
 
-    def train() -> None:
+    def train() -> Tensor:
         keep_large_blocks(subject.recompute_levels == 0)
         optimiser.zero_grad()
         if subject.kind == "encoder":
@@ -123,20 +182,20 @@ def ready(subject: Subject, task: Task, batch_size: int) -> Callable[[], object]
             total = loss(objective, model, images)
         (total / batch_size).backward()
         optimiser.step()
+        return total.detach()
 
     @torch.no_grad()
-    def parse() -> object:
+    def parse() -> Tensor | ParseTree:
         if subject.kind == "encoder":
             return model.guide.posterior(images).mean
         return model.parse(images)
 
     @torch.no_grad()
-    def sample() -> object:
+    def sample() -> ParseTree:
         return model.sample(batch_size)
 
-    if (subject.kind, task) == ("encoder", "sample"):
-        raise ValueError("An encoder alone draws no samples.")
-    return {"train": train, "parse": parse, "sample": sample}[task]
+    calls: dict[Task, Any] = {"train": train, "parse": parse, "sample": sample}
+    return calls[task]
 
 
 def product() -> Callable[[], object]:
@@ -187,41 +246,97 @@ def compare(
         batch_sizes: images a step.
         repeats: rounds.
         memory: whether to measure peak memory too, in a new process for each.
-        tasks: the tasks.
+        tasks: the tasks; a subject is left out of those that it has not.
 
     Returns:
-        A row for each: `images_per_second` (median over rounds); `ratio` to the first subject
-        (median over rounds of the ratio in a round); `gflop_per_image`, see `flop`; `product`
-        (the matrix product's median rate in GFLOP/s), `roofline` (the share of it that the subject
-        reaches); and `peak_gib` of a training step, if `memory`, see `peak_memory`.
+        A row for each. Times are medians over rounds, and quotients are medians of the quotients in
+        a round. `step_ms` is the time of a call; `images_per_second`; `ratio`, how many times as
+        fast as the first subject, None where that lacks the task; `to_flat`, the time over that of
+        the flat VAE of the same configuration, None where there is none; `to_deterministic`, of
+        random levels, the time over that without; `gflop_per_image`, see `flop`; `product` (the
+        matrix product's rate in GFLOP/s), `roofline` (the share of it that the subject reaches);
+        and `peak_gib` of a training step, if `memory`, see `peak_memory`.
     """
     rows = []
     for batch_size in batch_sizes:
         for task in tasks:
-            able = [s for s in whats if (s.kind, task) != ("encoder", "sample")]
+            able = [s for s in whats if task in s.tasks]
             works = [ready(s, task, batch_size) for s in able]
             *times, products = interleaved([*works, product()], repeats)
             rate = 2 * PRODUCT**3 / statistics.median(products) / 1e9
-            for s, work, seconds in zip(able, works, times, strict=True):
-                per_image = flop(work) / batch_size / 1e9
-                speed = batch_size / statistics.median(seconds)
-                ratios = [a / b for a, b in zip(times[0], seconds, strict=True)]
+            seconds = dict(zip(able, times, strict=True))
+            for s, work in zip(able, works, strict=True):
+                eager = ready(replace(s, compile=False), task, batch_size) if s.compile else work
+                per_image = flop(eager) / batch_size / 1e9
+                step = statistics.median(seconds[s])
+                flat = _variant(able, s, program="flat", stochastic="none")
+                fixed = _variant(able, s, s.compile, stochastic="none")
                 rows.append(
                     {
                         "what": s.name,
                         "task": task,
                         "batch_size": batch_size,
-                        "images_per_second": speed,
-                        "ratio": statistics.median(ratios),
+                        "step_ms": 1e3 * step,
+                        "images_per_second": batch_size / step,
+                        "ratio": _quotient(seconds, whats[0], s),
+                        "to_flat": _quotient(seconds, s, flat),
+                        "to_deterministic": _quotient(seconds, s, None if fixed == s else fixed),
                         "gflop_per_image": per_image,
                         "product": rate,
-                        "roofline": per_image * speed / rate,
+                        "roofline": per_image * batch_size / step / rate,
                         "peak_gib": peak_memory(s, batch_size)[1]
                         if memory and task == "train"
                         else None,
                     }
                 )
     return rows
+
+
+def _variant(
+    whats: Sequence[Subject], s: Subject, compile: bool = False, **changes: Any
+) -> Subject | None:
+    """The RNP among subjects that differs from one in some fields of its configuration alone."""
+    config = None if s.config is None else replace(s.config, **changes)
+    same = (w for w in whats if (w.config, w.kind, w.compile) == (config, "rnp", compile))
+    return next(same, None)
+
+
+def _quotient(
+    seconds: dict[Subject, list[float]], over: Subject, under: Subject | None
+) -> float | None:
+    """The median over rounds of one subject's seconds over another's, where both were timed."""
+    if over not in seconds or under not in seconds:
+        return None
+    pairs = zip(seconds[over], seconds[under], strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def earlier(path: str | Path) -> dict[tuple[str, str, int], float]:
+    """Read the ratios of an earlier benchmark.
+
+    Args:
+        path: a `benchmark.json` that `pyro-rnp benchmark --out` wrote, of this version or an
+            earlier one.
+
+    Returns:
+        Ratios to the literal port by subject, task and batch size.
+
+    Raises:
+        ValueError: if the file cannot be read or holds none.
+    """
+    try:
+        rows = json.loads(Path(path).read_text())["rows"]
+        return {
+            (RENAMED.get(row["what"], row["what"]), row["task"], row["batch_size"]): row["ratio"]
+            for row in rows
+            if isinstance(row["ratio"], float | int)
+        }
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{str(path)!r} holds no ratios; give the benchmark.json of an earlier benchmark."
+        ) from error
 
 
 def scaling(preset: str, repeats: int = 5) -> list[dict[str, Any]]:

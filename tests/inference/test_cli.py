@@ -124,7 +124,11 @@ OPTIONS = {
         "steps": ["4", "3"], "model.steps": ["4", "3"], "classes": ["1", "7"],
         "devices": ["0", "1"], "stochastic": ["both", "none"],
     },
-    "benchmark": {"presets": ["fast", "mnist"], "batch_sizes": ["8", "16"]},
+    "benchmark": {
+        "presets": ["fast", "mnist"],
+        "batch_sizes": ["8", "16"],
+        "tasks": ["train", "parse"],
+    },
     "evaluate": {"methods": ["guide", "svi"]},
     "figures": {"across": ["omniglot", "mnist"]},
     "transfer": {

@@ -1,10 +1,16 @@
 """What is compared does the same thing, and its cost is counted rightly."""
 
+import math
+from dataclasses import replace
+
+import pyro
 import pytest
 import torch
 
+from inference.evaluation import benchmark
 from inference.evaluation.benchmark import (
     Subject,
+    build,
     compare,
     flop,
     peak_memory,
@@ -13,23 +19,82 @@ from inference.evaluation.benchmark import (
     subjects,
     sweeps,
 )
-from pyro_rnp import RNPConfig
+from pyro_rnp import RNP, RNPConfig
 from tests.conftest import tiny
 
 
 def test_the_rows_name_what_was_timed():
-    rows = compare(subjects(["mnist"]), [2], repeats=1, memory=False)
-    names = ["literal port", "mnist", "flat VAE", "encoder alone"]
+    whats = [s for s in subjects(["mnist"]) if not s.compile]  # which takes a minute
+    rows = compare(whats, [2], repeats=1, memory=False)
+    names = [
+        *("literal port", "mnist", "fast, random levels"),
+        *("flat VAE of mnist", "flat VAE of fast", "encoder alone"),
+    ]
+    loops = ["SVI, flat VAE of fast", "Pyro's examples/vae", "Pyro's examples/air"]
     assert [(r["what"], r["task"]) for r in rows] == [
         (name, task)
         for task in ("train", "parse", "sample")
-        for name in names
+        for name in (names + loops if task == "train" else names)
         if (name, task) != ("encoder alone", "sample")
     ]
     for row in rows:
+        assert row["step_ms"] == pytest.approx(2000 / row["images_per_second"])
+        assert (row["to_flat"] is None) == ("examples" in row["what"])
+        assert "flat VAE of" not in row["what"] or "SVI" in row["what"] or row["to_flat"] == 1
         speed, work = row["images_per_second"], row["gflop_per_image"]
         assert row["roofline"] == pytest.approx(speed * work / row["product"])
         assert row["what"] != "literal port" or row["ratio"] == 1
+
+
+def test_times_are_compared_with_those_of_the_flat_vae_of_the_same_configuration(monkeypatch):
+    fast, mnist = (RNPConfig.preset(name) for name in ("fast", "mnist"))
+    whats = [
+        Subject("literal", mnist, "literal"),
+        Subject("fast", fast),
+        Subject("random", replace(fast, stochastic="both")),
+        Subject("compiled", replace(fast, stochastic="both"), compile=True),
+        Subject("flat", replace(fast, program="flat")),
+    ]
+    seconds = [[8.0, 8.0, 8.0], [2.0, 2.0, 4.0], [3.0, 3.0, 3.0], [2.0] * 3, [1.0, 1.0, 4.0], [1.0]]
+    monkeypatch.setattr(benchmark, "interleaved", lambda *_: seconds)
+    monkeypatch.setattr(benchmark, "ready", lambda *_: None)
+    monkeypatch.setattr(benchmark, "flop", lambda _: 10)
+    rows = compare(whats, [4], memory=False, tasks=["train"])
+    assert [row["ratio"] for row in rows] == [1, 4, pytest.approx(8 / 3), 4, 8]
+    assert [row["to_flat"] for row in rows] == [None, 2, 3, 2, 1]
+    assert [row["to_deterministic"] for row in rows] == [None, None, 1.5, None, None]
+    assert [row["step_ms"] for row in rows] == [8000, 2000, 3000, 2000, 1000]
+
+
+def test_every_subject_has_a_name_and_learns():
+    whats = subjects(["fast", "fast"])
+    assert len({s.name for s in whats}) == len(whats)
+    for subject in (s for s in whats if not s.compile):
+        model = build(subject)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        step = ready(subject, "train", 2, model)
+        losses = [float(step()) for _ in range(3)]  # some layers begin at 0
+        assert all(map(math.isfinite, losses)), subject.name
+        changed = [name for name, p in model.named_parameters() if not p.equal(before[name])]
+        part = [name for name in before if subject.kind != "encoder" or name.startswith("guide")]
+        assert changed == part, subject.name
+    assert not pyro.get_param_store()
+
+
+def test_what_a_subject_lacks_is_refused():
+    with pytest.raises(ValueError, match="no task parse"):
+        ready(Subject("loop", tiny(), "svi"), "parse", 2)
+
+
+def test_a_subject_can_be_compiled(monkeypatch):
+    called = []
+    monkeypatch.setattr(RNP, "compile", lambda rnp: called.append(rnp))
+    whats = subjects(["mnist"])
+    compiled = [s.name for s in whats if s.compile]
+    assert compiled == ["mnist, compiled", "fast, random levels, compiled"]
+    assert build(Subject("", tiny(), compile=True)) is called[0]
+    build(Subject("", tiny()))
+    assert len(called) == 1
 
 
 def test_memory_is_that_of_the_work_and_not_of_the_caller():
