@@ -17,7 +17,7 @@ Images = Tensor | np.ndarray
 """Images as a caller may give them, which `as_images` turns into a model's form."""
 
 
-def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
+def as_images(images: Any, model: nn.Module, look: bool = True, first: int = 0) -> Tensor:
     """Check images and bring them into the form that a model reads.
 
     This is the one rule for all that takes images: `RNP.model`, `RNP.guide`, `RNP.parse`, queries
@@ -35,6 +35,7 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
         model: a module with a `config`, an `RNPConfig`.
         look: whether to check that pixels lie in [0, 1] and some of each image are there, by
             default true. To look at images on a device waits for the device.
+        first: the number of the first image, for messages; by default 0.
 
     Returns:
         The images, (N, C, H, W) in [0, 1], NaN where a pixel is missing, in the model's precision
@@ -63,7 +64,7 @@ def as_images(images: Any, model: nn.Module, look: bool = True) -> Tensor:
         )
     found = channels_first(images, (config.channels,))
     if look:
-        check_pixels(found)
+        check_pixels(found, first)
     like = next((p for p in model.parameters() if p.is_floating_point()), found)
     if like.dtype.itemsize < 4 and like is not found:
         raise ValueError(
@@ -96,11 +97,12 @@ def observed(images: Any, model: nn.Module) -> Tensor:
     return as_images(images, model, look=here and is_validation_enabled())
 
 
-def check_pixels(images: Tensor) -> None:
+def check_pixels(images: Tensor, first: int = 0) -> None:
     """Raise unless pixels lie in their range: bytes to 255, floats in [0, 1] or missing (NaN).
 
     Args:
         images: (N, ...), not empty.
+        first: the number of the first image, for messages; by default 0.
 
     Raises:
         ValueError: if a pixel lies beyond or is infinite, or all pixels of an image are missing; or
@@ -120,7 +122,7 @@ def check_pixels(images: Tensor) -> None:
         missing = images.isnan()
         if blind := missing.flatten(1).all(1).nonzero().flatten().tolist():
             raise ValueError(
-                f"images must have pixels that are seen, but all of image {blind[0]} are "
+                f"images must have pixels that are seen, but all of image {first + blind[0]} are "
                 "missing (NaN)."
             )
         low, high = (float(value) for value in torch.aminmax(images.detach()[~missing]))

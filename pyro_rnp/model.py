@@ -534,11 +534,12 @@ class RNP(nn.Module):
             raise ValueError(f"{name} must be finite, got NaN or infinity.")
         return programs
 
-    def check(self, images: Images) -> Tensor:
+    def check(self, images: Images, first: int = 0) -> Tensor:
         """Check images, bring them into the model's form, and raise unless they are possible.
 
         Args:
             images: as `pyro_rnp.checks.as_images` takes them, on any device.
+            first: the number of the first image, for messages; by default 0.
 
         Returns:
             (N, C, H, W) in [0, 1], NaN where a pixel is missing, of the model's precision and on
@@ -550,7 +551,7 @@ class RNP(nn.Module):
                 pixel that is seen, the likelihood cannot give them, or prior or likelihood breaks
                 its contract.
         """
-        found = as_images(images, self)
+        found = as_images(images, self, first=first)
         with PYRO:
             self.model.check_pieces()
         pixels = filled(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -41,18 +43,42 @@ def rotate_classes(data: ImageSet) -> ImageSet:
     Returns:
         4 N images: those of `data` first, then all rotated by one quarter (counterclockwise), and
         so on. An image of class c that is rotated by q quarters has class c + q C. True segments
-        are rotated with their images.
+        are rotated with their images. An image is rotated when it is taken, as by `[:12]`, so that
+        all take no more memory than `data`.
     """
-    classes = int(data.labels.max()) + 1
+    return _Rotated(data)
 
-    def all_four(maps: Tensor | None) -> Tensor | None:
-        if maps is None:
-            return None
-        return torch.cat([maps.rot90(quarters, (-2, -1)) for quarters in range(4)])
 
-    labels = torch.cat([data.labels + classes * quarters for quarters in range(4)])
-    maps = [all_four(each) for each in (data.pixels, data.segments, data.masks)]
-    return ImageSet(maps[0], labels, *maps[1:])  # type: ignore[arg-type]
+class _Rotated(ImageSet):
+    """What `rotate_classes` gives: the images once, of which those that are taken are rotated."""
+
+    upright: ImageSet
+
+    def __init__(self, data: ImageSet) -> None:
+        classes = int(data.labels.max()) + 1
+        labels = torch.cat([data.labels + classes * quarters for quarters in range(4)])
+        vars(self).update(upright=data, labels=labels)
+
+    pixels = property(lambda self: self[:].pixels)
+    segments = property(lambda self: self[:].segments)
+    masks = property(lambda self: self[:].masks)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> ImageSet:
+        rows = torch.arange(len(self))[index]
+        quarters, some = rows // len(self.upright), self.upright[rows % len(self.upright)]
+
+        def rotated(maps: Tensor | None) -> Tensor | None:
+            if maps is not None:
+                for quarter in range(1, 4):
+                    which = quarters == quarter
+                    maps[which] = maps[which].rot90(quarter, (-2, -1))
+            return maps
+
+        maps = [rotated(each) for each in (some.pixels, some.segments, some.masks)]
+        return ImageSet(maps[0], self.labels[index], *maps[1:])  # type: ignore[arg-type]
 
 
 def rotate_at_random(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

@@ -46,6 +46,11 @@ class ImageSet:
         images = self.pixels.float() / 255 if self.pixels.dtype == torch.uint8 else self.pixels
         return images if self.masks is None else images.where(self.masks, torch.nan)
 
+    @property
+    def shape(self) -> torch.Size:
+        """The shape (C, H, W) of each image."""
+        return self[:1].pixels.shape[1:]
+
     def __len__(self) -> int:
         return len(self.pixels)
 
@@ -57,7 +62,9 @@ class ImageSet:
         return ImageSet(pixels, labels, segments, masks, self.class_names)
 
     def split(self, size: int | None = None) -> Iterator[ImageSet]:
-        """Give the images in parts, in their order, so that never all are floats.
+        """Give the images in parts, in their order, as `Tensor.split` does.
+
+        `images` of a part makes floats of these alone.
 
         >>> data = ImageSet(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.arange(5))
         >>> [part.labels.tolist() for part in data.split(2)]
@@ -66,8 +73,8 @@ class ImageSet:
         Args:
             size: images in a part; by default as many as make 256 MiB of floats.
         """
-        size = size or max(1, AT_ONCE // self.pixels[0].numel())
-        return (self[start : start + size] for start in range(0, len(self), size))
+        size = size or max(1, AT_ONCE // max(1, self.shape.numel()))
+        return (self[start : start + size] for start in range(0, max(1, len(self)), size))
 
     def __add__(self, other: ImageSet) -> ImageSet:
         """Give these images, then others, without their true segments.

@@ -127,7 +127,7 @@ def load_data(
     else:
         splits = prepare(found, size, channels, invert, progress)
     if binarize:
-        splits = splits.map(_binarizer())
+        splits = splits.map(_binarizer(in_place=isinstance(found, Source)))
     return splits if classes is None else splits.of(classes)
 
 
@@ -155,7 +155,7 @@ def load_images(
         if isinstance(found, Splits):
             raise TypeError("Images that are not to be split come from files or from memory.")
         images = read_all(found, size, channels, invert, progress).images
-    return _binarizer()(images) if binarize else images
+    return _binarizer(not isinstance(source, ImageSet))(images) if binarize else images
 
 
 def image_shape(
@@ -291,16 +291,20 @@ def _source(
     )
 
 
-def _binarizer() -> Callable[[ImageSet], ImageSet]:
+def _binarizer(in_place: bool = False) -> Callable[[ImageSet], ImageSet]:
     """A function that makes pixels 0 or 1; what is missing stays so."""
     generator = torch.Generator().manual_seed(0)
 
     def binary(data: ImageSet) -> ImageSet:
-        images = replace(data, masks=None).images
-        ink = torch.bernoulli(images.nan_to_num(), generator=generator)
-        if data.pixels.dtype == torch.uint8:
-            return replace(data, pixels=ink.to(torch.uint8) * 255)
-        return replace(data, pixels=ink.where(images.isfinite(), torch.nan))
+        pixels = data.pixels if in_place else torch.empty_like(data.pixels)
+        start, as_bytes = 0, pixels.dtype == torch.uint8
+        for part in replace(data, masks=None).split():
+            images = part.images
+            ink = torch.bernoulli(images.nan_to_num(), generator=generator)
+            ink = 255 * ink if as_bytes else ink.where(images.isfinite(), torch.nan)
+            pixels[start : start + len(part)] = ink
+            start += len(part)
+        return replace(data, pixels=pixels)
 
     return binary
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from inference.data import ImageSet
 from inference.isolation import frozen
 from inference.outputs import write_json
 from inference.run import Run
@@ -24,7 +25,7 @@ from pyro_rnp.checks import Images, observed
 @torch.no_grad()
 def importance_weighted_bound(
     rnp: RNP,
-    images: Images,
+    images: ImageSet | Images,
     particles: int,
     at_once: int = 250,
     keep: Path | None = None,
@@ -38,7 +39,8 @@ def importance_weighted_bound(
 
     Args:
         rnp: the model and its guide, neither of which is changed.
-        images: (N, C, H, W) in [0, 1], or beyond under `pyro.validation_enabled(False)`.
+        images: (N, C, H, W) in [0, 1], or beyond under `pyro.validation_enabled(False)`; or an
+            image set, of which a batch at a time becomes floats.
         particles: k, at least 1.
         at_once: samples that are run together; less takes less memory and more time.
         keep: a JSON file of the bounds so far. The function writes it as it goes and begins after
@@ -51,13 +53,16 @@ def importance_weighted_bound(
         ValueError: if the images are not what the model reads, or the guide draws a site once for
             all images.
     """
-    images = observed(images, rnp)
+    if not isinstance(images, ImageSet):
+        images = observed(images, rnp)
     bounds: list[float] = json.loads(keep.read_text()) if keep and keep.exists() else []
     with frozen(rnp):
         size = max(1, at_once // particles)
         starts = range(len(bounds), len(images), size)
         for start in tqdm(starts, "importance-weighted bound", leave=False, delay=5):
-            x, done, total = images[start : start + size], 0, None
+            batch = images[start : start + size]
+            x = observed(batch.images if isinstance(batch, ImageSet) else batch, rnp)
+            done, total = 0, None
             while done < particles:
                 k = min(particles - done, max(1, at_once // len(x)))
                 more = _log_weights(rnp, x, k).logsumexp(0)
@@ -67,7 +72,8 @@ def importance_weighted_bound(
             bounds += (total - math.log(particles)).tolist()
             if keep:
                 write_json(keep, bounds)
-    return torch.tensor(bounds, dtype=images.dtype)
+    one = images[:1].images if isinstance(images, ImageSet) else images[:1]
+    return torch.tensor(bounds, dtype=observed(one, rnp).dtype)
 
 
 def _log_weights(rnp: RNP, images: Tensor, particles: int) -> Tensor:

@@ -11,17 +11,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
+from inference.data import ImageSet
+from inference.evaluation.metrics import check_images, mean_of, without_labels
 from inference.evaluation.statistics import standard_error
 from inference.posterior import Method, query
 from pyro_rnp import RNP
 from pyro_rnp.checks import Images
-from pyro_rnp.missing import error, mean_image
+from pyro_rnp.missing import error
 
 
 def nearest_images(
     images: Float[Tensor, "n c h w"],
     seen: Bool[Tensor, "h w"],
-    among: Float[Tensor, "m c h w"],
+    among: ImageSet | Float[Tensor, "m c h w"],
 ) -> Float[Tensor, "n c h w"]:
     """Find for each image the nearest of others, by Euclidean distance over the seen pixels.
 
@@ -30,13 +32,23 @@ def nearest_images(
     Args:
         images: (N, C, H, W).
         seen: (H, W), True where pixels are seen.
-        among: (M, C, H, W), the others.
+        among: (M, C, H, W), the others; or an image set, of which a part at a time becomes floats.
 
     Returns:
         (N, C, H, W), an image of `among` for each.
     """
-    mine, theirs = (x[:, :, seen].flatten(1) for x in (images, among))
-    return torch.cat([among[_distance(some, theirs).argmin(1)] for some in mine.split(500)])
+    mine, found = images[:, :, seen].flatten(1), images.clone()
+    best = mine.new_full((len(mine),), torch.nan)
+    for part in among.split() if isinstance(among, ImageSet) else [among]:
+        others = part.images if isinstance(part, ImageSet) else part
+        theirs = others[:, :, seen].flatten(1)
+        for rows in torch.arange(len(mine)).split(500):
+            distances = _distance(mine[rows], theirs)
+            which = distances.argmin(1)
+            least = distances.gather(1, which.unsqueeze(1)).squeeze(1)
+            nearer = ~(least >= best[rows])
+            best[rows[nearer]], found[rows[nearer]] = least[nearer], others[which[nearer]]
+    return found
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
@@ -52,7 +64,7 @@ def completion_metrics(
     rnp: RNP,
     images: Images,
     seen: Bool[Tensor, "h w"],
-    among: Images,
+    among: ImageSet | Images,
     methods: Sequence[Method] = ("guide", "importance", "svi"),
     batch_size: int = 64,
     **options: Any,
@@ -68,7 +80,7 @@ def completion_metrics(
         rnp: the model.
         images: (N, C, H, W) in [0, 1].
         seen: (H, W), True where pixels are seen.
-        among: (M, C, H, W) in [0, 1], training images.
+        among: training images, (M, C, H, W) in [0, 1] or as an image set.
         methods: engines of `inference.posterior.query`.
         batch_size: images in one query.
         options: further arguments of `inference.posterior.query`.
@@ -81,8 +93,12 @@ def completion_metrics(
     Raises:
         ValueError: if the images are not what the model reads.
     """
-    hidden, images, among = ~seen, rnp.check(images).cpu(), rnp.check(among).cpu()
-    mean, nearest = mean_image(among), nearest_images(images, seen, among)
+    hidden, images = ~seen, rnp.check(images).cpu()
+    if isinstance(among, ImageSet):
+        check_images(rnp, among)
+    else:
+        among = without_labels(rnp.check(among).cpu())
+    mean, nearest = mean_of(among), nearest_images(images, seen, among)
     guesses = {
         "blank": torch.zeros_like(images),
         "mean_image": mean.expand_as(images),

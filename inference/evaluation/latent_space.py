@@ -17,6 +17,7 @@ from torch import Tensor
 
 from inference.data import ImageSet
 from inference.evaluation.clustering import k_means
+from inference.evaluation.metrics import check_images
 from inference.isolation import frozen
 from pyro_rnp import RNP, ParseTree
 
@@ -54,9 +55,10 @@ def collect_programs(rnp: RNP, data: ImageSet, batch_size: int = 500) -> LatentS
     programs: tuple[list[Tensor], list[Tensor]] = ([], [])
     canvases: tuple[list[Tensor], list[Tensor]] = ([], [])
     k = rnp.config.depth
+    check_images(rnp, data)
     with frozen(rnp):
-        for batch in rnp.check(data.images).split(batch_size):
-            tree = rnp.parse(batch)
+        for batch in data.split(batch_size):
+            tree = rnp.parse(batch.images)
             nodes = [tree] if not k else [tree, _one_each(tree)]
             for level, node in enumerate(nodes):
                 programs[level].append(node.program.cpu())

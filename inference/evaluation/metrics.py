@@ -6,7 +6,6 @@ import csv
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,21 @@ from inference.isolation import frozen
 from inference.traces import latent_sites, trace_both
 from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.affine import codomain
-from pyro_rnp.checks import Images
+from pyro_rnp.checks import Images, as_images
 from pyro_rnp.files import write
 from pyro_rnp.missing import error, mean_image, variance
+
+FLOATS = 2**24
+"""Floats of images that are summed up at once, 64 MiB."""
+RUN_AT_ONCE = 2**23
+"""Floats of images that a model runs on at once, for which it makes many times as many."""
 
 
 @torch.no_grad()
 def evaluate(
     rnp: RNP,
     data: ImageSet | Images,
-    batch_size: int = 500,
+    batch_size: int | None = None,
     seed: int = 0,
     particles: int = 0,
     keep: Path | None = None,
@@ -49,7 +53,8 @@ def evaluate(
         rnp: the model and its guide, neither of which is changed.
         data: the images and, where they are known, their true segments; or images alone, as
             `rnp.parse` takes them.
-        batch_size: images that are run together.
+        batch_size: images that are run together; by default 500, and fewer where they are larger
+            than 64 x 64 pixels in colour.
         seed: of the posterior samples; the caller's random state stays as it was.
         particles: samples of the guide for each image in the importance-weighted bound; 0 leaves
             the bound out.
@@ -79,31 +84,40 @@ def evaluate(
     Raises:
         ValueError: if the images are not what the model reads.
     """
-    data = data if isinstance(data, ImageSet) else _without_labels(rnp.check(data))
+    data = data if isinstance(data, ImageSet) else without_labels(rnp.check(data))
     if not isinstance(train, ImageSet | None):
-        train = _without_labels(rnp.check(train))
-    data = replace(data, pixels=rnp.check(data.images), masks=None)
+        train = without_labels(rnp.check(train))
+    check_images(rnp, data)
+    size = batch_size or min(500, _many(data, RUN_AT_ONCE))
     found: dict[str, list[Tensor]] = {}
-    canvases: list[Tensor] = []
     actions: list[Tensor] = []
+    seen, between = 0, _VarianceRatio()
     with frozen(rnp, seed):
-        starts = range(0, len(data), batch_size)
-        for start in tqdm(starts, "scores", leave=False, delay=5):
-            scores, canvas, at = _scores(rnp, data[start : start + batch_size], len(data))
-            canvases.append(canvas.cpu())
+        batches = tqdm(
+            data.split(size),
+            "scores",
+            -(-len(data) // size),
+            leave=False,
+            delay=5,
+        )
+        for batch in batches:
+            x = as_images(batch.images, rnp, look=False)
+            scores, canvas, at = _scores(rnp, x, batch.segments, len(data))
+            seen += int((~x.isnan()).sum())
+            between.add(canvas.cpu(), x.cpu())
             actions.append(at.cpu())
             for name, values in scores.items():
                 found.setdefault(name, []).append(values.cpu().double())
         if particles and "elbo" in found:
-            bounds = importance_weighted_bound(rnp, data.images, particles, keep=keep)
+            bounds = importance_weighted_bound(rnp, data, particles, keep=keep)
             found["iw_bound"] = [bounds.double()]
     every = {name: torch.cat(values) for name, values in found.items()}
     means: dict[str, Any] = {name: float(values.mean()) for name, values in every.items()}
-    means["mse"] = means["sse"] / (int((~data.images.isnan()).sum()) / len(data))
-    without = baselines(data.images, train)
+    means["mse"] = means["sse"] / (seen / len(data))
+    without = baselines(data, train)
     means["explained"] = _explained(means["sse"], without["sse_blank"])
     means |= without
-    ratio = canvas_variance_ratio(torch.cat(canvases), data.images)
+    ratio = between.ratio()
     if not math.isnan(ratio):
         means["canvas_variance_ratio"] = ratio
         spread = action_spread(torch.cat(actions), rnp.config) if actions else math.nan
@@ -115,8 +129,29 @@ def evaluate(
     return means | ({"per_image": every} if per_image else {})
 
 
-def _without_labels(images: Tensor) -> ImageSet:
+def without_labels(images: Float[Tensor, "n c h w"]) -> ImageSet:
+    """Images alone as a set, all of class 0.
+
+    Args:
+        images: (N, C, H, W), floats.
+    """
     return ImageSet(images, torch.zeros(len(images), dtype=torch.long))
+
+
+def check_images(rnp: RNP, data: ImageSet) -> None:
+    """Raise unless images are possible, as `RNP.check` does, but a part of them after the other.
+
+    Args:
+        rnp: the model.
+        data: the images.
+
+    Raises:
+        ValueError: if they are not what the model reads.
+    """
+    first = 0
+    for part in data.split(_many(data, FLOATS)):
+        rnp.check(part.images, first)
+        first += len(part)
 
 
 TABLES = (".csv", ".npz")
@@ -145,11 +180,13 @@ def write_per_image(path: Path, scores: Mapping[str, Tensor], data: ImageSet) ->
         write(path, text.getvalue().encode())
 
 
-def baselines(images: Float[Tensor, "n c h w"], train: ImageSet | None = None) -> dict[str, float]:
+def baselines(
+    images: ImageSet | Float[Tensor, "n c h w"], train: ImageSet | None = None
+) -> dict[str, float]:
     """Return the squared error of images without a model, summed over an image's pixels.
 
     Args:
-        images: (N, C, H, W), the images that a model is scored on.
+        images: the images that a model is scored on, or their pixels (N, C, H, W).
         train: the images that it learned from.
 
     Returns:
@@ -157,18 +194,42 @@ def baselines(images: Float[Tensor, "n c h w"], train: ImageSet | None = None) -
         training image, and `explained_mean_image`, the share of the images' squared intensity that
         the mean image explains, which a model that ignores the image can reach.
     """
-    found = {"sse_blank": _error(images)}
+    data = images if isinstance(images, ImageSet) else without_labels(images)
+    found = {"sse_blank": _error(data)}
     if train is not None:
-        found["sse_mean_image"] = _error(images, mean_image(train.images))
+        found["sse_mean_image"] = _error(data, mean_of(train))
         found["explained_mean_image"] = _explained(found["sse_mean_image"], found["sse_blank"])
     return found
 
 
-def _error(images: Tensor, canvas: Tensor | None = None) -> float:
+def mean_of(data: ImageSet) -> Float[Tensor, "c h w"]:
+    """The mean image of a set, as `mean_image` gives it, of which a part at a time becomes floats.
+
+    Args:
+        data: the images.
+    """
+    total: Any = 0.0
+    count: Any = 0
+    for part in data.split():
+        images = part.images
+        seen = (~images.isnan()).sum(0)
+        total, count = total + mean_image(images).double() * seen, count + seen
+    return (total / count.clamp(min=1)).to(images)
+
+
+def _many(data: ImageSet, floats: int) -> int:
+    """How many images take so many floats."""
+    return max(1, floats // max(1, data.shape.numel()))
+
+
+def _error(data: ImageSet, canvas: Tensor | None = None) -> float:
     """Mean squared error of images when one canvas stands for all; by default a blank one."""
-    canvas = torch.zeros_like(images[0]) if canvas is None else canvas
-    total = sum(float(error(canvas, x).square().double().sum()) for x in images.split(1000))
-    return total / len(images)
+    total = 0.0
+    canvas = torch.zeros(data.shape) if canvas is None else canvas
+    for part in data.split(min(1000, _many(data, FLOATS))):
+        x = part.images
+        total += float(error(canvas.to(x), x).square().double().sum())
+    return total / len(data)
 
 
 def _explained(error: float, blank: float) -> float:
@@ -188,10 +249,65 @@ def canvas_variance_ratio(
         0 where a model draws the same canvas for every image, 1 where it draws the images; NaN of a
         single image, or of images that are all the same.
     """
-    if len(images) < 2:
-        return float("nan")
-    own = float(variance(images, images).sum())
-    return float(variance(canvases, images).sum()) / own if own else float("nan")
+    found = _VarianceRatio()
+    found.add(canvases, images)
+    return found.ratio()
+
+
+class _VarianceRatio:
+    """The ratio of `canvas_variance_ratio`, of images that come in batches."""
+
+    def __init__(self) -> None:
+        self.canvases: list[Tensor] = []
+        self.images: list[Tensor] = []
+        self.count, self.totals = 0, (_Variance(), _Variance())
+
+    def add(self, canvases: Tensor, images: Tensor) -> None:
+        self.canvases.append(canvases)
+        self.images.append(images)
+        self.count += len(images)
+        if sum(x.numel() for x in self.images) >= FLOATS:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Add up what came, and keep no image of it."""
+        if self.images:
+            images = torch.cat(self.images)
+            for total, values in zip(self.totals, (self.canvases, self.images), strict=True):
+                total.add(torch.cat(values), images)
+        self.canvases, self.images = [], []
+
+    def ratio(self) -> float:
+        if self.count < 2:
+            return float("nan")
+        self._sum_up()
+        canvas, own = (float(total.value().sum()) for total in self.totals)
+        return canvas / own if own else float("nan")
+
+
+class _Variance:
+    """The variance of each pixel between images that see it, which come in parts."""
+
+    count: Any = 0
+    mean: Any = 0.0
+    squares: Any = 0.0
+
+    def add(self, values: Tensor, images: Tensor) -> None:
+        missing = images.isnan()
+        here = (~missing).sum(0).double()
+        mean = mean_image(values.masked_fill(missing, torch.nan)).double()
+        total = (self.count + here).clamp(min=1)
+        if len(values) > 1:
+            own = variance(values, images).double() * (here - 1).clamp(min=0)
+            self.squares = self.squares + own
+        apart = mean - self.mean
+        self.squares = self.squares + apart.square() * (self.count * here / total)
+        self.mean = self.mean + apart * (here / total)
+        self.count = self.count + here
+        self.dtype = values.dtype
+
+    def value(self) -> Tensor:
+        return (self.squares / (self.count - 1).clamp(min=1)).to(self.dtype)
 
 
 def action_spread(actions: Float[Tensor, "n parts 6"], config: RNPConfig) -> float:
@@ -222,13 +338,14 @@ def actions_of(tree: ParseTree) -> Float[Tensor, "n parts 6"]:
     return torch.stack(found, 1) if found else tree.program.new_zeros(len(tree.program), 0, 6)
 
 
-def _scores(rnp: RNP, batch: ImageSet, total: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+def _scores(
+    rnp: RNP, x: Tensor, segments: Tensor | None, total: int
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Scores of each image, and at the posterior's centre the mean of its pixels and its actions.
 
     Args:
         total: images that share the KL of a site that is drawn once for all.
     """
-    x = batch.images
     with rnp.model.one_run():
         traces = trace_both(rnp.model, rnp.guide, x)
     at_mean = rnp.parse(x)
@@ -242,10 +359,10 @@ def _scores(rnp: RNP, batch: ImageSet, total: int) -> tuple[dict[str, Tensor], T
     }
     if not any(isinstance(site["fn"], Delta) for site in latent_sites(traces.guide).values()):
         scores |= {"kl": kl, "elbo": x_site["fn"].log_prob(x_site["value"]) - kl}
-    if batch.segments is not None:
+    if segments is not None:
         for depth, name in ((1, "ari_parts"), (2, "ari_subparts")):
             if depth <= rnp.config.depth:
-                truth = batch.segments[:, depth - 1].masked_fill(x.isnan().any(1).cpu(), -1)
+                truth = segments[:, depth - 1].masked_fill(x.isnan().any(1).cpu(), -1)
                 scores[name] = adjusted_rand(segment(at_mean, depth), truth)
                 scores[f"{name}_floor"] = adjusted_rand(by_position(truth), truth)
     return scores, expected, actions_of(at_mean)

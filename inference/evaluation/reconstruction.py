@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.data import ImageSet
-from inference.evaluation.metrics import baselines
+from inference.evaluation.metrics import baselines, check_images, without_labels
 from inference.isolation import frozen
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.affine import warp
-from pyro_rnp.checks import Images
+from pyro_rnp.checks import Images, as_images
 from pyro_rnp.missing import error
 
 
@@ -44,7 +44,7 @@ def expected(tree: ParseTree, depth: int) -> Float[Tensor, "n c s s"]:
 @torch.no_grad()
 def reconstruction_metrics(
     rnp: RNP,
-    images: Images,
+    images: ImageSet | Images,
     batch_size: int = 500,
     seed: int = 0,
     train: ImageSet | None = None,
@@ -53,7 +53,8 @@ def reconstruction_metrics(
 
     Args:
         rnp: the model.
-        images: (N, C, H, W) in [0, 1], NaN where a pixel is missing, which counts in no error.
+        images: (N, C, H, W) in [0, 1], NaN where a pixel is missing, which counts in no error; or
+            an image set.
         batch_size: images parsed at once.
         seed: seed of the posterior samples.
         train: the training images; their mean image is scored on the same images as the model.
@@ -71,13 +72,15 @@ def reconstruction_metrics(
     Raises:
         ValueError: if the images are not what the model reads.
     """
-    images = rnp.check(images)
+    data = images if isinstance(images, ImageSet) else without_labels(rnp.check(images))
+    check_images(rnp, data)
     depth = rnp.config.depth
     errors = dict.fromkeys(range(min(1, depth), depth + 1), 0.0)
     steps = torch.zeros(rnp.config.steps[0])
     power = intensity = covered = 0.0
     with frozen(rnp, seed):
-        for x in images.split(batch_size):
+        for batch in data.split(batch_size):
+            x = as_images(batch.images, rnp, look=False)
             tree = rnp.parse(x, sample=True)
             for k in errors:
                 canvas = tree.canvas if k == depth else expected(tree, k)
@@ -92,9 +95,9 @@ def reconstruction_metrics(
             intensity += float(shares.sum())
             covered += float((shares.sum(1) - shares.amax(1)).sum())
     found: dict[str, float | list[float]] = {
-        f"sse_level_{k}": value / len(images) for k, value in errors.items()
+        f"sse_level_{k}": value / len(data) for k, value in errors.items()
     }
     if depth:
         found["explained_by_step"] = (steps / power).tolist()
         found["overlap"] = covered / intensity if intensity else float("nan")
-    return found | baselines(images, train)
+    return found | baselines(data, train)

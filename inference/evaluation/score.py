@@ -81,9 +81,9 @@ def score_run(
     images = getattr(splits, split)[:num]
     found: dict[str, Any] = {}  # first the scores that may be refused
     if hide is not None:
-        seen, train = half_mask(hide, rnp.config.image_size), splits.train.images
+        seen = half_mask(hide, rnp.config.image_size)
         found["completion"] = completion_metrics(
-            rnp, images.images, seen, train, methods, seed=seed
+            rnp, images.images, seen, splits.train, methods, seed=seed
         )
     if segment is not None:
         found["segmentation"] = segmentation_metrics(rnp, images, segment, seed=seed)

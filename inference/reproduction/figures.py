@@ -67,8 +67,8 @@ def figure_3(given: FigureInputs) -> dict[str, Any]:
     Returns:
         The numbers of `reconstruction_metrics`, and `images`, the number of test images.
     """
-    every = given.splits.test.images
-    some = every[:SHOWN]
+    every = given.splits.test
+    some = every[:SHOWN].images
     tree = given.rnp.parse(some)
     above = [(f"level {k} alone", expected(tree, k)) for k in range(tree.level - 1, 0, -1)]
     parse_figure(tree, given.out / "figure-3.png", some, more=above)

@@ -17,6 +17,7 @@ from inference.config import TrainConfig
 from inference.data import ImageSet
 from inference.data.datasets import absolute, is_path
 from inference.evaluation import evaluate, standard_error
+from inference.evaluation.metrics import mean_of
 from inference.outputs import write_json
 from inference.plotting import grid_figure, parse_figure
 from inference.reproduction.artifacts import TRANSFER
@@ -193,7 +194,7 @@ def transfer(
     out.mkdir(parents=True, exist_ok=True)
     some = case.unseen[:12].images
     scored = {"unseen": case.unseen, "seen": case.seen, **across}
-    mean_image = case.train.images.mean(0)
+    mean_image = mean_of(case.train)
     rows: list[dict[str, Any]] = [
         {"model": "blank", **_constant(scored, torch.zeros_like(mean_image))},
         {"model": "mean image", **_constant(scored, mean_image)},
@@ -318,6 +319,7 @@ def _constant(scored: dict[str, ImageSet], canvas: Tensor) -> dict[str, float]:
     """The same, of one canvas (C, H, W) for every image."""
     found: dict[str, float] = {}
     for name, data in scored.items():
-        errors = (data.images - canvas).square().sum((1, 2, 3)).double()
+        parts = ((part.images - canvas).square().sum((1, 2, 3)) for part in data.split())
+        errors = torch.cat([*parts]).double()
         found |= {name: float(errors.mean()), f"{name}_error": standard_error(errors)}
     return found

@@ -79,10 +79,11 @@ def missing_sentence(data: ImageSet) -> str:
     Returns:
         A sentence; "" if none is missing.
     """
-    if data.masks is None and data.pixels.dtype == torch.uint8:
+    one = data[:1]
+    if one.masks is None and one.pixels.dtype == torch.uint8:
         return ""
-    parts = (data[start : start + 1000].images for start in range(0, len(data), 1000))
-    missing = torch.cat([x.isnan().any(1).flatten(1).double().mean(1) for x in parts])
+    parts = (part.images.isnan().any(1).flatten(1) for part in data.split(1000))
+    missing = torch.cat([x.double().mean(1) for x in parts])
     if not missing.any():
         return ""
     return (

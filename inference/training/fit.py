@@ -27,7 +27,7 @@ from inference.config import TrainConfig, check_shape
 from inference.data import ImageSet, Splits
 from inference.data.augmentation import rotate_classes
 from inference.data.datasets import absolute
-from inference.evaluation.metrics import baselines, evaluate
+from inference.evaluation.metrics import baselines, check_images, evaluate
 from inference.isolation import isolated
 from inference.objectives import OBJECTIVES, check
 from inference.plotting import parse_figure
@@ -239,7 +239,6 @@ def _learn(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     root = None if config.data_root is None else str(Path(config.data_root).absolute())
     config = replace(config, data=absolute(config.data), data_root=root)
-    keep_large_blocks(config.recompute_levels == 0)
     functions = [c for c in callbacks if not isinstance(c, Callback)]
     if config.resume is None:
         run = Run.create(config, check=getattr(rank_zero_only, "rank", 0) == 0)
@@ -276,13 +275,13 @@ def _learn(
             started = first.fingerprint
         elif config.start is not None and checkpoint is not None:
             new, started = read(checkpoint).get("learning", []), run.started
-        check_shape(config.data, splits.train.pixels.shape[1:], config.model)
-        rnp.check(splits.train.images)
+        check_shape(config.data, upright.shape, config.model)
+        check_images(rnp, upright)
         each = config.images_per_class
         check(OBJECTIVES.make(config.objective), rnp, splits.train[:each].images, each)
         freeze(rnp, config.learn, new)
         module = Training(rnp, config, splits, Timer(config.duration), run, quiet=not progress)
-        counts = Progress(baselines(splits.validation.images, upright), sentence)
+        counts = Progress(baselines(splits.validation, upright), sentence)
         report, keeper = ReportSkipped(), KeepBest()
         own = [
             module.timer,
@@ -304,7 +303,9 @@ def _learn(
         elif trainer.is_global_zero:
             until_the_end.enter_context(run.lock())
             run.save_config(config, started)  # as this part of the run is trained
+        keep_large_blocks(config.recompute_levels == 0)  # for steps alone, as what is kept scatters
         _fit(trainer, module, checkpoint, again)
+        keep_large_blocks(False)
         module.skipped.read()
         diverged = module.has_diverged()
         if not diverged:

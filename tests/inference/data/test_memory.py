@@ -11,9 +11,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import inference.data.arrays
+import inference.data.base
 import inference.data.prepare
+import inference.evaluation.metrics
+from inference import fit
 from inference.data import ImageSet, load_data
+from inference.data.augmentation import rotate_classes
 from inference.data.prepare import Chunk, Gathered, Source, prepare, reorder
+from inference.data.sampler import loader
+from inference.evaluation import collect_programs, evaluate
+from inference.evaluation.completion import completion_metrics, nearest_images
+from inference.evaluation.metrics import mean_of
+from inference.evaluation.reconstruction import reconstruction_metrics
+from inference.evaluation.score import score_run
+from inference.posterior import half_mask
+from pyro_rnp.missing import mean_image, variance
+from tests.conftest import tiny
 
 FEW = 20
 
@@ -173,3 +186,135 @@ def test_pieces_of_other_kinds_become_one_array():
         held.add(grey)
         assert held.masks[10:].all()
         assert held.count == len(held.pixels) == len(held.masks) == 15
+
+
+def test_rotated_classes_are_the_images_once_rotated_as_they_are_taken():
+    shape = (10, 2, 6, 6)
+    segments, seen = torch.randint(9, shape), torch.rand(10, 1, 6, 6) > 0.3
+    data = ImageSet(torch.from_numpy(noise(10, form=(1, 6, 6))), torch.arange(10) % 4)
+    whole = ImageSet(data.pixels, data.labels, segments, seen)
+    with Allocations() as made:
+        found = rotate_classes(whole)
+    assert not made.over(40 * 8), "labels alone"
+    quarters = [
+        torch.cat([maps.rot90(q, (-2, -1)) for q in range(4)])
+        for maps in (whole.pixels, segments, seen)
+    ]
+    labels = torch.cat([data.labels + 4 * q for q in range(4)])
+    wanted = ImageSet(quarters[0], labels, *quarters[1:])
+    for index in (slice(3, 29), torch.randperm(40), [39, 0, 12], slice(None)):
+        mine, theirs = found[index], wanted[index]
+        for name in ("pixels", "labels", "segments", "masks"):
+            assert torch.equal(getattr(mine, name), getattr(theirs, name))
+    assert (len(found), found.shape) == (40, (1, 6, 6))
+    assert torch.equal(whole.pixels, data.pixels)
+    options = {"batch_size": 7, "shuffle": True, "seed": 3, "images_per_class": 2}
+    for a, b in zip(loader(found, **options), loader(wanted, **options), strict=True):
+        assert torch.equal(a.nan_to_num(9), b.nan_to_num(9))
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_binary_images_are_the_same_made_in_parts(as_bytes, monkeypatch):
+    images = torch.from_numpy(noise(90, form=(1, 5, 5)))
+    images = images if as_bytes else images / 255
+    wanted = load_data(images, binarize=True, invert=False)
+    source = ImageSet(images, torch.zeros(90, dtype=torch.long))
+    before = source.pixels.clone()
+    same = load_data(source, binarize=True)
+    assert torch.equal(source.pixels, before)
+    monkeypatch.setattr(inference.data.base, "AT_ONCE", 7 * 25)
+    with Allocations() as made:
+        found = load_data(images, binarize=True, invert=False)
+    assert made.over(2100 if as_bytes else 2300) == 1, (
+        "the array that is read; 20 images of floats are 2000 bytes"
+    )
+    for a, b, c in zip(three(found), three(wanted), three(same), strict=True):
+        assert torch.equal(a.pixels, b.pixels)
+        assert set(a.images.unique().tolist()) == {0.0, 1.0} == set(c.images.unique().tolist())
+
+
+LIMIT = 1000
+
+
+@pytest.fixture
+def no_whole_split(monkeypatch):
+    """To make floats of more images than `LIMIT` at once is refused."""
+    made, images = [], ImageSet.images.fget
+
+    def some(self):
+        assert len(self) <= LIMIT, f"{len(self)} images become floats at once"
+        made.append(len(self))
+        return images(self)
+
+    monkeypatch.setattr(ImageSet, "images", property(some))
+    monkeypatch.setattr(inference.data.base, "AT_ONCE", 600 * 64)
+    monkeypatch.setattr(inference.evaluation.metrics, "FLOATS", 300 * 64)
+    monkeypatch.setattr(inference.evaluation.metrics, "RUN_AT_ONCE", 300 * 64)
+    return made
+
+
+def test_no_split_becomes_floats_as_a_whole(no_whole_split, tmp_path, unchecked):
+    images, split = noise(3300, form=(1, 8, 8)), ["train", "val", "test"] * 1100
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(3300) % 3, split=split)
+    run = fit(
+        tmp_path / "a.npz", tiny(), out=tmp_path / "run", epochs=1, batch_size=500, progress=False,
+        rotated_classes=True, invert=False,
+    )  # fmt: skip
+    splits = run.data()
+    assert min(map(len, three(splits))) > LIMIT
+    found = score_run(str(run.path), particles=2)
+    assert found["test_sse"] == pytest.approx(run.metrics["test_sse"])
+    seen = half_mask("left", 8)
+    some = splits.test[:5].images
+    completion = completion_metrics(run.load(), some, seen, splits.train, ())
+    assert completion["nearest"]["sse"] > 0
+    reconstruction_metrics(run.load(), splits.test, 100, train=splits.train)
+    collect_programs(run.load(), splits.test, 100)
+    load_data(splits, binarize=True, size=9)
+    assert len(no_whole_split) > 20
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_scores_are_the_same_in_parts(missing, rnp, monkeypatch):
+    images = torch.from_numpy(noise(70, form=(1, 8, 8)))
+    masks = torch.rand(70, 1, 8, 8) > (0.3 if missing else -1)
+    masks[:, :, 0, 0] = not missing
+    train = ImageSet(images[:40], torch.zeros(40, dtype=torch.long), masks=masks[:40])
+    test = ImageSet(images[40:], torch.zeros(30, dtype=torch.long), masks=masks[40:])
+    seen = half_mask("left", 8)
+
+    def scores():
+        scores = evaluate(rnp, test, batch_size=5, train=train, particles=2, seed=1)
+        options = {"batch_size": 5, "train": train}
+        nearest = nearest_images(test.images, seen, train)
+        return scores, reconstruction_metrics(rnp, test, **options), mean_of(train), nearest
+
+    whole = scores()
+    mean, ratio = mean_image(train.images), whole[0]["canvas_variance_ratio"]
+    assert torch.equal(whole[2], mean), "one part is the whole, to the last bit"
+    with torch.no_grad():
+        canvas = rnp.model.likelihood(rnp.parse(test.images).canvas).mean
+    by_hand = variance(canvas, test.images).sum() / variance(test.images, test.images).sum()
+    assert ratio == pytest.approx(float(by_hand), rel=1e-4)
+    monkeypatch.setattr(inference.data.base, "AT_ONCE", 7 * 64)
+    monkeypatch.setattr(inference.evaluation.metrics, "FLOATS", 6 * 64)
+    parts = scores()
+    for a, b in zip(whole[:2], parts[:2], strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert a[name] == pytest.approx(b[name], rel=1e-5, nan_ok=True), name
+    torch.testing.assert_close(parts[2], mean)
+    assert torch.equal(parts[3].nan_to_num(9), whole[3].nan_to_num(9))
+    if not missing:
+        among = train.images
+        wanted = nearest_images(test.images, seen, among)
+        assert torch.equal(whole[3], wanted)
+
+
+def test_an_image_without_a_pixel_is_named_by_its_number(rnp, monkeypatch):
+    masks = torch.ones(9, 1, 8, 8, dtype=torch.bool)
+    masks[7] = False
+    data = ImageSet(torch.zeros(9, 1, 8, 8), torch.zeros(9, dtype=torch.long), masks=masks)
+    monkeypatch.setattr(inference.evaluation.metrics, "FLOATS", 2 * 64)
+    with pytest.raises(ValueError, match="all of image 7 are missing"):
+        evaluate(rnp, data)
