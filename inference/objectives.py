@@ -24,6 +24,7 @@ from inference.isolation import alone
 from inference.traces import Traces, latent_sites, sample_sites, trace_both
 from pyro_rnp import RNP
 from pyro_rnp.class_model import SameClass
+from pyro_rnp.contract import DensitiesOnly
 from pyro_rnp.kl import site_kl
 from pyro_rnp.priors import Types
 from pyro_rnp.registry import Registry, within
@@ -218,7 +219,7 @@ def loss(
     guide: Any = program.guide
     if kl_weight != 1:
         model, guide = _Weigh(kl_weight)(model), _Weigh(kl_weight)(guide)
-    with alone(rnp), rnp.model.one_run():
+    with alone(rnp), DensitiesOnly():
         return objective.differentiable_loss(  # type: ignore[attr-defined]
             model, guide, images
         )

@@ -223,7 +223,7 @@ def decompose(matrix: Float[Tensor, "*b 2 3"]) -> Float[Tensor, "*b 6"]:
 
 
 def compose(
-    outer: Float[Tensor, "*b 2 3"], inner: Float[Tensor, "*b 2 3"]
+    outer: Float[Tensor, "*#b 2 3"], inner: Float[Tensor, "*#b 2 3"]
 ) -> Float[Tensor, "*b 2 3"]:
     """The map that applies `inner` first and `outer` second.
 
@@ -231,7 +231,7 @@ def compose(
 
     Args:
         outer: maps, (..., 2, 3).
-        inner: maps, (..., 2, 3).
+        inner: maps, (..., 2, 3), of shapes that broadcast.
 
     Returns:
         Maps, (..., 2, 3), in at least float32.

@@ -32,6 +32,8 @@ class Composition(ABC):
 
     opaque = False
     """Whether a call receives covers."""
+    additive = False
+    """Whether the shares are always ones, so that a canvas can grow patch by patch."""
 
     def __init__(self, config: RNPConfig) -> None:
         self.config = config
@@ -59,6 +61,8 @@ class Sum(Composition):
 
     Source: the paper, Algorithm 1.
     """
+
+    additive = True
 
     def __call__(
         self,

@@ -131,6 +131,8 @@ class RNPConfig:
     """Whether program_scale and action_scale are learned, one for each level, from these values."""
     hypernet: Literal["shared", "per_level"] = "shared"
     """One hypernetwork for all levels (the paper), or one for each."""
+    weights: Literal["mixed", "factored"] = "mixed"
+    """How a program's weights are written."""
     rank: int | None = None
     """Features that generated layers are mixed from; None: hypernet_units."""
     hypernet_layers: int = 6

@@ -41,6 +41,19 @@ def conditioned(name: str) -> bool:
     return any(isinstance(m, ConditionMessenger) and name in m.data for m in _PYRO_STACK)
 
 
+class DensitiesOnly(Messenger):
+    """A handler within which models leave out of a trace what has no density.
+
+    These are the sites that the model determines and the parameters, which take time in each of
+    thousands of traces. `pyro.do` and `pyro.param` then have no effect on them.
+    """
+
+    @classmethod
+    def on(cls) -> bool:
+        """Whether such a handler is open."""
+        return any(isinstance(m, cls) for m in _PYRO_STACK)
+
+
 def how_many(images: Any, num_images: Any) -> int:
     """N, from the two arguments of model and guide.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pyro_rnp.activations import ELU, elu
 from pyro_rnp.config import RNPConfig
 
 
@@ -32,7 +32,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels, 1, stride)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        return self.skip(x) + self.conv2(F.elu(self.conv1(F.elu(x))))
+        return self.skip(x) + self.conv2(elu(self.conv1(elu(x))))
 
 
 class Encoder(nn.Sequential):
@@ -57,10 +57,10 @@ class Encoder(nn.Sequential):
             stride = 2 if i < c.encoder_halvings else 1
             layers.append(ResidualBlock(channels, c.encoder_channels, stride))
             channels, size = c.encoder_channels, -(-size // stride)
-        layers += [nn.ELU(), nn.Flatten()]
+        layers += [ELU(), nn.Flatten()]
         width = channels * size**2
         for _ in range(c.encoder_layers - 1):
-            layers += [nn.Linear(width, c.encoder_units), nn.ELU()]
+            layers += [nn.Linear(width, c.encoder_units), ELU()]
             width = c.encoder_units
         super().__init__(*layers, nn.Linear(width, out))
         self.colour: nn.Parameter | None = None

@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pyro_rnp.precision import plain_autograd
+
 Layer = Callable[[Tensor, Tensor | None], Tensor]
 """Takes inputs (programs, columns, in) and a bias, (programs, 1, out) or None, to (programs,
 columns, out)."""
@@ -114,17 +116,17 @@ class _Write(torch.autograd.Function):
         known = next((d for d in gradients if d is not None), None)
         if known is None:
             return None, None, None
-        parts = [
-            known.new_zeros(*known.shape[:2], shape.width) if d is None else d
-            for d, shape in zip(gradients, ctx.tape.shapes, strict=True)
-        ]
-        d = (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).transpose(0, 1)
-        dg = dbasis = None
-        if ctx.needs_input_grad[0]:
-            dg = torch.bmm(d, basis[:, 1:].mT.to(d.dtype)).sum(0).to(g.dtype)
-        if ctx.needs_input_grad[1]:
-            blocks = _augmented(g).to(d.dtype).expand(len(d), -1, -1)
-            dbasis = torch.bmm(blocks.mT, d).to(basis.dtype)
+        ones_g, wants_g, wants_basis = _augmented(g).to(known.dtype), *ctx.needs_input_grad[:2]
+        dg, dbases = None, []
+        for theta, d in zip(_thetas(basis, ctx.tape.shapes), gradients, strict=True):
+            if d is None:
+                dbases.append(torch.zeros_like(theta))
+                continue
+            own_dg, own_dbasis = _unwrite(ones_g, theta.to(d.dtype), d, wants_g, wants_basis)
+            dg = own_dg if dg is None else dg + own_dg
+            dbases.append(own_dbasis)
+        dg = None if dg is None else dg.to(g.dtype)
+        dbasis = torch.cat(dbases, -1).to(basis.dtype) if wants_basis else None
         return dg, dbasis, None
 
 
@@ -157,20 +159,7 @@ class _Apply(torch.autograd.Function):
             dx = torch.bmm(dy, shape.matrix(weight).mT)
         if dx is not None:
             dx = dx.to(saved[0].dtype)
-        return None, None, direct, dx, dy.sum(1, keepdim=True) if ctx.has_bias else None
-
-
-def _plain_autograd() -> bool:
-    """Whether autograd alone follows what runs here: nothing else can follow a `_Tape`.
-
-    `torch.compile` and `torch.jit.trace` record a graph to run it again, and the transforms of
-    `torch.func` derive in their own way.
-    """
-    return not (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or torch._C._are_functorch_transforms_active()
-    )
+        return None, None, direct, dx, _rows_sum(dy) if ctx.has_bias else None
 
 
 def _augmented(g: Tensor) -> Tensor:
@@ -178,12 +167,52 @@ def _augmented(g: Tensor) -> Tensor:
     return F.pad(g, (1, 0), value=1.0)
 
 
+def _thetas(basis: Tensor, shapes: Sequence[_Shape]) -> Sequence[Tensor]:
+    return basis.split([shape.width for shape in shapes], -1)
+
+
 def _write(g: Tensor, basis: Tensor, shapes: Sequence[_Shape]) -> tuple[Tensor, ...]:
-    together = torch.bmm(_augmented(g).expand(len(basis), -1, -1), basis).transpose(0, 1)
-    if len(shapes) == 1:
-        return (together,)
-    # Many small layers: products with a layer read a third as long where it lies in one piece.
-    return tuple(w.contiguous() for w in together.split([s.width for s in shapes], -1))
+    ones_g = _augmented(g)
+    return tuple(_written(ones_g, theta) for theta in _thetas(basis, shapes))
+
+
+def _by_unit(theta: Tensor) -> bool:
+    """Whether a layer is large: a product for each unit keeps more cores busy than a wide one."""
+    return theta.shape[-1] > 512
+
+
+def _written(ones_g: Tensor, theta: Tensor) -> Tensor:
+    """One layer's weights, (programs, units, width), in one piece where the layer is small.
+
+    Args:
+        ones_g: features with 1 in front, (programs, 1 + R).
+        theta: (units, 1 + R, width).
+    """
+    if _by_unit(theta):
+        return torch.bmm(ones_g.expand(len(theta), -1, -1), theta).transpose(0, 1)
+    return (ones_g @ theta.transpose(0, 1).reshape(ones_g.shape[1], -1)).unflatten(
+        1, (len(theta), -1)
+    )
+
+
+def _unwrite(
+    ones_g: Tensor, theta: Tensor, d: Tensor, wants_g: bool, wants_theta: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of g and Θ from that of one layer's weights, d, (programs, units, width)."""
+    dg = dtheta = None
+    if _by_unit(theta):
+        d = d.transpose(0, 1)
+        if wants_g:
+            dg = torch.bmm(d, theta[:, 1:].mT).sum(0)
+        if wants_theta:
+            dtheta = torch.bmm(ones_g.expand(len(d), -1, -1).mT, d)
+    else:
+        rows = d.reshape(len(d), -1)
+        if wants_g:
+            dg = rows @ theta[:, 1:].transpose(0, 1).reshape(-1, rows.shape[1]).mT
+        if wants_theta:
+            dtheta = (ones_g.mT @ rows).view(theta.shape[1], len(theta), -1).transpose(0, 1)
+    return dg, dtheta
 
 
 def _autocast(like: Tensor) -> tuple[str, torch.dtype, bool]:
@@ -197,6 +226,10 @@ def _write_as(
 ) -> tuple[Tensor, ...]:
     with torch.autocast(*precision):
         return _write(g, basis, shapes)
+
+
+def _rows_sum(dy: Tensor) -> Tensor:
+    return dy if dy.shape[1] == 1 else dy.sum(1, keepdim=True)
 
 
 def _apply(matrix: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -256,7 +289,7 @@ class GeneratedLayers(nn.Module):
             RuntimeError: in a backward pass that creates a graph, if `recompute` is true.
         """
         learning = torch.is_grad_enabled() and (g.requires_grad or self.basis.requires_grad)
-        if not (learning and _plain_autograd()):
+        if not (learning and plain_autograd()):
             written = zip(self.shapes, _write(g, self.basis, self.shapes), strict=True)
             return [partial(_apply, shape.matrix(weight)) for shape, weight in written]
         again = None
@@ -265,6 +298,43 @@ class GeneratedLayers(nn.Module):
         tape = _Tape(self.shapes, again)
         weights = enumerate(_Write.apply(g, self.basis, tape))
         return [partial(_Apply.apply, tape, i, weight) for i, weight in weights]
+
+
+class FactoredLayers(nn.Module):
+    """A set of linear layers for each program, in factors: W(z) = A diag(1 + h(z)) B.
+
+    A and B are common to all programs, and the gains h are linear in the features g. Nothing is
+    written for a program but its gains, so that a layer costs about as much as a common one of
+    `factors` units.
+
+    Source: Sutskever et al., "Generating text with recurrent neural networks", ICML 2011.
+
+    Args:
+        features: R, the number of features.
+        units: unused.
+        shapes: (in, out) of each layer.
+        factors: gains of each layer.
+    """
+
+    def __init__(
+        self, features: int, units: int, shapes: Sequence[tuple[int, int]], factors: int = 64
+    ) -> None:
+        super().__init__()
+        self.gains = nn.Linear(features, factors * len(shapes))
+        nn.init.normal_(self.gains.weight, std=features**-0.5)
+        nn.init.zeros_(self.gains.bias)
+        self.a = nn.ParameterList(torch.randn(i, factors) * i**-0.5 for i, _ in shapes)
+        self.b = nn.ParameterList(torch.randn(factors, o) * factors**-0.5 for _, o in shapes)
+
+    def forward(self, g: Float[Tensor, "p r"], recompute: bool = False) -> list[Layer]:
+        gains = (1 + self.gains(g)).chunk(len(self.a), -1)
+        return [partial(_factored, *abh) for abh in zip(self.a, self.b, gains, strict=True)]
+
+
+def _factored(a: Tensor, b: Tensor, gains: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+    inner = (x.squeeze(1) @ a) * gains
+    y = inner @ b if bias is None else torch.addmm(bias.squeeze(1), inner, b)
+    return y.unsqueeze(1)
 
 
 class SharedLayers(nn.Module):

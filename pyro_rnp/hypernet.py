@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pyro_rnp.activations import elu
 from pyro_rnp.affine import bounded
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.generated_layers import GeneratedLayers, Layer, SharedLayers
+from pyro_rnp.generated_layers import FactoredLayers, GeneratedLayers, Layer, SharedLayers
 from pyro_rnp.placements import BLANK, Bilinear, Placement
 
 
@@ -57,8 +57,8 @@ class Networks(NamedTuple):
             (P, 1, network_units).
         """
         pixels = self.layers["encode.pixels"](_row(patch.flatten(1)), None)
-        e = F.elu(self._layer("encode.0", _row(action)) + pixels)
-        return self._layer("encode.2", F.elu(self._layer("encode.1", e)))
+        e = elu(self._layer("encode.0", _row(action)) + pixels)
+        return self._layer("encode.2", elu(self._layer("encode.1", e)))
 
     def T(self, h_policy: Tensor) -> Tensor:
         """T_θ(h_policy), a 3-layer MLP to actions before they are bounded.
@@ -102,8 +102,8 @@ class Networks(NamedTuple):
         return self.layers[name](x, self.bias[name])
 
     def _mlp(self, name: str, x: Tensor) -> Tensor:
-        x = F.elu(self._layer(f"{name}.0", x))
-        return self._layer(f"{name}.2", F.elu(self._layer(f"{name}.1", x)))
+        x = elu(self._layer(f"{name}.0", x))
+        return self._layer(f"{name}.2", elu(self._layer(f"{name}.1", x)))
 
     def _rnn(self, name: str, e: Tensor, h: Tensor) -> Tensor:
         return self._layer(name, torch.cat([e, _row(h)], -1)).squeeze(1).tanh()
@@ -146,10 +146,11 @@ class Hypernetwork(nn.Module):
             **{"act.0": (z, u), "act.1": (u, u), "act.2": (u, 6)},
         }
         recurrent = {"f_state": (u + z, z), "f_policy": (u + z, z)}
+        own = GeneratedLayers if c.weights == "mixed" else FactoredLayers
         pixel_layers = GeneratedLayers if c.pixel_layers == "generated" else SharedLayers
         sets = [
-            (GeneratedLayers, u, small),
-            (GeneratedLayers, z, recurrent),
+            (own, u, small),
+            (own, z, recurrent),
             (pixel_layers, u, {"encode.pixels": (pixels, u)}),
             (pixel_layers, u, {"decode.2": (u, appearance)}),
         ]
@@ -205,7 +206,7 @@ class Hypernetwork(nn.Module):
         """
         c, g = self.config, z
         for layer in self.trunk:
-            g = F.elu(layer(g))
+            g = elu(layer(g))
         vectors = self._named(self.vectors(g), 1)
         bias = {name: vectors[name].unsqueeze(1) for name in self.biases}
         if "decode.2" not in bias:

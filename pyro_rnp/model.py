@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from pyro_rnp.checks import Images, as_images, observed
 from pyro_rnp.config import OBJECTS, RNPConfig
 from pyro_rnp.contract import (
     PYRO,
+    DensitiesOnly,
     OwnSites,
     bind,
     check_event,
@@ -35,7 +35,7 @@ from pyro_rnp.params import NAME, Registered
 from pyro_rnp.parse_tree import ParseTree
 from pyro_rnp.registry import object_text
 from pyro_rnp.rendering import Renderer
-from pyro_rnp.sites import Handover, RandomSites, Scales, drawn, is_random
+from pyro_rnp.sites import PastRun, RandomSites, Scales, drawn, is_random, state_of
 from pyro_rnp.trials import TRIALS, unseen
 
 AT_ONCE = 1000
@@ -70,25 +70,35 @@ class Model(Registered):
         self.scales = Scales(config)
         self.recursion = _program(config, objects)
         self.likelihood = config.make("likelihood", objects)
-        self.handover: Handover | None = None
-        """Passes the guide's run on to the model, while `one_run` lasts."""
         self._warned = False
         self._checked: tuple[nn.Module, ...] = ()
         """The prior and the likelihood that were found to keep their contracts."""
 
-    @contextmanager
-    def one_run(self) -> Iterator[None]:
-        """Let the model use the guide's run of the recursion, instead of running it again.
+    def hand_over(self, z: Tensor, run: PastRun) -> None:
+        """Keep a run of the guide with the program that it drew, for the model to use once.
 
-        Where levels below the top are random, the guide runs the recursion to propose their sites;
-        a model that is replayed with exactly these values would compute the same tree. A model
-        under an intervention or other values runs by itself. Parameters must not change in between.
+        Where levels below the top are random, the guide runs the recursion to propose their sites.
+        A model that is replayed with exactly these values takes over the tree instead of computing
+        it again; under an intervention, other values or other weights it runs by itself.
+
+        Args:
+            z: the value of the site `z`.
+            run: its run.
         """
-        self.handover = Handover()
-        try:
-            yield
-        finally:
-            self.handover = None
+        z._past_run = run  # type: ignore[attr-defined]
+
+    def _past(self, z: Tensor, batch: torch.Size) -> PastRun | None:
+        """A run that may be this one too: the guide's, or one in which nothing is random."""
+        handed: PastRun | None = z.__dict__.pop("_past_run", None)
+        whole = z.shape[:-1] == batch
+        if handed is not None and whole and handed.state == state_of(self.recursion):
+            return handed
+        if self.config.any_random:
+            return None
+        tree = self.recursion(z.expand(*batch, -1).flatten(0, -2))
+        if DensitiesOnly.on():
+            return PastRun((), tree)
+        return PastRun.determined(tree, batch, self.config)
 
     def forward(self, images: Images | None = None, num_images: Any = None) -> ParseTree:
         """Sample the program and all sites below it, and observe or sample the image.
@@ -118,15 +128,16 @@ class Model(Registered):
         with pyro.plate("images", n, dim=-1), OwnSites():
             z = pyro.sample("z", prior)
             batch = torch.broadcast_shapes(z.shape[:-1], plates())  # (N,), or (particles, N)
-            sites = RandomSites(self.config, self.scales, batch, pyro.sample, self._named)
-            run = None if self.handover is None else self.handover.take()
-            whole = z.shape[:-1] == batch
-            if run is not None and whole and run.used("z", z) and sites.repeats(run):
+            named = None if DensitiesOnly.on() else self._named
+            sites = RandomSites(self.config, self.scales, batch, pyro.sample, named)
+            run = self._past(z, batch)
+            if run is not None and sites.repeats(run):
                 tree = run.tree
             else:
                 tree = self.recursion(z.expand(*batch, -1).flatten(0, -2), sites)
             canvas = tree.canvas.unflatten(0, batch)
-            canvas = self._named("canvas", canvas, 3).expand(*batch, -1, -1, -1)
+            canvas = canvas if named is None else named("canvas", canvas, 3)
+            canvas = canvas.expand(*batch, -1, -1, -1)
             tree = replace(tree, canvas=canvas.flatten(0, -4))
             likelihood, pixels = self._of_seen(self.likelihood(canvas), images)
             pyro.sample("x", likelihood, obs=pixels)
@@ -186,6 +197,8 @@ class Model(Registered):
         Returns:
             The tree of N images.
         """
+        if not self.config.any_random:
+            return self.recursion(z)
 
         def draw(_: str, distribution: Distribution) -> Tensor:
             return distribution.sample()

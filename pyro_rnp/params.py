@@ -17,6 +17,8 @@ from pyro.params import param_with_module_name
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from pyro_rnp.contract import DensitiesOnly
+
 NAME = "rnp"
 """A model's default name in the parameter store."""
 
@@ -130,6 +132,8 @@ class Registered(nn.Module):
                 two modules share gives a parameter another value than the module has.
         """
         self.take_over()
+        if DensitiesOnly.on():
+            return
         store = pyro.get_param_store()
         held = dict(store.named_parameters())
         self._check_pyro_modules(held)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_rnp.affine import FIELDS, compose, decompose, inverse_matrix, matrix
-from pyro_rnp.rendering import Renderer, Sheet
+from pyro_rnp.rendering import Renderer, Sheets
 
 DRAWN = 256
 """Nodes of a level that a notebook draws at most of one image."""
@@ -254,13 +254,17 @@ class ParseTree:
         Args:
             depth: levels below this node, in [1, level].
         """
-        maps: list[Tensor] = []
-        for child in self.children:
-            assert child.action is not None
-            own = matrix(child.action)
-            below = [] if depth == 1 else child.matrices(depth - 1).unbind(1)
-            maps += [own] if depth == 1 else [compose(own, inner) for inner in below]
-        return torch.stack(maps, 1)
+        maps: Tensor | None = None
+        for d in range(1, depth + 1):
+            actions = [node.action for node in self.nodes(d) if node.action is not None]
+            own = matrix(torch.stack(actions, 1))
+            if maps is not None:
+                above = [i for i, node in enumerate(self.nodes(d - 1)) for _ in node]
+                maps = compose(maps[:, above], own)
+            else:
+                maps = own
+        assert maps is not None
+        return maps
 
     def contributions(self, depth: int) -> Float[Tensor, "n parts c s s"]:
         """The share of this node's canvas that each node at a depth draws; they sum to the canvas.
@@ -287,9 +291,9 @@ class ParseTree:
             shown = (placed if seen is None else placed * seen).transpose(0, 1)
             return shown.unflatten(1, (len(self.nodes(depth)), -1)).sum(2)
         shares: list[Tensor] = []
-        for i, (child, sheet) in enumerate(zip(self.children, placed_here, strict=True)):
+        for i, (child, to_source) in enumerate(zip(self, placed_here.to_source, strict=True)):
             own = child.contributions(depth - 1)
-            maps = sheet.to_source.repeat_interleave(own.shape[1], 0)
+            maps = to_source.repeat_interleave(own.shape[1], 0)
             share = renderer.placement.canvas(own.flatten(0, 1), maps, size)
             share = share.unflatten(0, own.shape[:2])
             shares.append(share if seen is None else share * seen[i].unsqueeze(1))
@@ -400,7 +404,7 @@ class ParseTree:
         return node
 
 
-def sheets(parts: Sequence[ParseTree], composed: bool) -> list[Sheet]:
+def sheets(parts: Sequence[ParseTree], composed: bool) -> Sheets:
     """The sheets that are placed for parts on the canvas of their parent.
 
     Args:
@@ -411,16 +415,20 @@ def sheets(parts: Sequence[ParseTree], composed: bool) -> list[Sheet]:
     Returns:
         A sheet for each part, or for each leaf, in the order in which they are placed.
     """
-    made = []
-    actions = [part.action for part in parts if part.action is not None]
-    maps = inverse_matrix(torch.cat(actions)).chunk(len(parts))
+    maps = inverse_matrix(torch.stack([part.action for part in parts if part.action is not None]))
+    looks = [part.appearance for part in parts if part.appearance is not None]
+    if not (composed and any(part.children for part in parts)):
+        pixels = torch.stack([part.canvas for part in parts])
+        return Sheets(pixels, torch.stack(looks) if looks else None, maps)
+    found = []
     for part, own in zip(parts, maps, strict=True):
-        if composed and part.children:
+        if part.children:
             below = sheets(part.children, composed)
-            made += [leaf._replace(to_source=compose(leaf.to_source, own)) for leaf in below]
+            found.append(below._replace(to_source=compose(below.to_source, own)))
         else:
-            made.append(Sheet(part.canvas, part.appearance, own))
-    return made
+            look = None if part.appearance is None else part.appearance.unsqueeze(0)
+            found.append(Sheets(part.canvas.unsqueeze(0), look, own.unsqueeze(0)))
+    return Sheets.join(found)
 
 
 def _numbers(count: int, above: str) -> str:

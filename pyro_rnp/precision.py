@@ -36,3 +36,16 @@ def in_full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(self, full_precision(first), *map(full_precision, rest), **more)
 
     return careful
+
+
+def plain_autograd() -> bool:
+    """Whether autograd alone follows what runs here.
+
+    `torch.compile` and `torch.jit.trace` record a graph to run it again, and the transforms of
+    `torch.func` derive in their own way; none of them follows an `autograd.Function` in full.
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+    )

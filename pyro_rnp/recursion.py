@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pyro_rnp.affine import bounded, glimpse, matrix
+from pyro_rnp.affine import bounded, compose, glimpse, inverse_matrix, matrix
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.hypernet import Hypernetwork, State
 from pyro_rnp.missing import Target
-from pyro_rnp.parse_tree import ParseTree, Path, sheets
+from pyro_rnp.parse_tree import ParseTree, Path
 from pyro_rnp.registry import PROGRAMS
-from pyro_rnp.rendering import Renderer
+from pyro_rnp.rendering import Renderer, Sheets
 
 
 class Sites:
@@ -57,6 +58,118 @@ class Sites:
             Programs, (M * N, |z|).
         """
         return h_state
+
+
+class Step(NamedTuple):
+    """A step of B programs: the part that each places."""
+
+    program: Float[Tensor, "b z"]
+    action: Float[Tensor, "b 6"]
+    canvas: Float[Tensor, "b c s s"]
+    decoding: Float[Tensor, "b c p p"]
+    appearance: Float[Tensor, "b appearance"] | None
+    """Of leaves, where placement is continuous."""
+    below: Parts | None
+    """What is below the parts, where that runs before the next step."""
+
+
+class Parts(NamedTuple):
+    """The parts that B programs place, T each, and all that is below them.
+
+    One step of all programs lies side by side; `below` holds the T * B programs of these parts, all
+    of the first step before those of the second.
+    """
+
+    program: Float[Tensor, "t b z"]
+    action: Float[Tensor, "t b 6"]
+    canvas: Float[Tensor, "t b c s s"]
+    decoding: Float[Tensor, "t b c p p"]
+    appearance: Float[Tensor, "t b appearance"] | None
+    """Of leaves, where placement is continuous."""
+    below: Parts | None
+
+    @classmethod
+    def of(cls, steps: Sequence[Step]) -> Parts:
+        """The parts of B programs from their steps in order, one or more."""
+        canvas = torch.stack([step.canvas for step in steps])
+        looks = [step.appearance for step in steps if step.appearance is not None]
+        below = [step.below for step in steps if step.below is not None]
+        same = steps[0].canvas is steps[0].decoding
+        return cls(
+            torch.stack([step.program for step in steps]),
+            torch.stack([step.action for step in steps]),
+            canvas,
+            canvas if same else torch.stack([step.decoding for step in steps]),
+            torch.stack(looks) if looks else None,
+            cls.beside(below, len(steps[0].program)) if below else None,
+        )
+
+    @classmethod
+    def beside(cls, some: Sequence[Parts], programs: int) -> Parts:
+        """Parts of groups of programs as those of all, the first group before the second.
+
+        Args:
+            some: parts of one shape, one or more.
+            programs: the number of programs in a group.
+        """
+
+        def joined(column: tuple[Tensor, ...]) -> Tensor:
+            groups = [x.unflatten(1, (-1, programs)) for x in column]
+            return torch.stack(groups, 2).flatten(1, 3)
+
+        below = [parts.below for parts in some if parts.below is not None]
+        columns = zip(*(parts[:5] for parts in some), strict=True)
+        fields: Any = [None if column[0] is None else joined(column) for column in columns]
+        fields.append(cls.beside(below, programs) if below else None)
+        return cls(*fields)
+
+    def sheets(self, composed: bool) -> Sheets:
+        """The sheets that are placed for the parts, as `pyro_rnp.parse_tree.sheets` gives them.
+
+        Args:
+            composed: whether the leaves below a part are placed in its stead.
+        """
+        maps = inverse_matrix(self.action)
+        if not composed or self.below is None:
+            return Sheets(self.canvas, self.appearance, maps)
+        below, (steps, b) = self.below.sheets(composed), maps.shape[:2]
+
+        def by_part(x: Tensor) -> Tensor:
+            return x.unflatten(1, (steps, b)).transpose(0, 1)
+
+        to_source = compose(by_part(below.to_source), maps.unsqueeze(1)).flatten(0, 1)
+        appearance = None if below.appearance is None else by_part(below.appearance).flatten(0, 1)
+        return Sheets(by_part(below.pixels).flatten(0, 1), appearance, to_source)
+
+    def nodes(self, renderer: Renderer, number: int, above: int = 1) -> list[ParseTree]:
+        """The nodes of these parts, in which their children are.
+
+        Args:
+            renderer: makes the canvas of the children.
+            number: N, the images of each node.
+            above: siblings that run side by side, B / N.
+
+        Returns:
+            Nodes of N images: those of the first step of all B / N siblings, then of the second.
+        """
+        fields = {"program": self.program, "canvas": self.canvas, "action": self.action}
+        if self.below is not None:
+            fields["own_decoding"] = self.decoding
+        if self.appearance is not None:
+            fields["appearance"] = self.appearance
+        columns = [x.reshape(-1, number, *x.shape[2:]).unbind() for x in fields.values()]
+        count = len(columns[0])
+        below: list[ParseTree] = []
+        if self.below is not None:
+            below = self.below.nodes(renderer, number, count)
+        return [
+            ParseTree(
+                **dict(zip(fields, values, strict=True)),
+                children=tuple(below[i::count]),
+                renderer=renderer,
+            )
+            for i, values in enumerate(zip(*columns, strict=True))
+        ]
 
 
 @PROGRAMS.add("recursive")
@@ -107,7 +220,7 @@ class Recursion(nn.Module):
         """
         sites = Sites(self.config) if sites is None else sites
         seen = None if target is None else Target.of(target)
-        return self._run(z, self.config.depth, [()], sites, seen)
+        return self._tree(z, *self._run(z, self.config.depth, [()], sites, seen))
 
     def run_level(self, programs: Float[Tensor, "n z"], level: int) -> ParseTree:
         """Run programs of parts: their canvases lie in a part's own frame.
@@ -125,7 +238,12 @@ class Recursion(nn.Module):
         depth = self.config.depth - level
         if not 0 <= depth < self.config.depth:
             raise ValueError(f"level must lie in [1, {self.config.depth}], got {level}.")
-        return self._run(programs, level, [(0,) * depth], Sites(self.config), None)
+        found = self._run(programs, level, [(0,) * depth], Sites(self.config), None)
+        return self._tree(programs, *found)
+
+    def _tree(self, programs: Tensor, canvas: Tensor, parts: Parts) -> ParseTree:
+        children = parts.nodes(self.renderer, len(programs))
+        return ParseTree(programs, canvas, children=tuple(children), renderer=self.renderer)
 
     def _run(
         self,
@@ -134,22 +252,28 @@ class Recursion(nn.Module):
         paths: list[Path],
         sites: Sites,
         target: Target | None,
-    ) -> ParseTree:
-        """Run M sibling programs of N images side by side, (M * N, |z|), into a tree of as many."""
+    ) -> tuple[Tensor, Parts]:
+        """Run M sibling programs of N images side by side, (M * N, |z|).
+
+        Returns:
+            Their canvases, (M * N, C, S, S), and their parts.
+        """
         config, renderer = self.config, self.renderer
         depth, size = config.depth - level, config.canvas_size(level)
         leaves = depth + 1 == self.levels
+        interleaved = not leaves and config.feedback == "canvas"
         hypernet = self.hypernets[depth % len(self.hypernets)]
         theta = hypernet(programs, recompute=level <= self.recompute_levels)
         state = theta.initial
-        parts: list[ParseTree] = []
+        steps: list[Step] = []
         targets: list[Target] = []
+        shown: Tensor | None = None
         for t in range(config.steps[depth]):
             here = [(*path, t) for path in paths]
             h_state, h_policy, raw = theta.step(state)
             left = glimpsed = own_target = None
             if target is not None:
-                left = target.minus(self._canvas(parts, size)) if parts else target
+                left = target if shown is None else target.minus(shown)
                 glimpsed = glimpse(left.pixels, bounded(raw, config), config.patch_size)
             action = sites.action(here, raw, glimpsed)
             if left is not None:
@@ -158,31 +282,31 @@ class Recursion(nn.Module):
                 glimpsed = own_target.pixels
             h_state = sites.program(here, h_state, glimpsed)
             appearance = theta.D(h_state)
-            decoding = renderer.placement.patch(appearance)
-            if leaves:
-                kept = appearance if renderer.placement.continuous else None
-                part = ParseTree(h_state, decoding, action, appearance=kept, renderer=renderer)
-            elif config.feedback == "canvas":
-                below = self._run(h_state, level - 1, here, sites, own_target)
-                part = replace(below, action=action, own_decoding=decoding)
-            else:
-                part = ParseTree(h_state, decoding, action, renderer=renderer)
-            parts.append(part)
-            state = State(h_state, h_policy, part.canvas, action)
-        if not leaves and config.feedback == "decoding":
-            below = self._run(
-                torch.cat([part.program for part in parts]),
+            decoding = canvas = renderer.placement.patch(appearance)
+            below = None
+            if interleaved:
+                canvas, below = self._run(h_state, level - 1, here, sites, own_target)
+            look = appearance if leaves and renderer.placement.continuous else None
+            steps.append(Step(h_state, action, canvas, decoding, look, below))
+            state = State(h_state, h_policy, canvas, action)
+            if target is not None and t + 1 < config.steps[depth]:
+                shown = self._shown(shown, steps, size)
+        parts = Parts.of(steps)
+        if not leaves and not interleaved:
+            canvas, below = self._run(
+                parts.program.flatten(0, 1),
                 level - 1,
-                [(*path, t) for t in range(len(parts)) for path in paths],
+                [(*path, t) for t in range(len(steps)) for path in paths],
                 sites,
                 Target.join(targets) if targets else None,
             )
-            parts = [
-                replace(tree, action=part.action, own_decoding=part.decoding)
-                for tree, part in zip(below.split(len(programs)), parts, strict=True)
-            ]
-        canvas = self._canvas(parts, size)
-        return ParseTree(programs, canvas, children=tuple(parts), renderer=renderer)
+            parts = parts._replace(canvas=canvas.view_as(parts.canvas), below=below)
+        return renderer.render(parts.sheets(renderer.composed), size), parts
 
-    def _canvas(self, parts: list[ParseTree], size: int) -> Tensor:
-        return self.renderer.render(sheets(parts, self.renderer.composed), size)
+    def _shown(self, shown: Tensor | None, steps: list[Step], size: int) -> Tensor:
+        """The canvas after some steps, from the canvas before the last of them."""
+        renderer = self.renderer
+        if renderer.composition.additive and shown is not None:
+            last = Parts.of(steps[-1:]).sheets(renderer.composed)
+            return shown + renderer.render(last, size)
+        return renderer.render(Parts.of(steps).sheets(renderer.composed), size)

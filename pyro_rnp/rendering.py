@@ -14,15 +14,26 @@ from pyro_rnp.config import RNPConfig
 from pyro_rnp.placements import Placement
 
 
-class Sheet(NamedTuple):
-    """One patch to be placed on a canvas, of each of N images."""
+class Sheets(NamedTuple):
+    """Patches to be placed on a canvas, of each of N images, in the order of their placement."""
 
-    pixels: Float[Tensor, "n c s s"]
-    """The patch in its own frame."""
-    appearance: Float[Tensor, "n appearance"] | None
-    """Logits or coefficients of a leaf, which a continuous placement reads in place of pixels."""
-    to_source: Float[Tensor, "n 2 3"]
-    """The map from the canvas's frame to the patch's."""
+    pixels: Float[Tensor, "sheets n c s s"]
+    """The patches in their own frames."""
+    appearance: Float[Tensor, "sheets n appearance"] | None
+    """Logits or coefficients of leaves, which a continuous placement reads in place of pixels."""
+    to_source: Float[Tensor, "sheets n 2 3"]
+    """The maps from the canvas's frame to the patches'."""
+
+    @classmethod
+    def join(cls, some: Sequence[Sheets]) -> Sheets:
+        """Sheets in one stack, in order.
+
+        Args:
+            some: one or more, of which all have an appearance or none has.
+        """
+        looks = [sheets.appearance for sheets in some if sheets.appearance is not None]
+        pixels, maps = (torch.cat([each[i] for each in some]) for i in (0, 2))  # type: ignore[misc]
+        return cls(pixels, torch.cat(looks) if looks else None, maps)
 
 
 class Renderer(nn.Module):
@@ -40,32 +51,28 @@ class Renderer(nn.Module):
         self.placement: Placement = config.make("placement", objects)
         self.composition: Composition = config.make("composition", objects)
 
-    def place(self, sheets: Sequence[Sheet], size: int) -> tuple[Tensor, Tensor | None]:
+    def place(self, sheets: Sheets, size: int) -> tuple[Tensor, Tensor | None]:
         """Each sheet where it lands, and its visible share.
 
         Args:
-            sheets: one or more, in the order in which they are placed; all have an appearance or
-                none has.
+            sheets: one or more.
             size: pixels across the canvas.
 
         Returns:
             Placed sheets, (sheets, N, C, size, size), and shares that broadcast with them. The sum
             of their products is the canvas; None stands for shares of 1.
         """
-        maps = torch.cat([sheet.to_source for sheet in sheets])
-        appearances = [sheet.appearance for sheet in sheets if sheet.appearance is not None]
-        if appearances:
-            placed = self.placement.leaf(torch.cat(appearances), maps, size)
+        maps, number = sheets.to_source.flatten(0, 1), len(sheets.to_source)
+        if sheets.appearance is not None:
+            placed = self.placement.leaf(sheets.appearance.flatten(0, 1), maps, size)
         else:
-            pixels = torch.cat([sheet.pixels for sheet in sheets])
-            placed = self.placement.canvas(pixels, maps, size)
-        placed = placed.unflatten(0, (len(sheets), -1))
-        covers = None
+            placed = self.placement.canvas(sheets.pixels.flatten(0, 1), maps, size)
+        placed, covers = placed.unflatten(0, (number, -1)), None
         if self.composition.opaque:
-            covers = self.placement.cover(maps, size).unflatten(0, (len(sheets), -1))
+            covers = self.placement.cover(maps, size).unflatten(0, (number, -1))
         return placed, self.composition(placed, covers)
 
-    def render(self, sheets: Sequence[Sheet], size: int) -> Float[Tensor, "n c {size} {size}"]:
+    def render(self, sheets: Sheets, size: int) -> Float[Tensor, "n c {size} {size}"]:
         """The canvas that sheets make together.
 
         Source: the paper, Algorithm 1, canvas += g(patch, a), for all steps at once.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
@@ -170,50 +171,72 @@ class Site(NamedTuple):
         return site_name(self.kind, self.path)
 
 
-class GuideRun:
-    """A run of the recursion by the guide, with the values that it was made of.
+class PastRun:
+    """A run of the recursion, with the values that it was made of.
 
     Args:
-        z: programs z^K, (..., N, |z|).
-        sites: all sites below the top, in order.
+        sites: all sites below the top, in the order of the run; those of a deterministic run may be
+            left out where nobody looks at them.
         tree: the tree that the run gave.
+        state: what else the tree depends on, see `state_of`.
     """
 
-    def __init__(self, z: Tensor, sites: Sequence[Site], tree: ParseTree) -> None:
-        self.sites, self.tree = sites, tree
-        self.values = {"z": z, **{site.name: site.value for site in sites}}
+    def __init__(self, sites: Sequence[Site], tree: ParseTree, state: object = None) -> None:
+        self.sites, self.tree, self.state = sites, tree, state
 
-    def used(self, name: str, value: Tensor) -> bool:
-        """Whether the run used this tensor for a site.
-
-        A tensor with equal numbers does not count: it may be detached or computed otherwise, and
-        gradients have to flow to it; and to read numbers would wait for a device.
+    @classmethod
+    def determined(cls, tree: ParseTree, batch: torch.Size, config: RNPConfig) -> PastRun:
+        """A run in which nothing below the top is random.
 
         Args:
-            name: of a site of this model.
-            value: the value that the model has for the site.
+            tree: the tree that it gave.
+            batch: the batch shape of z^K.
+            config: of the model.
         """
-        return self.values[name] is value
+        values, found = tree.sites(), []
+        for kind, path in order(config, tree.level):
+            value = values[site_name(kind, path)].unflatten(0, batch)
+            found.append(Site(kind, path, value, value))
+        return cls(found, tree)
 
 
-class Handover:
-    """Passes at most one run of the guide on to the model, which takes it once."""
+def state_of(recursion: nn.Module) -> object:
+    """All that a run depends on beside the values of its sites, to tell whether it is still true.
 
-    def __init__(self) -> None:
-        self._run: GuideRun | None = None
+    Args:
+        recursion: the module that runs.
+    """
+    own = [
+        (p.untyped_storage()._cdata, 0 if p.is_inference() else p._version, p.requires_grad)
+        for p in recursion.parameters()
+    ]
+    return torch.is_grad_enabled(), getattr(recursion, "levels", None), own
 
-    def give(self, run: GuideRun) -> None:
-        """Offer a run to the model.
 
-        Args:
-            run: it replaces one that was not taken.
-        """
-        self._run = run
+@lru_cache
+def order(config: RNPConfig, levels: int) -> tuple[tuple[Kind, Path], ...]:
+    """The sites below the top in the order in which a run of the recursion meets them.
 
-    def take(self) -> GuideRun | None:
-        """The run that was given, if there is one; it is gone afterwards."""
-        run, self._run = self._run, None
-        return run
+    Args:
+        config: gives the steps and the feedback.
+        levels: the levels that run, from the top.
+    """
+
+    def below(paths: list[Path]) -> Iterator[tuple[Kind, Path]]:
+        depth = len(paths[0])
+        if depth == levels:
+            return
+        steps = range(config.steps[depth])
+        for t in steps:
+            here = [(*path, t) for path in paths]
+            yield from (("a", path) for path in here)
+            yield from (("z", path) for path in here)
+            if config.feedback == "canvas":
+                yield from below(here)
+        if config.feedback == "decoding":
+            yield from below([(*path, t) for t in steps for path in paths])
+
+    return tuple(below([()]))
 
 
 class RandomSites(Sites):
@@ -251,7 +274,7 @@ class RandomSites(Sites):
     def program(self, paths: list[Path], h_state: Tensor, glimpsed: Tensor | None) -> Tensor:
         return self._sites("z", paths, h_state, glimpsed)
 
-    def repeats(self, run: GuideRun) -> bool:
+    def repeats(self, run: PastRun) -> bool:
         """Draw the sites of a run from the model; whether all have the run's values.
 
         If so, the run's tree is this run's tree. At the first site with another value, as under an
@@ -260,12 +283,15 @@ class RandomSites(Sites):
         Args:
             run: of the same z^K.
         """
-        for kind, path, predicted, _ in run.sites:
+        for site in run.sites:
+            kind, path, predicted = site[:3]
             random = self.config.random(kind, len(path))
+            if not random and self.fixed is None:
+                continue
             scale = self.scales(kind, len(path)).expand_as(predicted) if random else None
             name = site_name(kind, path)
             self._settled[name] = value = self._value(kind, path, predicted, scale)
-            if not run.used(name, value):
+            if value is not site.value:  # nor equal numbers, which may carry another gradient
                 return False
         return True
 

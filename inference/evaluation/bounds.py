@@ -20,6 +20,7 @@ from inference.run import Run
 from inference.traces import trace_both
 from pyro_rnp import RNP
 from pyro_rnp.checks import Images, observed
+from pyro_rnp.contract import DensitiesOnly
 
 
 @torch.no_grad()
@@ -78,7 +79,7 @@ def importance_weighted_bound(
 
 def _log_weights(rnp: RNP, images: Tensor, particles: int) -> Tensor:
     """Log p(x, z) - log q(z | x) at samples z for each image, (particles, N), in nats."""
-    with rnp.model.one_run():
+    with DensitiesOnly():
         return trace_both(rnp.model, rnp.guide, images, particles=particles).log_weights()
 
 

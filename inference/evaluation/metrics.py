@@ -25,6 +25,7 @@ from inference.traces import latent_sites, trace_both
 from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.affine import codomain
 from pyro_rnp.checks import Images, as_images
+from pyro_rnp.contract import DensitiesOnly
 from pyro_rnp.files import write
 from pyro_rnp.missing import error, mean_image, variance
 
@@ -346,7 +347,7 @@ def _scores(
     Args:
         total: images that share the KL of a site that is drawn once for all.
     """
-    with rnp.model.one_run():
+    with DensitiesOnly():
         traces = trace_both(rnp.model, rnp.guide, x)
     at_mean = rnp.parse(x)
     expected, x_site = rnp.model.likelihood(at_mean.canvas).mean, traces.model.nodes["x"]

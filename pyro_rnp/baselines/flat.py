@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pyro_rnp.activations import ELU
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.likelihoods import canvas_of
 from pyro_rnp.parse_tree import ParseTree
@@ -42,7 +43,7 @@ class FlatDecoder(nn.Module):
         self.levels = self.recompute_levels = 0
         layers: list[nn.Module] = []
         for i, o in pairwise(_widths(config, units or _units(config))):
-            layers += [nn.Linear(i, o), nn.ELU()]
+            layers += [nn.Linear(i, o), ELU()]
         del layers[-1]
         nn.init.constant_(layers[-1].bias, BLANK)  # type: ignore[arg-type]
         self.layers = nn.Sequential(*layers)

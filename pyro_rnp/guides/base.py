@@ -20,7 +20,7 @@ from pyro_rnp.contract import OwnSites, check_event, how_many, plates
 from pyro_rnp.missing import filled
 from pyro_rnp.params import Registered
 from pyro_rnp.parse_tree import ParseTree
-from pyro_rnp.sites import Draw, GuideRun, RandomSites, centre, drawn
+from pyro_rnp.sites import Draw, PastRun, RandomSites, centre, drawn, state_of
 
 
 class TopGuide(nn.Module, ABC):
@@ -160,9 +160,7 @@ class Guide(Registered):
             batch = torch.broadcast_shapes(z.shape[:-1], plates())
             if self.lower is not None:
                 whole = z if z.shape[:-1] == batch else z.expand(*batch, -1)
-                run = self._run(whole, images, pyro.sample)
-                if (handover := self.model[0].handover) is not None:
-                    handover.give(run)
+                self.model[0].hand_over(z, self._run(whole, images, pyro.sample))
         return z
 
     def below(self, z: Tensor, images: Tensor, draw: Draw) -> ParseTree:
@@ -178,16 +176,16 @@ class Guide(Registered):
         """
         return self._run(z, images, draw).tree
 
-    def _run(self, z: Tensor, images: Tensor, draw: Draw) -> GuideRun:
-        (model,), batch = self.model, z.shape[:-1]
-        lower, propose, target = self.lower, None, None
-        if lower is not None:
-            repeated = images.expand(*batch, *images.shape[1:]).flatten(0, len(batch) - 1)
-            propose = partial(lower, features=lower.look(filled(repeated)))
-            target = repeated if lower.glimpses else None
+    def _run(self, z: Tensor, images: Tensor, draw: Draw) -> PastRun:
+        (model,), batch, lower = self.model, z.shape[:-1], self.lower
+        if lower is None:
+            return PastRun((), model.recursion(z.flatten(0, -2)))
+        repeated = images.expand(*batch, *images.shape[1:]).flatten(0, len(batch) - 1)
+        propose = partial(lower, features=lower.look(filled(repeated)))
+        target = repeated if lower.glimpses else None
         sites = RandomSites(self.config, model.scales, batch, draw, propose=propose)
         tree = model.recursion(z.flatten(0, -2), sites, target)
-        return GuideRun(z, sites.met, tree)
+        return PastRun(sites.met, tree, state_of(model.recursion))
 
     def parse(self, images: Tensor, sample: bool) -> ParseTree:
         """Run the programs that the guide infers, without Pyro.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pyro_rnp.activations import ELU, elu
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.guides.lower import Corrections
 from pyro_rnp.parse_tree import Path
@@ -32,7 +32,7 @@ class BottomUp(Corrections):
         units = config.encoder_units
         super().__init__(config, units)
         pixels = config.channels * config.patch_size**2
-        self.eye = nn.Sequential(nn.Linear(pixels, units), nn.ELU(), nn.Linear(units, units))
+        self.eye = nn.Sequential(nn.Linear(pixels, units), ELU(), nn.Linear(units, units))
 
     def look(self, images: Float[Tensor, "n c h w"]) -> None:
         """Nothing: a call sees its glimpse alone."""
@@ -47,4 +47,4 @@ class BottomUp(Corrections):
         features: None,
     ) -> tuple[Tensor, Tensor]:
         assert glimpsed is not None
-        return self.correct(kind, path, predicted, scale, F.elu(self.eye(glimpsed.flatten(1))))
+        return self.correct(kind, path, predicted, scale, elu(self.eye(glimpsed.flatten(1))))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pyro.distributions as dist
-import torch.nn.functional as F
 from jaxtyping import Float
 from pyro.distributions import transforms
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from pyro_rnp.activations import elu
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.couplings import ConditionalDense, permuted, start_as_identity
 from pyro_rnp.encoder import Encoder
@@ -52,6 +52,6 @@ class FlowGuide(DiagonalNormal):
 
     def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
         loc, raw_scale, seen = full_precision(self.encoder(images)).split(self.sizes, -1)
-        couplings = [coupling.condition(F.elu(seen)) for coupling in self.couplings]  # type: ignore[operator]
+        couplings = [coupling.condition(elu(seen)) for coupling in self.couplings]  # type: ignore[operator]
         base = dist.Normal(loc, positive(raw_scale)).to_event(1)
         return dist.TransformedDistribution(base, permuted(couplings, loc))

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pyro_rnp.activations import ELU
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.parse_tree import Path
 from pyro_rnp.sites import Kind
@@ -93,7 +94,7 @@ class Corrections(LowerGuide):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
                 self.networks[f"{kind}{depth}"] = nn.Sequential(
-                    nn.Linear(size + seen + units, units), nn.ELU(), last
+                    nn.Linear(size + seen + units, units), ELU(), last
                 )
                 steps = config.steps[depth - 1]
                 self.places[f"{kind}{depth}"] = nn.Parameter(torch.randn(steps, units))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_rnp.activations import elu
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.encoder import Encoder
 from pyro_rnp.guides.lower import Corrections
@@ -29,7 +29,7 @@ class TopDown(Corrections):
         self.encoder = Encoder(config, config.encoder_units)
 
     def look(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n units"]:
-        return F.elu(self.encoder(images))
+        return elu(self.encoder(images))
 
     def forward(
         self,

@@ -1,6 +1,7 @@
 """Random programs and actions below the top, and their guides."""
 
 import math
+from contextlib import contextmanager
 
 import pyro
 import pytest
@@ -13,6 +14,7 @@ from inference.objectives import OBJECTIVES, loss
 from inference.traces import latent_sites, trace_both
 from pyro_rnp import RNP
 from pyro_rnp.affine import bounded, codomain
+from pyro_rnp.contract import DensitiesOnly
 from pyro_rnp.sites import centre, distribution
 from tests.conftest import tiny
 
@@ -176,7 +178,7 @@ def test_vectorised_particles_draw_below_too(lower_guide, guide, images):
         rnp.guide.top.encoder[-1].weight[:3] *= 50  # which at the start hardly looks at them
 
     def draw(images, particles):
-        with torch.no_grad(), rnp.model.one_run():
+        with torch.no_grad():
             guided, model = trace_both(rnp.model, rnp.guide, images, particles=particles)
         assert list(latent_sites(guided)) == list(latent_sites(model))
         values = [model.nodes[name]["value"].flatten(-1) for name in ("z", "a/0", "z/1/0")]
@@ -218,6 +220,14 @@ def test_nuts_takes_random_levels_as_they_are(images):
     assert ((draws["a/0"][..., :2] >= low) & (draws["a/0"][..., :2] <= high)).all()
 
 
+@contextmanager
+def no_sharing(rnp):
+    """Runs of the guide are not handed over to the model."""
+    rnp.model.hand_over = lambda *_: None
+    yield
+    del rnp.model.hand_over
+
+
 def runs(rnp):
     """The list that grows by one with each run of the recursion."""
     found = []
@@ -233,38 +243,87 @@ def test_model_and_guide_share_a_run_and_nothing_else_changes(
 ):
     rnp = stirred("bottom_up", feedback=feedback, stochastic=stochastic)
     ran, objective = runs(rnp), OBJECTIVES.make(objective)
-    torch.manual_seed(0)
-    apart = objective.differentiable_loss(rnp.model, rnp.guide, images)
     parameters = list(rnp.parameters())
+    torch.manual_seed(0)
+    with no_sharing(rnp):
+        apart = objective.differentiable_loss(rnp.model, rnp.guide, images)
     wanted = torch.autograd.grad(apart, parameters, allow_unused=True)
     assert len(ran) == 2
-    torch.manual_seed(0)
-    shared = loss(objective, rnp, images)
-    found = torch.autograd.grad(shared, parameters, allow_unused=True)
-    assert len(ran) == 3, "the model takes the guide's run over"
-    torch.testing.assert_close(shared, apart)
-    for mine, theirs in zip(found, wanted, strict=True):
-        assert (mine is None) == (theirs is None)
-        if mine is not None:
-            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
-    assert rnp.model.handover is None, "nothing is kept beyond the objective"
+    for shares in (
+        lambda: loss(objective, rnp, images),
+        lambda: objective.differentiable_loss(rnp.model, rnp.guide, images),
+    ):
+        ran.clear()
+        torch.manual_seed(0)
+        shared = shares()
+        found = torch.autograd.grad(shared, parameters, allow_unused=True)
+        assert len(ran) == 1, "the model takes the guide's run over"
+        torch.testing.assert_close(shared, apart)
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert (mine is None) == (theirs is None)
+            if mine is not None:
+                torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_svi_of_pyro_runs_the_recursion_once_a_step(images):
+    rnp = stirred("bottom_up")
+    ran, adam = runs(rnp), pyro.optim.Adam({"lr": 1e-3})
+    svi = pyro.infer.SVI(rnp.model, rnp.guide, adam, pyro.infer.Trace_ELBO())
+    for step in range(3):
+        svi.step(images)
+        assert len(ran) == step + 1
+
+
+def test_a_run_of_other_weights_is_not_taken_over(images):
+    rnp = stirred("bottom_up")
+    ran = runs(rnp)
+    for change in (
+        lambda p: p.add_(0.1),
+        lambda p: setattr(p, "data", p + 0.1),
+        lambda p: p.requires_grad_(False),
+    ):
+        guide = poutine.trace(rnp.guide).get_trace(images)
+        with torch.no_grad():
+            change(rnp.model.recursion.hypernets[0].vectors.bias)
+        ran.clear()
+        poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
+        assert len(ran) == 1
+    with torch.no_grad():
+        guide = poutine.trace(rnp.guide).get_trace(images)
+    ran.clear()
+    model = poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
+    assert len(ran) == 1, "a run without gradients is none with gradients"
+    assert model.nodes["canvas"]["value"].requires_grad
+
+
+def test_what_has_no_density_is_left_out_of_a_trace_of_densities(images):
+    rnp = RNP(tiny(stochastic="none,programs")).eval()
+    whole = poutine.trace(rnp.model).get_trace(images)
+    with DensitiesOnly():
+        few = poutine.trace(poutine.replay(rnp.model, trace=whole)).get_trace(images)
+    assert list(latent_sites(few)) == list(latent_sites(whole))
+    assert {"canvas", "a/0"} <= whole.nodes.keys()
+    assert not {"canvas", "a/0"} & few.nodes.keys()
+    assert not [name for name, site in few.nodes.items() if site["type"] == "param"]
+    torch.testing.assert_close(few.log_prob_sum(), whole.log_prob_sum())
 
 
 @pytest.mark.parametrize("feedback", ["canvas", "decoding"])
 @pytest.mark.parametrize("name", ["z", "a/0", "z/0", "z/1", "a/1/0", "z/1/1"])
 def test_an_intervention_on_the_model_ends_the_sharing(name, feedback, images):
     rnp = stirred("bottom_up", feedback=feedback, stochastic="actions,both")
-    ran, guide = runs(rnp), poutine.trace(rnp.guide).get_trace(images)
+    ran = runs(rnp)
+    with no_sharing(rnp):
+        guide = poutine.trace(rnp.guide).get_trace(images)
     value = poutine.trace(rnp.model).get_trace(images).nodes[name]["value"]
     model = poutine.do(poutine.replay(rnp.model, trace=guide), {name: value})
     torch.manual_seed(0)
     wanted = poutine.trace(model).get_trace(images)
-    with rnp.model.one_run():
-        again = poutine.replay(rnp.guide, trace=guide)
-        poutine.trace(again).get_trace(images)
-        ran.clear()
-        torch.manual_seed(0)
-        found = poutine.trace(model).get_trace(images)
+    again = poutine.replay(rnp.guide, trace=guide)
+    poutine.trace(again).get_trace(images)
+    ran.clear()
+    torch.manual_seed(0)
+    found = poutine.trace(model).get_trace(images)
     assert len(ran) == 1, "what follows from the intervention is run"
     assert list(found.nodes) == list(wanted.nodes)
     for site in (*BELOW, "canvas"):
@@ -277,12 +336,11 @@ def test_equal_numbers_that_carry_no_gradient_do_not_pass_for_the_guide_s(images
     ran, guide = runs(rnp), poutine.trace(rnp.guide).get_trace(images)
     same = {name: guide.nodes[name]["value"].detach() for name in ("z", "a/1")}
     for values, wanted in ((same, 1), ({}, 0)):
-        with rnp.model.one_run():
-            poutine.trace(poutine.replay(rnp.guide, trace=guide)).get_trace(images)
-            ran.clear()
-            model = pyro.condition(poutine.replay(rnp.model, trace=guide), values)
-            poutine.trace(model).get_trace(images)
-            assert len(ran) == wanted
-            ran.clear()
-            poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
-            assert len(ran) == 1, "a run is handed over once"
+        poutine.trace(poutine.replay(rnp.guide, trace=guide)).get_trace(images)
+        ran.clear()
+        model = pyro.condition(poutine.replay(rnp.model, trace=guide), values)
+        poutine.trace(model).get_trace(images)
+        assert len(ran) == wanted
+        ran.clear()
+        poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
+        assert len(ran) == 1 - wanted, "a run is handed over once"
