@@ -200,6 +200,11 @@ class TrainConfig:
     recompute_levels: int = 0
     """Levels, counted from the leaves' parents up, whose generated weights are computed again in
     the backward pass instead of kept: less memory for more time, with the same result."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the model by torch.compile, which takes one or two minutes at the first step and
+    then makes steps faster: true, false, or auto, which does so where 60 minutes or 100,000 steps
+    of training are asked for. With random levels only the encoder is compiled, and auto does not.
+    It needs a C++ compiler."""
     checkpoint_minutes: float = 1.0
     """Minutes between checkpoints; there is also one when the run is stopped."""
     model: RNPConfig = field(default_factory=lambda: RNPConfig.preset("fast"))
@@ -273,6 +278,17 @@ class TrainConfig:
         """
         default = self.images_per_class > 1 and self.elbo == "TraceMeanField_ELBO"
         return "Trace_ELBO" if default else self.elbo
+
+    def compiles(self, images: int) -> bool:
+        """Whether training compiles the model, which depends on the configuration alone.
+
+        Args:
+            images: the number of training images.
+        """
+        if self.compile != "auto":
+            return self.compile
+        steps = (self.epochs or 0) * images / self.batch_size
+        return not self.model.any_random and (steps >= 1e5 or (self.minutes or 0) >= 60)
 
     @property
     def duration(self) -> timedelta | None:

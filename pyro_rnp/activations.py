@@ -33,7 +33,7 @@ class ELU(nn.Module):
 
 
 def _elu(x: Tensor) -> Tensor:
-    return torch.where(x > 0, x, x.clamp(max=0).exp() - 1)
+    return torch.where(x > 0, x, torch.where(x > 0, 0.0, x).exp() - 1)
 
 
 class _ELU(torch.autograd.Function):

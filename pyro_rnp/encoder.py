@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_rnp.activations import ELU, elu
+from pyro_rnp.compiling import Compiled
 from pyro_rnp.config import RNPConfig
 
 
@@ -72,8 +75,24 @@ class Encoder(nn.Sequential):
                     if weight.dim() > 1:  # not a bias
                         weight.mul_(c.encoder_gain)
 
+        self._compiled: Compiled | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": None}
+
+    def compile(self, inference: bool = True, **options: Any) -> None:
+        """Compile the network in place.
+
+        Args:
+            inference: whether it is compiled for use without gradients too; by default true.
+            options: as `torch.compile` takes them.
+        """
+        self._compiled = Compiled(torch.compile(super().forward, **options), inference)
+
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out"]:
-        features = super().forward(x)
+        compiled = self._compiled
+        run = compiled.run if compiled is not None and compiled.now() else super().forward
+        features = run(x)
         if self.colour is None:
             return features
         intensity = x.sum((-2, -1))

@@ -116,17 +116,17 @@ class _Write(torch.autograd.Function):
         known = next((d for d in gradients if d is not None), None)
         if known is None:
             return None, None, None
-        ones_g, wants_g, wants_basis = _augmented(g).to(known.dtype), *ctx.needs_input_grad[:2]
-        dg, dbases = None, []
+        ones_g, dgs, dbases = _augmented(g).to(known.dtype), [], []
         for theta, d in zip(_thetas(basis, ctx.tape.shapes), gradients, strict=True):
             if d is None:
-                dbases.append(torch.zeros_like(theta))
+                dbases.append(torch.zeros_like(theta, dtype=known.dtype))
                 continue
-            own_dg, own_dbasis = _unwrite(ones_g, theta.to(d.dtype), d, wants_g, wants_basis)
-            dg = own_dg if dg is None else dg + own_dg
-            dbases.append(own_dbasis)
-        dg = None if dg is None else dg.to(g.dtype)
-        dbasis = torch.cat(dbases, -1).to(basis.dtype) if wants_basis else None
+            if ctx.needs_input_grad[0]:
+                dgs.append(_towards_g(theta.to(d.dtype), d))
+            if ctx.needs_input_grad[1]:
+                dbases.append(_towards_theta(ones_g, theta, d))
+        dg = sum(dgs[1:], dgs[0]).to(g.dtype) if dgs else None
+        dbasis = torch.cat(dbases, -1).to(basis.dtype) if ctx.needs_input_grad[1] else None
         return dg, dbasis, None
 
 
@@ -190,29 +190,27 @@ def _written(ones_g: Tensor, theta: Tensor) -> Tensor:
     """
     if _by_unit(theta):
         return torch.bmm(ones_g.expand(len(theta), -1, -1), theta).transpose(0, 1)
-    return (ones_g @ theta.transpose(0, 1).reshape(ones_g.shape[1], -1)).unflatten(
-        1, (len(theta), -1)
-    )
+    return (ones_g @ _row(theta)).view(len(ones_g), len(theta), -1)
 
 
-def _unwrite(
-    ones_g: Tensor, theta: Tensor, d: Tensor, wants_g: bool, wants_theta: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of g and Θ from that of one layer's weights, d, (programs, units, width)."""
-    dg = dtheta = None
+def _towards_g(theta: Tensor, d: Tensor) -> Tensor:
+    """The gradient of g from that of one layer's weights, d, (programs, units, width)."""
     if _by_unit(theta):
-        d = d.transpose(0, 1)
-        if wants_g:
-            dg = torch.bmm(d, theta[:, 1:].mT).sum(0)
-        if wants_theta:
-            dtheta = torch.bmm(ones_g.expand(len(d), -1, -1).mT, d)
-    else:
-        rows = d.reshape(len(d), -1)
-        if wants_g:
-            dg = rows @ theta[:, 1:].transpose(0, 1).reshape(-1, rows.shape[1]).mT
-        if wants_theta:
-            dtheta = (ones_g.mT @ rows).view(theta.shape[1], len(theta), -1).transpose(0, 1)
-    return dg, dtheta
+        return torch.bmm(d.transpose(0, 1), theta[:, 1:].mT).sum(0)
+    return d.reshape(len(d), -1) @ _row(theta)[1:].mT
+
+
+def _towards_theta(ones_g: Tensor, theta: Tensor, d: Tensor) -> Tensor:
+    """The gradient of Θ from that of one layer's weights, d, (programs, units, width)."""
+    if _by_unit(theta):
+        return torch.bmm(ones_g.expand(len(theta), -1, -1).mT, d.transpose(0, 1))
+    rows = ones_g.mT @ d.reshape(len(d), -1)
+    return rows.view(theta.shape[1], len(theta), -1).transpose(0, 1)
+
+
+def _row(theta: Tensor) -> Tensor:
+    """Θ of a layer as rows, (1 + R, units * width)."""
+    return theta.transpose(0, 1).reshape(theta.shape[1], -1)
 
 
 def _autocast(like: Tensor) -> tuple[str, torch.dtype, bool]:

@@ -17,6 +17,7 @@ from torch.distributions import Distribution
 
 from pyro_rnp import baselines, guides, likelihoods, priors, recursion  # noqa: F401 (they register)
 from pyro_rnp.checks import Images, as_images, observed
+from pyro_rnp.compiling import compiles
 from pyro_rnp.config import OBJECTS, RNPConfig
 from pyro_rnp.contract import (
     PYRO,
@@ -29,6 +30,7 @@ from pyro_rnp.contract import (
     how_many,
     plates,
 )
+from pyro_rnp.encoder import Encoder
 from pyro_rnp.guides import Guide
 from pyro_rnp.missing import Target, filled, independent, of_seen, split
 from pyro_rnp.params import NAME, Registered
@@ -362,6 +364,25 @@ class RNP(nn.Module):
             for field, piece in objects.items():
                 if not hasattr(piece, "attach"):
                     TRIALS[field](piece, self.config).once(like=like)
+
+    def compile(self, inference: bool = True, **options: Any) -> None:
+        """Compile the recursion and the encoders in place, by `torch.compile`.
+
+        The first call of each shape then takes a minute or two, and later calls less time than
+        before; torch keeps what it compiled on disk. Results are equal to rounding. Runs in which
+        sites are drawn, set or conditioned below the top are not compiled. Compiled code gives no
+        second derivatives. Where `torch.compile` does not work, a warning says so and nothing
+        changes. `copy.deepcopy` and `save` give a model that is not compiled.
+
+        Args:
+            inference: whether `parse`, `sample` and other runs without gradients are compiled too;
+                by default true.
+            options: as `torch.compile` takes them, such as `mode`.
+        """
+        if compiles(self.device):
+            for module in self.modules():
+                if isinstance(module, Encoder | recursion.Recursion | baselines.FlatDecoder):
+                    module.compile(inference, **options)
 
     def pieces(self) -> dict[str, Any]:
         """The pieces of this model by field, named or given as objects; those that it has."""

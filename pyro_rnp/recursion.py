@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_rnp.affine import bounded, compose, glimpse, inverse_matrix, matrix
+from pyro_rnp.compiling import Compiled
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.hypernet import Hypernetwork, State
 from pyro_rnp.missing import Target
@@ -200,6 +201,19 @@ class Recursion(nn.Module):
         self.recompute_levels = 0
         """Levels, from the leaves' parents (1) up, whose generated weights the backward pass writes
         again instead of keeping them: less memory for more time, the same result."""
+        self._compiled: Compiled | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": None}
+
+    def compile(self, inference: bool = True, **options: Any) -> None:
+        """Compile, in place, runs that nothing decides in but the predictions.
+
+        Args:
+            inference: whether runs without gradients are compiled too; by default true.
+            options: as `torch.compile` takes them.
+        """
+        self._compiled = Compiled(torch.compile(self._predicted, **options), inference)
 
     def forward(
         self,
@@ -218,9 +232,17 @@ class Recursion(nn.Module):
         Returns:
             The tree of N images.
         """
+        if sites is None and target is None:
+            compiled = self._compiled
+            run = compiled.run if compiled is not None and compiled.now() else self._predicted
+            return self._tree(z, *run(z))
         sites = Sites(self.config) if sites is None else sites
         seen = None if target is None else Target.of(target)
         return self._tree(z, *self._run(z, self.config.depth, [()], sites, seen))
+
+    def _predicted(self, z: Tensor) -> tuple[Tensor, Parts]:
+        """A run of tensors alone, of the top-level programs z."""
+        return self._run(z, self.config.depth, [()], Sites(self.config), None)
 
     def run_level(self, programs: Float[Tensor, "n z"], level: int) -> ParseTree:
         """Run programs of parts: their canvases lie in a part's own frame.

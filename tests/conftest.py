@@ -9,7 +9,8 @@ from jaxtyping import install_import_hook
 # One thread: as many processes may run side by side, and no number depends on how busy they are.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-hook = install_import_hook(["pyro_rnp", "inference"], "beartype.beartype")
+checked = [] if "PYRO_RNP_UNCHECKED" in os.environ else ["pyro_rnp", "inference"]
+hook = install_import_hook(checked, "beartype.beartype")
 
 import jaxtyping  # noqa: E402
 import pyro  # noqa: E402

@@ -144,6 +144,12 @@ class Training(lightning.LightningModule):
         """Return Adam over the parameters that learn."""
         return torch.optim.Adam(self._learning(), lr=self.config.learning_rate, fused=True)
 
+    def on_train_start(self) -> None:
+        """Compile the model, where the configuration says so."""
+        if self.config.compiles(len(self.splits.train)):
+            self.say("The model is being compiled: the first step may take some minutes.")
+            self.rnp.compile(inference=False)
+
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Seed the step, and set the learning rate, the weight of the KL and the depth."""
         numbers = [self.config.seed, self.batches_seen, self.trainer.global_rank]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count, pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -47,6 +48,15 @@ class FlatDecoder(nn.Module):
         del layers[-1]
         nn.init.constant_(layers[-1].bias, BLANK)  # type: ignore[arg-type]
         self.layers = nn.Sequential(*layers)
+
+    def compile(self, inference: bool = True, **options: Any) -> None:
+        """Compile the MLP in place.
+
+        Args:
+            inference: unused; it is compiled for use without gradients too.
+            options: as `torch.compile` takes them.
+        """
+        self.layers.compile(**options)
 
     def forward(
         self,
