@@ -132,7 +132,11 @@ class RNPConfig:
     hypernet: Literal["shared", "per_level"] = "shared"
     """One hypernetwork for all levels (the paper), or one for each."""
     weights: Literal["mixed", "factored"] = "mixed"
-    """How a program's weights are written."""
+    """How a program's weights come from its features g: mixed (the paper's), a sum of matrices that
+    g weighs; or factored, A diag(h) B, of which a program has the gains h of its own, linear in g,
+    and A and B are common to all: a step costs less."""
+    factors: int = 128
+    """Gains of each layer, where weights are factored."""
     rank: int | None = None
     """Features that generated layers are mixed from; None: hypernet_units."""
     hypernet_layers: int = 6
@@ -212,6 +216,7 @@ class RNPConfig:
             ("hypernet", ("shared", "per_level")),
             ("feedback", ("canvas", "decoding")),
             ("pixel_layers", ("generated", "shared")),
+            ("weights", ("mixed", "factored")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")

@@ -299,11 +299,12 @@ class GeneratedLayers(nn.Module):
 
 
 class FactoredLayers(nn.Module):
-    """A set of linear layers for each program, in factors: W(z) = A diag(1 + h(z)) B.
+    """A set of linear layers for each program, in factors: W(z) = A diag(h(z)) B.
 
     A and B are common to all programs, and the gains h are linear in the features g. Nothing is
-    written for a program but its gains, so that a layer costs about as much as a common one of
-    `factors` units.
+    written for a program but its gains, so that a layer costs as much as two common ones. It is the
+    form W(z) = Θ_0 + Σ_r g_r Θ_r of `GeneratedLayers` with Θ_r = A diag(h_r) B, and starts with the
+    same variances.
 
     Source: Sutskever et al., "Generating text with recurrent neural networks", ICML 2011.
 
@@ -311,28 +312,43 @@ class FactoredLayers(nn.Module):
         features: R, the number of features.
         units: unused.
         shapes: (in, out) of each layer.
-        factors: gains of each layer.
+        factors: the number of gains of each layer.
     """
 
     def __init__(
-        self, features: int, units: int, shapes: Sequence[tuple[int, int]], factors: int = 64
+        self, features: int, units: int, shapes: Sequence[tuple[int, int]], factors: int
     ) -> None:
         super().__init__()
         self.gains = nn.Linear(features, factors * len(shapes))
         nn.init.normal_(self.gains.weight, std=features**-0.5)
-        nn.init.zeros_(self.gains.bias)
+        nn.init.ones_(self.gains.bias)
         self.a = nn.ParameterList(torch.randn(i, factors) * i**-0.5 for i, _ in shapes)
         self.b = nn.ParameterList(torch.randn(factors, o) * factors**-0.5 for _, o in shapes)
 
+    def thetas(self) -> list[Float[Tensor, "_ _ _"]]:
+        """Each layer's Θ in the paper's form, (1 + R, out, in), Θ_0 first."""
+        gains = torch.cat([self.gains.bias.unsqueeze(1), self.gains.weight], 1).chunk(len(self.a))
+        layers = zip(self.a, gains, self.b, strict=True)
+        return [torch.einsum("if,fr,fo->roi", a, h, b) for a, h, b in layers]
+
     def forward(self, g: Float[Tensor, "p r"], recompute: bool = False) -> list[Layer]:
-        gains = (1 + self.gains(g)).chunk(len(self.a), -1)
-        return [partial(_factored, *abh) for abh in zip(self.a, self.b, gains, strict=True)]
+        """The layers of P programs.
+
+        Args:
+            g: features, (P, R).
+            recompute: unused, since no weights are written.
+        """
+        gains = self.gains(g).chunk(len(self.a), 1)
+        return [partial(_factored, *each) for each in zip(self.a, gains, self.b, strict=True)]
 
 
-def _factored(a: Tensor, b: Tensor, gains: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
-    inner = (x.squeeze(1) @ a) * gains
-    y = inner @ b if bias is None else torch.addmm(bias.squeeze(1), inner, b)
-    return y.unsqueeze(1)
+def _factored(a: Tensor, gains: Tensor, b: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+    if x.shape[1] == 1:  # a row for each program: products of two matrices
+        inner = (x.squeeze(1) @ a) * gains
+        y = inner @ b if bias is None else torch.addmm(bias.squeeze(1), inner, b)
+        return y.unsqueeze(1)
+    y = ((x @ a) * gains.unsqueeze(1)) @ b
+    return y if bias is None else y + bias
 
 
 class SharedLayers(nn.Module):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -146,8 +147,9 @@ class Hypernetwork(nn.Module):
             **{"act.0": (z, u), "act.1": (u, u), "act.2": (u, 6)},
         }
         recurrent = {"f_state": (u + z, z), "f_policy": (u + z, z)}
-        own = GeneratedLayers if c.weights == "mixed" else FactoredLayers
-        pixel_layers = GeneratedLayers if c.pixel_layers == "generated" else SharedLayers
+        mixed = c.weights == "mixed"
+        own: Any = GeneratedLayers if mixed else partial(FactoredLayers, factors=c.factors)
+        pixel_layers = own if c.pixel_layers == "generated" else SharedLayers
         sets = [
             (own, u, small),
             (own, z, recurrent),
@@ -181,9 +183,9 @@ class Hypernetwork(nn.Module):
         """Every head by name, in the paper's form.
 
         Returns:
-            Θ, (1 + R, out, in), and its bias, (1 + R, out), of each head, as views of parameters.
-            Index 0 is common to all programs, and a shared layer has no other. Vectors have no Θ,
-            and E's pixel layer has no bias of its own.
+            Θ, (1 + R, out, in), and its bias, (1 + R, out), of each head, as views of parameters;
+            Θ of a factored layer is computed. Index 0 is common to all programs, and a shared layer
+            has no other. Vectors have no Θ, and E's pixel layer has no bias of its own.
         """
         thetas = {
             name: theta

@@ -45,6 +45,8 @@ def make(**changes):
         ((2, 2, 2), {}),
         ((3, 2), {"channels": 2}),
         ((2, 2), {"pixel_layers": "shared"}),
+        ((2, 2), {"pixel_layers": "shared", "weights": "factored", "factors": 7}),
+        ((2, 2), {"weights": "factored", "factors": 3}),
     ],
 )
 def test_equals_the_literal_algorithm(steps, feedback, changes):
