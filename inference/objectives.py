@@ -219,7 +219,7 @@ def loss(
     guide: Any = program.guide
     if kl_weight != 1:
         model, guide = _Weigh(kl_weight)(model), _Weigh(kl_weight)(guide)
-    with alone(rnp), DensitiesOnly():
+    with alone(rnp), DensitiesOnly(together=not isinstance(objective, FreeBitsELBO)):
         return objective.differentiable_loss(  # type: ignore[attr-defined]
             model, guide, images
         )

@@ -46,12 +46,26 @@ class DensitiesOnly(Messenger):
 
     These are the sites that the model determines and the parameters, which take time in each of
     thousands of traces. `pyro.do` and `pyro.param` then have no effect on them.
+
+    Args:
+        together: whether random sites of siblings, which run side by side, become one site, such as
+            `z/*/2` of all third sub-parts; by default each is one of its own.
     """
 
+    def __init__(self, together: bool = False) -> None:
+        super().__init__()
+        self.together = together
+
     @classmethod
-    def on(cls) -> bool:
-        """Whether such a handler is open."""
-        return any(isinstance(m, cls) for m in _PYRO_STACK)
+    def open(cls) -> DensitiesOnly | None:
+        """The innermost such handler that is open, if one is."""
+        return next((m for m in reversed(_PYRO_STACK) if isinstance(m, cls)), None)
+
+
+def siblings_together() -> bool:
+    """Whether random sites of siblings are to be one site, see `DensitiesOnly`."""
+    handler = DensitiesOnly.open()
+    return handler is not None and handler.together
 
 
 def how_many(images: Any, num_images: Any) -> int:
@@ -86,7 +100,7 @@ class OwnSites(Messenger):
     and its log-probability would count N times.
     """
 
-    own = re.compile(r"canvas|part_term|x|z|[za](/\d+)+")
+    own = re.compile(r"canvas|part_term|x|z|[za](/[\d*]+)+")
 
     def __init__(self) -> None:
         super().__init__()

@@ -29,6 +29,7 @@ from pyro_rnp.contract import (
     conditioned,
     how_many,
     plates,
+    siblings_together,
 )
 from pyro_rnp.encoder import Encoder
 from pyro_rnp.guides import Guide
@@ -98,7 +99,7 @@ class Model(Registered):
         if self.config.any_random:
             return None
         tree = self.recursion(z.expand(*batch, -1).flatten(0, -2))
-        if DensitiesOnly.on():
+        if DensitiesOnly.open():
             return PastRun((), tree)
         return PastRun.determined(tree, batch, self.config)
 
@@ -130,8 +131,16 @@ class Model(Registered):
         with pyro.plate("images", n, dim=-1), OwnSites():
             z = pyro.sample("z", prior)
             batch = torch.broadcast_shapes(z.shape[:-1], plates())  # (N,), or (particles, N)
-            named = None if DensitiesOnly.on() else self._named
-            sites = RandomSites(self.config, self.scales, batch, pyro.sample, named)
+            named = None if DensitiesOnly.open() else self._named
+            sites = RandomSites(
+                self.config,
+                self.scales,
+                batch,
+                pyro.sample,
+                named,
+                brief=named is None,
+                together=siblings_together(),
+            )
             run = self._past(z, batch)
             if run is not None and sites.repeats(run):
                 tree = run.tree

@@ -132,7 +132,7 @@ class Registered(nn.Module):
                 two modules share gives a parameter another value than the module has.
         """
         self.take_over()
-        if DensitiesOnly.on():
+        if DensitiesOnly.open():
             return
         store = pyro.get_param_store()
         held = dict(store.named_parameters())

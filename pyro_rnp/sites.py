@@ -101,7 +101,9 @@ class Scales(nn.Module):
         return getattr(self, f"{kind}{depth}").exp()
 
 
-def distribution(kind: Kind, loc: Tensor, scale: Tensor, config: RNPConfig) -> Distribution:
+def distribution(
+    kind: Kind, loc: Tensor, scale: Tensor, config: RNPConfig, event_dim: int = 1
+) -> Distribution:
     """The distribution of a program or an action around a prediction.
 
     Args:
@@ -109,6 +111,7 @@ def distribution(kind: Kind, loc: Tensor, scale: Tensor, config: RNPConfig) -> D
         loc: mean, (..., d); of an action, before it is bounded.
         scale: standard deviation, (..., d), likewise.
         config: gives the bounds of actions.
+        event_dim: the dimensions of the event, by default that of d alone.
 
     Returns:
         A normal distribution of programs, or a normal that is bounded to actions in their units;
@@ -117,8 +120,8 @@ def distribution(kind: Kind, loc: Tensor, scale: Tensor, config: RNPConfig) -> D
     loc, scale = full_precision(loc), full_precision(scale)
     if kind == "a":
         normal = dist.Normal(distinct(loc), scale)
-        return dist.TransformedDistribution(normal, [Bounded(config, loc)]).to_event(1)
-    return dist.Normal(loc, scale).to_event(1)
+        return dist.TransformedDistribution(normal, [Bounded(config, loc)]).to_event(event_dim)
+    return dist.Normal(loc, scale).to_event(event_dim)
 
 
 def drawn(distribution: Any, shape: tuple[int, ...] = ()) -> Tensor:
@@ -159,16 +162,15 @@ def centre(distribution: Any) -> Tensor:
 class Site(NamedTuple):
     """A site below the top, as a run met it; batch shapes as z^K's."""
 
+    name: str
+    """The name of the Pyro site."""
     kind: Kind
-    path: Path
+    depth: int
     predicted: Tensor
-    """The networks' prediction; of a random action, before it is bounded."""
+    """The networks' prediction, (..., d); of a random action, before it is bounded."""
     value: Tensor
-
-    @property
-    def name(self) -> str:
-        """The name of the Pyro site."""
-        return site_name(self.kind, self.path)
+    event_dim: int = 1
+    """2 where siblings are drawn together, (..., M, d)."""
 
 
 class PastRun:
@@ -195,8 +197,9 @@ class PastRun:
         """
         values, found = tree.sites(), []
         for kind, path in order(config, tree.level):
-            value = values[site_name(kind, path)].unflatten(0, batch)
-            found.append(Site(kind, path, value, value))
+            name = site_name(kind, path)
+            value = values[name].unflatten(0, batch)
+            found.append(Site(name, kind, len(path), value, value))
         return cls(found, tree)
 
 
@@ -249,6 +252,9 @@ class RandomSites(Sites):
         draw: see `Draw`.
         fixed: see `Fixed`; by default a deterministic site's value is used as it is.
         propose: see `Propose`; by default the prediction and the model's scale.
+        brief: whether sites that are not random are left out of `met`; by default false.
+        together: whether siblings that run side by side are drawn as one site, such as `z/*/2` of
+            all third sub-parts, which takes less time; by default each is a site of its own.
     """
 
     def __init__(
@@ -259,10 +265,13 @@ class RandomSites(Sites):
         draw: Draw,
         fixed: Fixed | None = None,
         propose: Propose | None = None,
+        brief: bool = False,
+        together: bool = False,
     ) -> None:
         super().__init__(config)
+        self.brief = brief
         self.scales, self.batch, self.draw = scales, batch, draw
-        self.fixed, self.propose = fixed, propose
+        self.fixed, self.propose, self.together = fixed, propose, together
         self.met: list[Site] = []
         """All sites so far, in order."""
         self._settled: dict[str, Tensor] = {}
@@ -284,13 +293,12 @@ class RandomSites(Sites):
             run: of the same z^K.
         """
         for site in run.sites:
-            kind, path, predicted = site[:3]
-            random = self.config.random(kind, len(path))
-            if not random and self.fixed is None:
+            random = self.config.random(site.kind, site.depth)
+            if not random and self.brief:
                 continue
-            scale = self.scales(kind, len(path)).expand_as(predicted) if random else None
-            name = site_name(kind, path)
-            self._settled[name] = value = self._value(kind, path, predicted, scale)
+            scale = self.scales(site.kind, site.depth) if random else None
+            value = self._value(site.name, site.kind, site.predicted, scale, site.event_dim)
+            self._settled[site.name] = value
             if value is not site.value:  # nor equal numbers, which may carry another gradient
                 return False
         return True
@@ -299,33 +307,57 @@ class RandomSites(Sites):
         self, kind: Kind, paths: list[Path], predicted: Tensor, glimpsed: Tensor | None
     ) -> Tensor:
         """Siblings' values, (M * N, d), from their predictions, (M * N, d)."""
-        depth = len(paths[0])
-        scales: Sequence[Tensor | None] = [None] * len(paths)
-        if not self.config.random(kind, depth):
-            predicted = bounded(predicted, self.config) if kind == "a" else predicted
-            predictions = means = self._apart(predicted, paths)
-        elif self.propose is None:
-            predictions = means = self._apart(predicted, paths)
-            scales = self._apart(self.scales(kind, depth).expand_as(predicted), paths)
-        else:
+        depth, mean, scale = len(paths[0]), predicted, None
+        random = self.config.random(kind, depth)
+        if random:
             scale = self.scales(kind, depth)
-            loc, scale = self.propose(kind, paths[0], predicted, scale, glimpsed)
-            scales = self._apart(scale.expand_as(loc), paths)
-            predictions, means = self._apart(predicted, paths), self._apart(loc, paths)
-        for path, said, mean, deviation in zip(paths, predictions, means, scales, strict=True):
-            value = self._value(kind, path, mean, deviation)
-            self.met.append(Site(kind, path, said, value))
-        values = [site.value.expand(*self.batch, -1) for site in self.met[-len(paths) :]]
-        return torch.cat([value.flatten(0, -2) for value in values])
+            if self.propose is not None:
+                mean, scale = self.propose(kind, paths[0], predicted, scale, glimpsed)
+        elif kind == "a":
+            mean = predicted = bounded(predicted, self.config)
+        if not random and self.brief:
+            return mean
+        if random and self.together and len(paths) > 1:
+            return self._siblings(kind, paths, predicted, mean, scale)
+        predictions = means = self._apart(predicted, paths)
+        if mean is not predicted:
+            means = self._apart(mean, paths)
+        scales: Any = [scale] * len(paths)
+        if scale is not None and scale.ndim:
+            scales = self._apart(scale, paths)
+        values = []
+        for path, said, centre, deviation in zip(paths, predictions, means, scales, strict=True):
+            name = site_name(kind, path)
+            value = self._value(name, kind, centre, deviation)
+            self.met.append(Site(name, kind, depth, said, value))
+            values.append(value.expand(*self.batch, -1).flatten(0, -2))
+        return values[0] if len(values) == 1 else torch.cat(values)
+
+    def _siblings(
+        self, kind: Kind, paths: list[Path], predicted: Tensor, mean: Tensor, scale: Any
+    ) -> Tensor:
+        """Siblings' values, (M * N, d), drawn as one site."""
+
+        def inside(x: Tensor) -> Tensor:  # (..., M, d)
+            return x.unflatten(0, (len(paths), *self.batch)).movedim(0, -2)
+
+        steps = [str(t[0]) if len(set(t)) == 1 else "*" for t in zip(*paths, strict=True)]
+        name, depth = "/".join([kind, *steps]), len(steps)
+        scale = inside(scale) if scale.ndim else scale
+        value = self._value(name, kind, inside(mean), scale, 2)
+        self.met.append(Site(name, kind, depth, inside(predicted), value, 2))
+        return value.movedim(-2, 0).flatten(0, -2)
 
     def _apart(self, values: Tensor, paths: list[Path]) -> Sequence[Tensor]:
         return values.unflatten(0, (len(paths), *self.batch)).unbind()
 
-    def _value(self, kind: Kind, path: Path, loc: Tensor, scale: Tensor | None) -> Tensor:
+    def _value(
+        self, name: str, kind: Kind, loc: Tensor, scale: Tensor | None, event_dim: int = 1
+    ) -> Tensor:
         """A site's value, which broadcasts with its batch where an intervention sets it."""
-        name = site_name(kind, path)
         if name in self._settled:
             return self._settled.pop(name)
         if scale is not None:
-            return self.draw(name, distribution(kind, loc, scale, self.config))
+            scale = scale if scale.ndim else scale.expand_as(loc)
+            return self.draw(name, distribution(kind, loc, scale, self.config, event_dim))
         return loc if self.fixed is None else self.fixed(name, loc)

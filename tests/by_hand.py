@@ -13,6 +13,7 @@ from pyro import poutine
 
 from pyro_rnp import RNP
 from pyro_rnp.affine import bounded
+from pyro_rnp.contract import DensitiesOnly
 from pyro_rnp.recursion import Sites
 from tests.conftest import tiny
 
@@ -160,13 +161,20 @@ def guided(rnp, values, images):
     return found
 
 
-def drawn(guide, images, particles=1):
-    """What a guide draws, (particles * N, d) by name; seeded before, as what it is held against."""
-    with pyro.plate("particles", particles, dim=-2):
+def drawn(guide, images, particles=1, together=False):
+    """What a guide draws, (particles * N, d) by name; seeded before, as what it is held against.
+
+    Where siblings are drawn together, as in training, one draw has other numbers than several.
+    """
+    with DensitiesOnly(together), pyro.plate("particles", particles, dim=-2):
         nodes = poutine.trace(guide).get_trace(images).nodes
-    sites = {name: site for name, site in nodes.items() if site["type"] == "sample"}
-    return {
-        name: site["value"].flatten(0, 1)
-        for name, site in sites.items()
-        if name not in ("images", "particles")
-    }
+    found = {}
+    for name, site in nodes.items():
+        if site["type"] != "sample" or name in ("images", "particles"):
+            continue
+        value = site["value"].flatten(0, 1)
+        if "*" in name:
+            found |= {name.replace("*", str(i)): x for i, x in enumerate(value.unbind(1))}
+        else:
+            found[name] = value
+    return found

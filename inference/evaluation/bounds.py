@@ -79,7 +79,7 @@ def importance_weighted_bound(
 
 def _log_weights(rnp: RNP, images: Tensor, particles: int) -> Tensor:
     """Log p(x, z) - log q(z | x) at samples z for each image, (particles, N), in nats."""
-    with DensitiesOnly():
+    with DensitiesOnly(together=True):
         return trace_both(rnp.model, rnp.guide, images, particles=particles).log_weights()
 
 

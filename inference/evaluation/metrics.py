@@ -347,7 +347,7 @@ def _scores(
     Args:
         total: images that share the KL of a site that is drawn once for all.
     """
-    with DensitiesOnly():
+    with DensitiesOnly(together=True):
         traces = trace_both(rnp.model, rnp.guide, x)
     at_mean = rnp.parse(x)
     expected, x_site = rnp.model.likelihood(at_mean.canvas).mean, traces.model.nodes["x"]

@@ -16,7 +16,14 @@ from torch.distributions import Distribution
 
 from pyro_rnp.checks import Images, observed
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.contract import OwnSites, check_event, how_many, plates
+from pyro_rnp.contract import (
+    DensitiesOnly,
+    OwnSites,
+    check_event,
+    how_many,
+    plates,
+    siblings_together,
+)
 from pyro_rnp.missing import filled
 from pyro_rnp.params import Registered
 from pyro_rnp.parse_tree import ParseTree
@@ -183,7 +190,16 @@ class Guide(Registered):
         repeated = images.expand(*batch, *images.shape[1:]).flatten(0, len(batch) - 1)
         propose = partial(lower, features=lower.look(filled(repeated)))
         target = repeated if lower.glimpses else None
-        sites = RandomSites(self.config, model.scales, batch, draw, propose=propose)
+        traced = draw is pyro.sample
+        sites = RandomSites(
+            self.config,
+            model.scales,
+            batch,
+            draw,
+            propose=propose,
+            brief=not traced or DensitiesOnly.open() is not None,
+            together=traced and siblings_together(),
+        )
         tree = model.recursion(z.flatten(0, -2), sites, target)
         return PastRun(sites.met, tree, state_of(model.recursion))
 

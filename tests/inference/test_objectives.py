@@ -261,7 +261,8 @@ def test_with_random_levels_the_loss_and_its_gradient_are_those_of_the_formula(
     repeated = images.repeat(particles, 1, 1, 1)
     for weight in (1.0, 0.4):
         pyro.set_rng_seed(3)
-        terms = ByHand(rnp, drawn(rnp.guide, images, particles), repeated)
+        values = drawn(rnp.guide, images, particles, together=name != "FreeBits_ELBO")
+        terms = ByHand(rnp, values, repeated)
         error = sum(
             (part.decoding - glimpse(repeated, part.action.detach(), 5)).square().flatten(1).sum(1)
             for part in terms.tree
@@ -304,7 +305,7 @@ def test_with_random_levels_scores_are_those_of_the_formula(lower_guide):
     images = torch.rand(N, 1, 8, 8)
     scores = evaluate(rnp, ImageSet(images, torch.zeros(N, dtype=torch.long)), seed=5)
     torch.manual_seed(5)
-    terms = ByHand(rnp, drawn(rnp.guide, images), images)
+    terms = ByHand(rnp, drawn(rnp.guide, images, together=True), images)
     kl, error = sum(terms.kl.values()), (terms.tree.canvas - images).square().sum((1, 2, 3))
     assert all(each.mean() > 1e-2 for each in terms.kl.values())
     elbo = terms.pixels.sum(1) - kl
@@ -322,7 +323,7 @@ def test_with_random_levels_the_importance_weighted_bound_is_that_of_the_formula
     torch.manual_seed(5)
     found = importance_weighted_bound(rnp, images, 4)
     torch.manual_seed(5)
-    terms = ByHand(rnp, drawn(rnp.guide, images, 4), images.repeat(4, 1, 1, 1))
+    terms = ByHand(rnp, drawn(rnp.guide, images, 4, True), images.repeat(4, 1, 1, 1))
     weights = terms.pixels.sum(1) + sum(terms.p[site] - terms.q[site] for site in terms.p)
     wanted = weights.view(4, N).exp().mean(0).log()
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
