@@ -17,8 +17,7 @@ the part's area over its parent's is scale_x * scale_y, and the inverse divides 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +26,7 @@ from torch import Tensor
 from torch.distributions import Transform, constraints
 
 from pyro_rnp.config import RNPConfig
-from pyro_rnp.precision import full_precision
+from pyro_rnp.precision import constant, full_precision
 
 FIELDS = ("scale_x", "scale_y", "rotation", "shear", "x", "y")
 """Names of an action's numbers, in order."""
@@ -59,10 +58,24 @@ def bounded(raw: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 
         Actions, (..., 6), in the units of `UNITS`, in at least float32.
     """
     raw = full_precision(raw)
-    c, turn = config, raw[..., 2:].tanh()
-    scale = c.min_scale + (c.max_scale - c.min_scale) * raw[..., :2].sigmoid()
-    rotation, shear = c.max_rotation * turn[..., :1], c.max_shear * turn[..., 1:2]
-    return torch.cat([scale, rotation, shear, c.max_translation * turn[..., 2:]], -1)
+    middle, reach, slope, _ = _bounds(config, raw)
+    return torch.addcmul(middle, reach, (raw * slope).tanh())
+
+
+@constant
+def _bounds(config: RNPConfig, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """Six numbers each: middle and reach of the bounds, slope of the tanh, and `distinct`'s clamp.
+
+    A sigmoid is a tanh too: sigmoid(x) = (1 + tanh(x / 2)) / 2.
+    """
+    box: Any = _box(config, torch.empty(0, dtype=dtype, device=device))
+    low, high = box.lower_bound, box.upper_bound
+    middle, reach = (low + high) / 2, (high - low) / 2
+    for _ in range(4):  # so that the sum, which is rounded, stays within the bounds
+        beyond = (middle - reach < low) | (middle + reach > high)
+        reach = torch.where(beyond, reach.nextafter(torch.zeros_like(reach)), reach)
+    slope, far = low.new_tensor([0.5] * 2 + [1.0] * 4), low.new_tensor([10.0] * 2 + [5.0] * 4)
+    return middle, reach, slope, far
 
 
 def unbounded(action: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 6"]:
@@ -85,18 +98,19 @@ def unbounded(action: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor,
     return torch.cat([2 * scale.clamp(-edge, edge).atanh(), turn.clamp(-edge, edge).atanh()], -1)
 
 
-def distinct(raw: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 6"]:
+def distinct(raw: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 6"]:
     """Unbounded numbers, clamped to where float32 still tells actions apart.
 
     Args:
         raw: unbounded numbers of actions, (..., 6).
+        config: gives the bounds.
 
     Returns:
         `raw` with scales in [-10, 10] and the others in [-5, 5], (..., 6); its gradient is that of
         the identity, also where a number is clamped.
     """
-    near = torch.cat([raw[..., :2].clamp(-10, 10), raw[..., 2:].clamp(-5, 5)], -1)
-    return raw + (near - raw).detach()
+    far = _bounds(config, raw)[3]
+    return raw + (raw.detach().clamp(-far, far) - raw.detach())
 
 
 def codomain(config: RNPConfig, like: Tensor | None = None) -> constraints.Constraint:
@@ -106,11 +120,10 @@ def codomain(config: RNPConfig, like: Tensor | None = None) -> constraints.Const
         config: gives the bounds.
         like: a tensor with the dtype and the device of the box; by default torch's defaults.
     """
-    at = torch.empty(0) if like is None else like
-    return _box(config, at.dtype, at.device)
+    return _box(config, torch.empty(0) if like is None else like)
 
 
-@lru_cache
+@constant
 def _box(config: RNPConfig, dtype: torch.dtype, device: torch.device) -> constraints.Constraint:
     c = config
     turn = [c.max_rotation, c.max_shear, c.max_translation, c.max_translation]
@@ -142,9 +155,7 @@ class Bounded(Transform):
     __hash__ = Transform.__hash__
 
     def _call(self, x: Tensor) -> Tensor:
-        c, action = self.config, bounded(x, self.config)
-        scale = action[..., :2].clamp(c.min_scale, c.max_scale)  # a sum may end just beyond
-        return torch.cat([scale, action[..., 2:]], -1)
+        return bounded(x, self.config)
 
     def _inverse(self, y: Tensor) -> Tensor:
         return unbounded(y, self.config)
@@ -324,17 +335,17 @@ def points(to_source: Float[Tensor, "n 2 3"], size: int) -> Float[Tensor, "n {si
         return (to_source.flatten(1) @ _grid(size, to_source)).view(-1, size, size, 2)
 
 
-def _grid(size: int, like: Tensor) -> Float[Tensor, "6 grid"]:
+@constant
+def _grid(size: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "6 grid"]:
     """The matrix that takes a map's six numbers to the images of all pixel centres.
 
     One product serves all maps; `F.affine_grid` makes one for each, 9 times slower on a CPU.
     """
-    centre = (2 * torch.arange(size, dtype=like.dtype, device=like.device) + 1) / size - 1
+    centre = (2 * torch.arange(size, dtype=dtype, device=device) + 1) / size - 1
     y, x = torch.meshgrid(centre, centre, indexing="ij")
     point = torch.stack([x, y, torch.ones_like(x)])  # (3, size, size)
-    return torch.einsum(
-        "ij,phw->iphwj", torch.eye(2, dtype=like.dtype, device=like.device), point
-    ).reshape(6, -1)
+    eye = torch.eye(2, dtype=dtype, device=device)
+    return torch.einsum("ij,phw->iphwj", eye, point).reshape(6, -1)
 
 
 def place(

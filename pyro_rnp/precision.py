@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+Made = TypeVar("Made")
+
+
+def constant(make: Callable[[Any, torch.dtype, torch.device], Made]) -> Callable[..., Made]:
+    """A function of a hashable value and of a tensor, whose results are made once and kept.
+
+    The result depends on the value and on the tensor's type and device. It is made anew where
+    tensors are no ordinary ones: while a graph is recorded, and of fake tensors.
+
+    Args:
+        make: makes the result from the value, a dtype and a device.
+    """
+    kept = lru_cache(make)
+
+    @wraps(make)
+    def made(value: Any, like: Tensor) -> Made:
+        ordinary = plain_autograd() and type(like) in (Tensor, nn.Parameter)
+        return (kept if ordinary else make)(value, like.dtype, like.device)
+
+    return made
 
 
 def full_precision(x: Tensor) -> Tensor:

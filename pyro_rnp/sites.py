@@ -119,7 +119,7 @@ def distribution(
     """
     loc, scale = full_precision(loc), full_precision(scale)
     if kind == "a":
-        normal = dist.Normal(distinct(loc), scale)
+        normal = dist.Normal(distinct(loc, config), scale)
         return dist.TransformedDistribution(normal, [Bounded(config, loc)]).to_event(event_dim)
     return dist.Normal(loc, scale).to_event(event_dim)
 
