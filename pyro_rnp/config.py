@@ -30,6 +30,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pixel_layers": "shared",
         "feedback": "decoding",
         "network_units": 32,
+        "weights": "factored",
+        "hypernet": "per_level",
         "sigma": 0.1**0.5,
     },
 }
@@ -135,7 +137,7 @@ class RNPConfig:
     """How a program's weights come from its features g: mixed (the paper's), a sum of matrices that
     g weighs; or factored, A diag(h) B, of which a program has the gains h of its own, linear in g,
     and A and B are common to all: a step costs less."""
-    factors: int = 128
+    factors: int = 64
     """Gains of each layer, where weights are factored."""
     rank: int | None = None
     """Features that generated layers are mixed from; None: hypernet_units."""

@@ -78,15 +78,20 @@ def test_shipped_weights_have_the_names_of_the_model_and_load(name):
     assert sorted(load(name).state_dict()) == stored
 
 
-@pytest.mark.parametrize("preset", ["mnist", "fashion", "omniglot", "fast"])
-def test_presets_have_one_set_of_names_but_for_shared_pixel_layers(preset):
-    mnist = set(RNP(RNPConfig.preset("mnist")).state_dict())
-    found = set(RNP(RNPConfig.preset(preset)).state_dict())
-    own = "model.recursion.hypernets.0."
-    if preset == "fast":
-        mnist -= {own + "layers.2.basis", own + "layers.3.basis"}
-        mnist |= {own + "layers.2.weights.0", own + "layers.3.weights.0", own + "pixel_bias"}
-    assert found == mnist
+@pytest.mark.parametrize("preset", ["fashion", "omniglot"])
+def test_the_paper_s_presets_have_one_set_of_names(preset):
+    mnist, found = (RNP(RNPConfig.preset(name)).state_dict() for name in ("mnist", preset))
+    assert set(found) == set(mnist)
+
+
+def test_factored_weights_have_gains_and_two_lists_of_matrices():
+    config = tiny(weights="factored", pixel_layers="shared", hypernet="per_level")
+    own, found = "model.recursion.hypernets.1.layers.", set(RNP(config).state_dict())
+    sets = ((0, 8), (1, 2))
+    wanted = {f"{own}{i}.{ab}.{j}" for i, layers in sets for ab in "ab" for j in range(layers)}
+    wanted |= {f"{own}{i}.gains.{kind}" for i, _ in sets for kind in ("weight", "bias")}
+    shared = {f"{own}{i}.weights.0" for i in (2, 3)}
+    assert {name for name in found if name.startswith(own)} == wanted | shared
 
 
 def test_importing_the_package_alone_registers_every_piece():
