@@ -126,7 +126,9 @@ class _Write(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 dbases.append(_towards_theta(ones_g, theta, d))
         dg = sum(dgs[1:], dgs[0]).to(g.dtype) if dgs else None
-        dbasis = torch.cat(dbases, -1).to(basis.dtype) if ctx.needs_input_grad[1] else None
+        dbasis = None
+        if ctx.needs_input_grad[1]:  # one layer may be large, so that a copy takes its time
+            dbasis = (torch.cat(dbases, -1) if len(dbases) > 1 else dbases[0]).to(basis.dtype)
         return dg, dbasis, None
 
 
