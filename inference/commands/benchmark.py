@@ -32,6 +32,12 @@ def main() -> None:
         "--presets", type=list[str], default=["mnist", "omniglot", "fast"], help="presets"
     )
     arguments.add_argument(
+        "--compiled",
+        type=list[str],
+        default=[],
+        help="presets that are timed compiled too, which takes some minutes for each",
+    )
+    arguments.add_argument(
         "--batch_sizes", type=list[PositiveInt], default=[64, 256], help="images a step"
     )
     arguments.add_argument(
@@ -59,7 +65,7 @@ def main() -> None:
     args = arguments.parse_args()
     if args.scaling is not None and args.before is not None:
         raise ValueError("--before compares models; leave it out with --scaling.")
-    whats = subjects(args.presets)
+    whats = subjects(args.presets, args.compiled)
     before = {} if args.before is None else earlier(args.before)
     out = None if args.out is None else new_folder(args.out)
     if args.scaling is not None:

@@ -60,29 +60,32 @@ class Subject:
         return nodes
 
 
-def subjects(presets: Sequence[str]) -> list[Subject]:
+def subjects(presets: Sequence[str], compiled: Sequence[str] = ()) -> list[Subject]:
     """Choose the subjects of a comparison.
 
     Args:
         presets: names of presets.
+        compiled: names of presets that are also timed compiled; by default none, since compiling
+            takes minutes.
 
     Returns:
         The literal port of the paper, to which ratios refer; the presets; `fast` with random levels
-        and the bottom-up guide; where an RNP can be compiled, all of these but the port again,
-        compiled; flat VAEs of as many parameters as `mnist` and `fast`, with the same encoders; the
-        encoder of `fast` alone; and what a user of Pyro might pick instead: a loop of `SVI` on
-        that flat VAE, and the models of `RIVALS`.
+        and the bottom-up guide; presets that are compiled; flat VAEs of as many parameters as
+        `mnist` and `fast`, with the same encoders; the encoder of `fast` alone; and what a user of
+        Pyro might pick instead: a loop of `SVI` on that flat VAE, and the models of `RIVALS`.
     """
     paper, fast = RNPConfig.preset("mnist"), RNPConfig.preset("fast")
     ours = [
         *(Subject(name, RNPConfig.preset(name)) for name in dict.fromkeys(presets)),
         Subject("fast, random levels", replace(fast, stochastic="both")),
     ]
-    able = RNP.compile is not nn.Module.compile
     return [
         Subject("literal port", paper, "literal"),
         *ours,
-        *(replace(s, name=f"{s.name}, compiled", compile=True) for s in ours if able),
+        *(
+            Subject(f"{name}, compiled", RNPConfig.preset(name), compile=True)
+            for name in dict.fromkeys(compiled)
+        ),
         Subject("flat VAE of mnist", replace(paper, program="flat")),
         Subject("flat VAE of fast", replace(fast, program="flat")),
         Subject("encoder alone", fast, "encoder"),

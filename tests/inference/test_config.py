@@ -28,3 +28,20 @@ def test_the_default_trains_the_fast_preset_for_four_minutes():
     default = TrainConfig()
     assert default.model == RNPConfig.preset("fast")
     assert default.duration.total_seconds() == 240
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, False),
+        ({"minutes": 59.0}, False),
+        ({"minutes": 60.0}, True),
+        ({"epochs": 128}, False),  # 99,968 steps of 49,984 images
+        ({"epochs": 129}, True),
+        ({"minutes": 60.0, "compile": False}, False),
+        ({"compile": True}, True),
+        ({"minutes": 60.0, "model": RNPConfig(stochastic="both")}, False),
+    ],
+)
+def test_long_trainings_are_compiled(changes, wanted):
+    assert TrainConfig(**changes).compiles(49_984) == wanted

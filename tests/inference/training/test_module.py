@@ -13,7 +13,7 @@ from inference.training import train
 from inference.training.callbacks import Progress
 from inference.training.module import SkippedSteps, Training
 from inference.training.schedules import schedule
-from pyro_rnp import load
+from pyro_rnp import RNP, load
 from pyro_rnp.checkpoint import load_config
 from tests.inference.training.conftest import CONFIG, config
 
@@ -97,3 +97,13 @@ def test_skipped_steps_are_counted_in_all_and_in_a_row():
     assert counts == [(0, 0, 0), (1, 1, 1), (2, 2, 1), (2, 0, 1), (3, 1, 4)]
     again = SkippedSteps(skipped.counts)
     assert (again.total, again.in_a_row, again.began) == counts[-1]
+
+
+def test_training_compiles_what_learns_and_says_so(few, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(RNP, "compile", lambda rnp, inference: compiled.append(inference))
+    folder = train(config(tmp_path / "compiled", compile=True))
+    assert compiled == [False], "once, and not for what takes no gradient"
+    assert "is being compiled" in (folder / "log.txt").read_text()
+    train(config(tmp_path / "plain", compile=False))
+    assert compiled == [False]
