@@ -128,6 +128,24 @@ def _speed(rows: dict[tuple[str, str, int], dict[str, Any]]) -> str:
     return markdown(head, lines)
 
 
+def _factors(rows: list[dict[str, Any]]) -> str:
+    """How the forms of generated weights learn, as a table."""
+    head = ["flags", "equal", "images", "minutes", "parameters", "squared error", "ELBO"]
+    lines = [
+        [
+            f"`{row['flags']}`",
+            row["equal"],
+            f"{row['images_seen']:,}",
+            f"{row['seconds'] / 60:.1f}" if row["equal"] == "time" else "",
+            f"{row['parameters']:,}",
+            f"{row['val_sse']:.1f}",
+            f"{row['val_elbo']:.1f}",
+        ]
+        for row in rows
+    ]
+    return markdown(head, lines)
+
+
 def _sizes(rows: dict[str, dict[str, Any]]) -> str:
     """The trials of sizes and colours as a table: a row for each training."""
     head = ["images", "channels, size", "parts can cover", "minutes", "training images seen"]
@@ -175,6 +193,7 @@ myst_substitutions["speed"] = {
 myst_substitutions["speed_table"] = _speed(myst_substitutions["speed"])
 myst_substitutions["sizes_table"] = _sizes(myst_substitutions["benchmarks"]["sizes"])
 myst_substitutions["choices_table"] = _choices(myst_substitutions["benchmarks"]["sizes-choices"])
+myst_substitutions["factors_table"] = _factors(myst_substitutions["benchmarks"]["factors"])
 myst_substitutions["pieces_table"] = _pieces(myst_substitutions["benchmarks"]["pieces"])
 
 # Tutorials: Markdown with cells of code, which the build runs
