@@ -203,8 +203,8 @@ class TrainConfig:
     compile: bool | Literal["auto"] = "auto"
     """Compile the model by torch.compile, which takes one or two minutes at the first step and
     then makes steps faster: true, false, or auto, which does so where 60 minutes or 100,000 steps
-    of training are asked for. With random levels only the encoder is compiled, and auto does not.
-    It needs a C++ compiler."""
+    of training are given. With random levels or recompute_levels only the encoder is compiled, and
+    auto does not. It needs a C++ compiler."""
     checkpoint_minutes: float = 1.0
     """Minutes between checkpoints; there is also one when the run is stopped."""
     model: RNPConfig = field(default_factory=lambda: RNPConfig.preset("fast"))
@@ -288,7 +288,9 @@ class TrainConfig:
         if self.compile != "auto":
             return self.compile
         steps = (self.epochs or 0) * images / self.batch_size
-        return not self.model.any_random and (steps >= 1e5 or (self.minutes or 0) >= 60)
+        if self.model.any_random or self.recompute_levels:
+            return False
+        return (steps >= 1e5) or (self.minutes or 0) >= 60
 
     @property
     def duration(self) -> timedelta | None:

@@ -7,6 +7,7 @@ own. A loss is in nats and of a whole batch.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
@@ -40,6 +41,9 @@ class _Surrogate:
     """
 
     num_particles: int
+    together = True
+    """Whether siblings' random sites may be one, see `DensitiesOnly`; an objective without this
+    attribute sees every site in its traces."""
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the loss of a batch, a tensor without dimensions, in nats."""
@@ -133,6 +137,8 @@ class FreeBitsELBO(TraceMeanFieldELBO):
         nats: the least KL of a site, in nats for each image, at least 0.
     """
 
+    together = False
+
     def __init__(self, *, nats: float = 1.0) -> None:
         super().__init__()
         within(0, nats=nats)
@@ -160,6 +166,8 @@ class RenyiELBO(Trace_ELBO):
     Raises:
         ValueError: if alpha is 1, or there is one particle only.
     """
+
+    together = True
 
     def __init__(self, *, alpha: float = 0.0, num_particles: int = 5) -> None:
         if alpha == 1 or num_particles < 2:
@@ -219,7 +227,8 @@ def loss(
     guide: Any = program.guide
     if kl_weight != 1:
         model, guide = _Weigh(kl_weight)(model), _Weigh(kl_weight)(guide)
-    with alone(rnp), DensitiesOnly(together=not isinstance(objective, FreeBitsELBO)):
+    together = getattr(objective, "together", None)
+    with alone(rnp), nullcontext() if together is None else DensitiesOnly(together):
         return objective.differentiable_loss(  # type: ignore[attr-defined]
             model, guide, images
         )

@@ -71,9 +71,9 @@ def _bounds(config: RNPConfig, dtype: torch.dtype, device: torch.device) -> tupl
     box: Any = _box(config, torch.empty(0, dtype=dtype, device=device))
     low, high = box.lower_bound, box.upper_bound
     middle, reach = (low + high) / 2, (high - low) / 2
-    for _ in range(4):  # so that the sum, which is rounded, stays within the bounds
-        beyond = (middle - reach < low) | (middle + reach > high)
-        reach = torch.where(beyond, reach.nextafter(torch.zeros_like(reach)), reach)
+    rounding = torch.finfo(dtype).eps * middle.abs()
+    while (beyond := (middle - reach < low) | (middle + reach > high)).any():
+        reach = reach - beyond * rounding  # so that the sum, which is rounded, stays within
     slope, far = low.new_tensor([0.5] * 2 + [1.0] * 4), low.new_tensor([10.0] * 2 + [5.0] * 4)
     return middle, reach, slope, far
 

@@ -23,14 +23,15 @@ class Compiled(NamedTuple):
         return plain_autograd() and (self.inference or torch.is_grad_enabled())
 
 
-def compiles(device: torch.device) -> bool:
+def compiles(device: torch.device, **options: Any) -> bool:
     """Whether `torch.compile` works here; if it does not, a warning says why.
 
     Args:
         device: for which code would be compiled.
+        options: as `torch.compile` takes them.
     """
     try:
-        torch.compile(torch.sin)(torch.zeros(2, device=device))
+        torch.compile(torch.sin, **options)(torch.zeros(2, device=device))
     except Exception as error:  # a compiler that is missing shows itself in many ways
         reason = str(error).strip().splitlines()
         warnings.warn(

@@ -32,8 +32,6 @@ class Composition(ABC):
 
     opaque = False
     """Whether a call receives covers."""
-    additive = False
-    """Whether the shares are always ones, so that a canvas can grow patch by patch."""
 
     def __init__(self, config: RNPConfig) -> None:
         self.config = config
@@ -61,8 +59,6 @@ class Sum(Composition):
 
     Source: the paper, Algorithm 1.
     """
-
-    additive = True
 
     def __call__(
         self,

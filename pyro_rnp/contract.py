@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.do_messenger import DoMessenger
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
@@ -58,8 +59,16 @@ class DensitiesOnly(Messenger):
 
     @classmethod
     def open(cls) -> DensitiesOnly | None:
-        """The innermost such handler that is open, if one is."""
-        return next((m for m in reversed(_PYRO_STACK) if isinstance(m, cls)), None)
+        """The innermost such handler that is open; None too where another one sets sites below."""
+        found = next((m for m in reversed(_PYRO_STACK) if isinstance(m, cls)), None)
+        return None if found is None or sets_below() else found
+
+
+def sets_below() -> bool:
+    """Whether `pyro.do` or `pyro.condition`, now open, sets a site below `z`."""
+    own = re.compile(r"canvas|[za](/\d+)+")
+    setting: Any = [m for m in _PYRO_STACK if isinstance(m, ConditionMessenger | DoMessenger)]
+    return any(own.fullmatch(name) for m in setting for name in m.data)
 
 
 def siblings_together() -> bool:

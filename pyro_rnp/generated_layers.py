@@ -192,21 +192,21 @@ def _written(ones_g: Tensor, theta: Tensor) -> Tensor:
     """
     if _by_unit(theta):
         return torch.bmm(ones_g.expand(len(theta), -1, -1), theta).transpose(0, 1)
-    return (ones_g @ _row(theta)).view(len(ones_g), len(theta), -1)
+    return (ones_g @ _row(theta)).view(len(ones_g), len(theta), theta.shape[-1])
 
 
 def _towards_g(theta: Tensor, d: Tensor) -> Tensor:
     """The gradient of g from that of one layer's weights, d, (programs, units, width)."""
     if _by_unit(theta):
         return torch.bmm(d.transpose(0, 1), theta[:, 1:].mT).sum(0)
-    return d.reshape(len(d), -1) @ _row(theta)[1:].mT
+    return d.reshape(len(d), d.shape[1] * d.shape[2]) @ _row(theta)[1:].mT
 
 
 def _towards_theta(ones_g: Tensor, theta: Tensor, d: Tensor) -> Tensor:
     """The gradient of Θ from that of one layer's weights, d, (programs, units, width)."""
     if _by_unit(theta):
         return torch.bmm(ones_g.expand(len(theta), -1, -1).mT, d.transpose(0, 1))
-    rows = ones_g.mT @ d.reshape(len(d), -1)
+    rows = ones_g.mT @ d.reshape(len(d), d.shape[1] * d.shape[2])
     return rows.view(theta.shape[1], len(theta), -1).transpose(0, 1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyro
@@ -29,6 +29,7 @@ from pyro_rnp.contract import (
     conditioned,
     how_many,
     plates,
+    sets_below,
     siblings_together,
 )
 from pyro_rnp.encoder import Encoder
@@ -66,6 +67,8 @@ class Model(Registered):
         objects: pieces that stand in for those that `config` names, by field; by default none.
     """
 
+    passing: ClassVar[dict[str, Any]] = {"_handed": None}
+
     def __init__(self, config: RNPConfig, objects: Mapping[str, Any] | None = None) -> None:
         super().__init__("model")
         self.config = config
@@ -74,11 +77,12 @@ class Model(Registered):
         self.recursion = _program(config, objects)
         self.likelihood = config.make("likelihood", objects)
         self._warned = False
+        self._handed: tuple[Tensor, PastRun] | None = None
         self._checked: tuple[nn.Module, ...] = ()
         """The prior and the likelihood that were found to keep their contracts."""
 
     def hand_over(self, z: Tensor, run: PastRun) -> None:
-        """Keep a run of the guide with the program that it drew, for the model to use once.
+        """Keep a run of the guide, for the model to use once; the next one takes its place.
 
         Where levels below the top are random, the guide runs the recursion to propose their sites.
         A model that is replayed with exactly these values takes over the tree instead of computing
@@ -88,15 +92,16 @@ class Model(Registered):
             z: the value of the site `z`.
             run: its run.
         """
-        z._past_run = run  # type: ignore[attr-defined]
+        self._handed = (z, run)
 
     def _past(self, z: Tensor, batch: torch.Size) -> PastRun | None:
         """A run that may be this one too: the guide's, or one in which nothing is random."""
-        handed: PastRun | None = z.__dict__.pop("_past_run", None)
         whole = z.shape[:-1] == batch
-        if handed is not None and whole and handed.state == state_of(self.recursion):
-            return handed
-        if self.config.any_random:
+        if self._handed is not None and self._handed[0] is z:
+            run, self._handed = self._handed[1], None
+            if whole and run.state == state_of(self.recursion):
+                return run
+        if self.config.any_random or sets_below():
             return None
         tree = self.recursion(z.expand(*batch, -1).flatten(0, -2))
         if DensitiesOnly.open():
@@ -379,16 +384,18 @@ class RNP(nn.Module):
 
         The first call of each shape then takes a minute or two, and later calls less time than
         before; torch keeps what it compiled on disk. Results are equal to rounding. Runs in which
-        sites are drawn, set or conditioned below the top are not compiled. Compiled code gives no
-        second derivatives. Where `torch.compile` does not work, a warning says so and nothing
-        changes. `copy.deepcopy` and `save` give a model that is not compiled.
+        sites are drawn, set or conditioned below the top, or weights are computed again
+        (`recompute_levels`), are not compiled. Compiled code gives no second derivatives, and no
+        gradient of a canvas with respect to the programs and actions of its parts. Where
+        `torch.compile` does not work, a warning says so and nothing changes. `copy.deepcopy` and
+        `save` give a model that is not compiled.
 
         Args:
             inference: whether `parse`, `sample` and other runs without gradients are compiled too;
                 by default true.
             options: as `torch.compile` takes them, such as `mode`.
         """
-        if compiles(self.device):
+        if compiles(self.device, **options):
             for module in self.modules():
                 if isinstance(module, Encoder | recursion.Recursion | baselines.FlatDecoder):
                     module.compile(inference, **options)

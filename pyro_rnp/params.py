@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 from pyro.nn import PyroModule
@@ -57,10 +57,13 @@ class Registered(nn.Module):
         self.beside: tuple[Registered, ...] = ()
         """Modules that this one may run; they take over along with it."""
 
+    passing: ClassVar[dict[str, Any]] = {}
+    """Attributes that a copy does not take over, with what it has instead."""
+
     def __getstate__(self) -> dict[str, Any]:
         for parameter in self.parameters():  # a weak reference of Pyro's, which cannot be pickled
             parameter.__dict__.pop("unconstrained", None)
-        return dict(self.__dict__)
+        return {**self.__dict__, **self.passing}
 
     def _entries(self) -> Iterator[tuple[str, str, nn.Parameter]]:
         """Each parameter with its name in the store and its path in the module."""

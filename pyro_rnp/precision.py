@@ -21,7 +21,11 @@ def constant(make: Callable[[Any, torch.dtype, torch.device], Made]) -> Callable
     Args:
         make: makes the result from the value, a dtype and a device.
     """
-    kept = lru_cache(make)
+
+    @lru_cache
+    def kept(value: Any, dtype: torch.dtype, device: torch.device) -> Made:
+        with torch.inference_mode(False):  # else no later graph could hold what is kept
+            return make(value, dtype, device)
 
     @wraps(make)
     def made(value: Any, like: Tensor) -> Made:
@@ -63,10 +67,12 @@ def plain_autograd() -> bool:
     """Whether autograd alone follows what runs here.
 
     `torch.compile` and `torch.jit.trace` record a graph to run it again, and the transforms of
-    `torch.func` derive in their own way; none of them follows an `autograd.Function` in full.
+    `torch.func` and forward-mode derivatives go their own way; none of them follows an
+    `autograd.Function` in full.
     """
     return not (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyro_rnp.affine import bounded, compose, glimpse, inverse_matrix, matrix
 from pyro_rnp.compiling import Compiled
+from pyro_rnp.compositions import Sum
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.hypernet import Hypernetwork, State
 from pyro_rnp.missing import Target
@@ -70,6 +71,10 @@ class Step(NamedTuple):
     decoding: Float[Tensor, "b c p p"]
     appearance: Float[Tensor, "b appearance"] | None
     """Of leaves, where placement is continuous."""
+    programs: list[Tensor]
+    """`program` for each of the M siblings, (N, |z|), of which it is made."""
+    actions: list[Tensor]
+    """`action` for each of the M siblings, (N, 6), of which it is made."""
     below: Parts | None
     """What is below the parts, where that runs before the next step."""
 
@@ -87,6 +92,10 @@ class Parts(NamedTuple):
     decoding: Float[Tensor, "t b c p p"]
     appearance: Float[Tensor, "t b appearance"] | None
     """Of leaves, where placement is continuous."""
+    programs: list[Tensor]
+    """`program` for each of the T * M siblings, (N, |z|), of which it is made."""
+    actions: list[Tensor]
+    """`action` for each of the T * M siblings, (N, 6), of which it is made."""
     below: Parts | None
 
     @classmethod
@@ -102,26 +111,32 @@ class Parts(NamedTuple):
             canvas,
             canvas if same else torch.stack([step.decoding for step in steps]),
             torch.stack(looks) if looks else None,
-            cls.beside(below, len(steps[0].program)) if below else None,
+            [program for step in steps for program in step.programs],
+            [action for step in steps for action in step.actions],
+            cls.beside(below) if below else None,
         )
 
     @classmethod
-    def beside(cls, some: Sequence[Parts], programs: int) -> Parts:
+    def beside(cls, some: Sequence[Parts]) -> Parts:
         """Parts of groups of programs as those of all, the first group before the second.
 
         Args:
             some: parts of one shape, one or more.
-            programs: the number of programs in a group.
         """
+        first = some[0]
+        number = len(first.programs[0])
 
         def joined(column: tuple[Tensor, ...]) -> Tensor:
-            groups = [x.unflatten(1, (-1, programs)) for x in column]
+            inner = len(first.programs) // len(first.program)
+            groups = [x.unflatten(1, (inner, number)) for x in column]
             return torch.stack(groups, 2).flatten(1, 3)
 
         below = [parts.below for parts in some if parts.below is not None]
         columns = zip(*(parts[:5] for parts in some), strict=True)
         fields: Any = [None if column[0] is None else joined(column) for column in columns]
-        fields.append(cls.beside(below, programs) if below else None)
+        for siblings in zip(*(parts[5:7] for parts in some), strict=True):
+            fields.append([node for nodes in zip(*siblings, strict=True) for node in nodes])
+        fields.append(cls.beside(below) if below else None)
         return cls(*fields)
 
     def sheets(self, composed: bool) -> Sheets:
@@ -142,34 +157,35 @@ class Parts(NamedTuple):
         appearance = None if below.appearance is None else by_part(below.appearance).flatten(0, 1)
         return Sheets(by_part(below.pixels).flatten(0, 1), appearance, to_source)
 
-    def nodes(self, renderer: Renderer, number: int, above: int = 1) -> list[ParseTree]:
+    def nodes(self, renderer: Renderer) -> list[ParseTree]:
         """The nodes of these parts, in which their children are.
 
         Args:
             renderer: makes the canvas of the children.
-            number: N, the images of each node.
-            above: siblings that run side by side, B / N.
 
         Returns:
             Nodes of N images: those of the first step of all B / N siblings, then of the second.
         """
-        fields = {"program": self.program, "canvas": self.canvas, "action": self.action}
+        count, number = len(self.programs), len(self.programs[0])
+        fields = {"canvas": self.canvas}
         if self.below is not None:
             fields["own_decoding"] = self.decoding
         if self.appearance is not None:
             fields["appearance"] = self.appearance
-        columns = [x.reshape(-1, number, *x.shape[2:]).unbind() for x in fields.values()]
-        count = len(columns[0])
-        below: list[ParseTree] = []
-        if self.below is not None:
-            below = self.below.nodes(renderer, number, count)
+        each = (count // len(self.program), number)
+        columns = {
+            "program": self.programs,
+            "action": self.actions,
+            **{name: x.unflatten(1, each).flatten(0, 1).unbind() for name, x in fields.items()},
+        }
+        below = [] if self.below is None else self.below.nodes(renderer)
         return [
             ParseTree(
-                **dict(zip(fields, values, strict=True)),
+                **dict(zip(columns, values, strict=True)),
                 children=tuple(below[i::count]),
                 renderer=renderer,
             )
-            for i, values in enumerate(zip(*columns, strict=True))
+            for i, values in enumerate(zip(*columns.values(), strict=True))
         ]
 
 
@@ -234,7 +250,8 @@ class Recursion(nn.Module):
         """
         if sites is None and target is None:
             compiled = self._compiled
-            run = compiled.run if compiled is not None and compiled.now() else self._predicted
+            now = compiled is not None and compiled.now() and not self.recompute_levels
+            run = compiled.run if compiled is not None and now else self._predicted
             return self._tree(z, *run(z))
         sites = Sites(self.config) if sites is None else sites
         seen = None if target is None else Target.of(target)
@@ -264,7 +281,7 @@ class Recursion(nn.Module):
         return self._tree(programs, *found)
 
     def _tree(self, programs: Tensor, canvas: Tensor, parts: Parts) -> ParseTree:
-        children = parts.nodes(self.renderer, len(programs))
+        children = parts.nodes(self.renderer)
         return ParseTree(programs, canvas, children=tuple(children), renderer=self.renderer)
 
     def _run(
@@ -297,19 +314,21 @@ class Recursion(nn.Module):
             if target is not None:
                 left = target if shown is None else target.minus(shown)
                 glimpsed = glimpse(left.pixels, bounded(raw, config), config.patch_size)
-            action = sites.action(here, raw, glimpsed)
+            action, actions = _apart(sites.action(here, raw, glimpsed), len(paths))
             if left is not None:
                 own_target = left.seen_at(matrix(action), config.patch_size)
                 targets.append(own_target)
                 glimpsed = own_target.pixels
-            h_state = sites.program(here, h_state, glimpsed)
+            h_state, programs_below = _apart(sites.program(here, h_state, glimpsed), len(paths))
             appearance = theta.D(h_state)
             decoding = canvas = renderer.placement.patch(appearance)
             below = None
             if interleaved:
                 canvas, below = self._run(h_state, level - 1, here, sites, own_target)
             look = appearance if leaves and renderer.placement.continuous else None
-            steps.append(Step(h_state, action, canvas, decoding, look, below))
+            steps.append(
+                Step(h_state, action, canvas, decoding, look, programs_below, actions, below)
+            )
             state = State(h_state, h_policy, canvas, action)
             if target is not None and t + 1 < config.steps[depth]:
                 shown = self._shown(shown, steps, size)
@@ -328,7 +347,18 @@ class Recursion(nn.Module):
     def _shown(self, shown: Tensor | None, steps: list[Step], size: int) -> Tensor:
         """The canvas after some steps, from the canvas before the last of them."""
         renderer = self.renderer
-        if renderer.composition.additive and shown is not None:
+        if type(renderer.composition) is Sum and shown is not None:  # a subclass may do otherwise
             last = Parts.of(steps[-1:]).sheets(renderer.composed)
             return shown + renderer.render(last, size)
         return renderer.render(Parts.of(steps).sheets(renderer.composed), size)
+
+
+def _apart(values: Tensor, siblings: int) -> tuple[Tensor, list[Tensor]]:
+    """Values of M siblings, (M * N, d), and each sibling's own, of which they are made.
+
+    A gradient with respect to the value of one sibling then finds its way.
+    """
+    if siblings == 1:
+        return values, [values]
+    own = list(values.chunk(siblings))
+    return torch.cat(own), own

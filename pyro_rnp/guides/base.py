@@ -27,6 +27,7 @@ from pyro_rnp.contract import (
 from pyro_rnp.missing import filled
 from pyro_rnp.params import Registered
 from pyro_rnp.parse_tree import ParseTree
+from pyro_rnp.precision import plain_autograd
 from pyro_rnp.sites import Draw, PastRun, RandomSites, centre, drawn, state_of
 
 
@@ -167,7 +168,9 @@ class Guide(Registered):
             batch = torch.broadcast_shapes(z.shape[:-1], plates())
             if self.lower is not None:
                 whole = z if z.shape[:-1] == batch else z.expand(*batch, -1)
-                self.model[0].hand_over(z, self._run(whole, images, pyro.sample))
+                run = self._run(whole, images, pyro.sample)
+                if plain_autograd():
+                    self.model[0].hand_over(z, run)
         return z
 
     def below(self, z: Tensor, images: Tensor, draw: Draw) -> ParseTree:
@@ -201,7 +204,8 @@ class Guide(Registered):
             together=traced and siblings_together(),
         )
         tree = model.recursion(z.flatten(0, -2), sites, target)
-        return PastRun(sites.met, tree, state_of(model.recursion))
+        state = state_of(model.recursion) if plain_autograd() else None
+        return PastRun(sites.met, tree, state)
 
     def parse(self, images: Tensor, sample: bool) -> ParseTree:
         """Run the programs that the guide infers, without Pyro.

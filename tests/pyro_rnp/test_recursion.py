@@ -224,3 +224,33 @@ def test_the_rank_is_how_many_matrices_a_layer_is_mixed_from():
     hypernet = make(rank=2).hypernets[0]
     theta, bias = hypernet.heads()["f_state"]
     assert (len(theta), len(bias)) == (3, 3)
+
+
+@pytest.mark.parametrize("steps", [(2,), (2, 2), (2, 1, 2)])
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+def test_gradients_of_a_canvas_reach_each_program_and_action_of_its_tree(feedback, steps):
+    tree = make(steps=steps, feedback=feedback)(torch.randn(2, 3, dtype=torch.float64))
+    for path, node in tree.walk():
+        found = (
+            torch.autograd.grad(
+                tree.canvas.sum(),
+                [node.program, *([] if node.action is None else [node.action])],
+                retain_graph=True,
+                allow_unused=not path,  # the root's program takes no gradient itself
+            )
+            if path
+            else []
+        )
+        assert all(g.abs().max() > 0 for g in found), path
+
+
+@pytest.mark.parametrize("weights", ["mixed", "factored"])
+@pytest.mark.parametrize("feedback", ["canvas", "decoding"])
+def test_no_images_make_an_empty_tree(feedback, weights):
+    recursion = make(steps=(2, 2, 2), feedback=feedback, weights=weights)
+    z = torch.zeros(0, 3, dtype=torch.float64, requires_grad=True)
+    tree = recursion(z)
+    assert tree.canvas.shape == (0, 1, 8, 8)
+    assert tree[1][1][1].program.shape == (0, 3)
+    tree.canvas.sum().backward()
+    assert z.grad.shape == (0, 3)

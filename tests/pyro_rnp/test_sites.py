@@ -1,6 +1,9 @@
 """Random programs and actions below the top, and their guides."""
 
+import copy
 import math
+import pickle
+import warnings
 from contextlib import contextmanager
 
 import pyro
@@ -274,6 +277,19 @@ def test_svi_of_pyro_runs_the_recursion_once_a_step(images):
         assert len(ran) == step + 1
 
 
+def test_one_run_of_the_guide_is_kept_and_no_copy_takes_it_along(images, tmp_path):
+    rnp = stirred("bottom_up")
+    values = [poutine.trace(rnp.guide).get_trace(images).nodes["z"]["value"] for _ in range(3)]
+    assert rnp.model._handed[0] is values[-1]
+    torch.save(values[-1].detach(), tmp_path / "z.pt")
+    torch.save(values[-1], tmp_path / "whole.pt")
+    assert (tmp_path / "whole.pt").stat().st_size < 2 * (tmp_path / "z.pt").stat().st_size
+    for again in (copy.deepcopy(rnp), pickle.loads(pickle.dumps(rnp))):
+        assert again.model._handed is None
+    rnp.model(images)
+    assert rnp.model._handed[0] is values[-1], "another program was drawn"
+
+
 def test_a_run_of_other_weights_is_not_taken_over(images):
     rnp = stirred("bottom_up")
     ran = runs(rnp)
@@ -344,3 +360,43 @@ def test_equal_numbers_that_carry_no_gradient_do_not_pass_for_the_guide_s(images
         ran.clear()
         poutine.trace(poutine.replay(rnp.model, trace=guide)).get_trace(images)
         assert len(ran) == 1 - wanted, "a run is handed over once"
+
+
+@pytest.mark.parametrize("handler", [poutine.do, pyro.condition])
+def test_a_model_whose_sites_are_set_runs_once(handler, images):
+    rnp = RNP(tiny()).eval()
+    ran, action = runs(rnp), torch.tensor([0.3, 0.3, 0.0, 0.0, -0.5, 0.5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a condition on what the model determines
+        poutine.trace(handler(rnp.model, {"a/0": action.expand(4, -1)})).get_trace(images)
+    assert len(ran) == 1
+
+
+def test_sites_that_are_set_count_where_only_densities_do(images):
+    rnp = RNP(tiny(stochastic="both", feedback="decoding")).eval()
+    for value in (0.3, 0.4):
+        action = torch.tensor([value, value, 0.0, 0.0, -0.5, 0.5]).expand(4, -1)
+        with DensitiesOnly(together=True):
+            set_ = poutine.trace(poutine.do(rnp.model, {"a/0/1": action})).get_trace(images)
+        assert {"a/0/0", "a/1/1"} <= set_.nodes.keys()
+
+
+def test_siblings_of_three_levels_drawn_together_have_the_densities_of_single_ones(images):
+    rnp = RNP(tiny(stochastic="both", steps=(2, 2, 2), feedback="decoding")).double().eval()
+    with DensitiesOnly(together=True):
+        joint = poutine.trace(rnp.model).get_trace(images.double())
+    names, values = [name for name in joint.nodes if name[:2] in ("a/", "z/")], {}
+    assert {"z/0", "z/*/1", "a/*/*/0"} <= set(names)
+    for name in names:
+        value, stars = joint.nodes[name]["value"], name.count("*")
+        each = [value] if not stars else value.unbind(-2)
+        for i, one in enumerate(each):
+            # siblings side by side: the step above counts more than the one above that
+            above = [i // 2**k % 2 for k in range(stars)]
+            path = name
+            for step in above:
+                path = path.replace("*", str(step), 1)
+            values[path] = one
+    values["z"] = joint.nodes["z"]["value"]
+    single = poutine.trace(pyro.condition(rnp.model, values)).get_trace(images.double())
+    torch.testing.assert_close(single.log_prob_sum(), joint.log_prob_sum())
