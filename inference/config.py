@@ -21,7 +21,7 @@ hundred steps."""
 
 MAY_CHANGE = (
     *("epochs", "minutes", "patience", "checkpoint_minutes", "data_root"),
-    *("batch_size", "recompute_levels"),
+    *("batch_size", "recompute_levels", "compile"),
     *("accelerator", "devices", "num_nodes", "strategy", "precision"),
 )
 """Fields that may change when a run is resumed: its length, its machine and its speed. A change of
@@ -202,8 +202,8 @@ class TrainConfig:
     the backward pass instead of kept: less memory for more time, with the same result."""
     compile: bool | Literal["auto"] = "auto"
     """Compile the model by torch.compile, which takes one or two minutes at the first step and
-    then makes steps faster: true, false, or auto, which does so where 60 minutes or 100,000 steps
-    of training are given. With random levels or recompute_levels only the encoder is compiled, and
+    then makes steps faster: true, false, or auto, which compiles trainings of 60 minutes or
+    100,000 steps or more. With random levels or recompute_levels only the encoder is compiled, and
     auto does not. It needs a C++ compiler."""
     checkpoint_minutes: float = 1.0
     """Minutes between checkpoints; there is also one when the run is stopped."""

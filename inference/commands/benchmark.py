@@ -1,21 +1,22 @@
 """Time training, parsing and sampling against other models and the processor's own rate."""
 
-import os
-from typing import Any
-
 import torch
 from jsonargparse.typing import PositiveInt
 
 from inference.cli import parser
-from inference.evaluation.benchmark import TASKS, Task, compare, earlier, scaling, subjects
+from inference.evaluation.benchmark import (
+    HEADER,
+    TASKS,
+    Task,
+    compare,
+    earlier,
+    line,
+    machine,
+    scaling,
+    subjects,
+)
 from inference.outputs import new_folder, write_json
 from inference.plotting import scaling_figure
-from inference.system import hardware
-
-HEADER = (
-    f"{'':24} {'task':6} {'batch':>5} {'ms':>8} {'images/s':>8} {'ratio':>6} {'before':>6} "
-    f"{'to flat':>7} {'GFLOP/image':>11} {'roofline':>8} {'peak GiB':>8}"
-)
 
 
 def main() -> None:
@@ -87,28 +88,7 @@ def main() -> None:
         rates = sorted({round(row["product"]) for row in rows})
         print(f"Large matrix product: {', '.join(map(str, rates))} GFLOP/s in the turns above.")
     if out is not None:
-        machine = {
-            "processor": hardware(torch.device("cpu")),
-            "capability": torch.backends.cpu.get_cpu_capability(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        }
         write_json(
-            out / "benchmark.json", {"machine": machine, "torch": torch.__version__, "rows": rows}
+            out / "benchmark.json", {"machine": machine(), "torch": torch.__version__, "rows": rows}
         )
         print(out)
-
-
-def line(row: dict[str, Any]) -> str:
-    """A row of `compare` as a line under `HEADER`."""
-
-    def cell(name: str, width: int) -> str:
-        return f"{'' if row[name] is None else format(row[name], '.2f'):>{width}}"
-
-    return (
-        f"{row['what']:24} {row['task']:6} {row['batch_size']:5} {row['step_ms']:8.1f} "
-        f"{row['images_per_second']:8.0f} {cell('ratio', 6)} {cell('before', 6)} "
-        f"{cell('to_flat', 7)} {row['gflop_per_image']:11.3f} {row['roofline']:8.0%} "
-        f"{cell('peak_gib', 8)}"
-    )

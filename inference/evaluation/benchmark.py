@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import resource
 import statistics
 import sys
@@ -19,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from inference.evaluation.rivals import RIVALS, svi_step
 from inference.objectives import OBJECTIVES, loss
-from inference.system import keep_large_blocks
+from inference.system import hardware, keep_large_blocks
 from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.baselines.literal import LiteralRecursion
 
@@ -29,6 +30,13 @@ PRODUCT = 1024
 """Side of the square matrices whose product is the processor's rate."""
 RENAMED = {"flat VAE": "flat VAE of mnist"}
 """Names of subjects in files of earlier versions."""
+
+
+HEADER = (
+    f"{'':24} {'task':6} {'batch':>5} {'ms':>8} {'images/s':>8} {'ratio':>6} {'before':>6} "
+    f"{'to flat':>7} {'GFLOP/image':>11} {'roofline':>8} {'peak GiB':>8}"
+)
+"""Of the lines that `line` makes."""
 
 
 @dataclass(frozen=True)
@@ -413,3 +421,32 @@ def _resident(name: str) -> float:
         return int(line.split()[1]) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def line(row: dict[str, Any]) -> str:
+    """Write a row of `compare` as a line under `HEADER`.
+
+    Args:
+        row: with the earlier ratio under `before`, or None.
+    """
+
+    def cell(name: str, width: int) -> str:
+        return f"{'' if row[name] is None else format(row[name], '.2f'):>{width}}"
+
+    return (
+        f"{row['what']:24} {row['task']:6} {row['batch_size']:5} {row['step_ms']:8.1f} "
+        f"{row['images_per_second']:8.0f} {cell('ratio', 6)} {cell('before', 6)} "
+        f"{cell('to_flat', 7)} {row['gflop_per_image']:11.3f} {row['roofline']:8.0%} "
+        f"{cell('peak_gib', 8)}"
+    )
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine: processor, its vector instructions, cores, threads and GPU."""
+    return {
+        "processor": hardware(torch.device("cpu")),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

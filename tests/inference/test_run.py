@@ -78,7 +78,7 @@ OTHERS = {
 }  # fmt: skip
 FREE = {
     "epochs": 4, "patience": 7, "checkpoint_minutes": 2.0, "data_root": "there", "batch_size": 32,
-    "recompute_levels": 1, "accelerator": "cpu", "devices": "2", "num_nodes": 2,
+    "recompute_levels": 1, "compile": False, "accelerator": "cpu", "devices": "2", "num_nodes": 2,
     "strategy": "ddp", "precision": "bf16-mixed", "minutes": 5.0,
 }  # fmt: skip
 

@@ -56,6 +56,7 @@ def test_it_runs_under_transforms_and_compilers():
     torch.testing.assert_close(torch.jit.trace(elu, x)(x), elu(x))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is")  # which torch uses for a jvp
 def test_it_has_forward_derivatives():
     x = numbers()
     with fwAD.dual_level():

@@ -12,6 +12,7 @@ from pyro_rnp.affine import (
     Bounded,
     area,
     bounded,
+    codomain,
     compose,
     coverage,
     glimpse,
@@ -217,7 +218,7 @@ def test_composed_leaves_may_leave_their_part_s_frame():
 @pytest.mark.parametrize("bounds", [(0.25, 0.27), (0.49, 0.54), (0.5, 0.55), (0.5, 0.501)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_saturated_actions_lie_within_narrow_bounds(bounds, dtype):
-    config = tiny(min_scale=bounds[0], max_scale=bounds[1])
+    config = RNPConfig(min_scale=bounds[0], max_scale=bounds[1])
     raw = torch.tensor([-50.0, -1e9, 50.0, 1e9], dtype=dtype).unsqueeze(1).expand(-1, 6)
     action = bounded(raw, config)
     assert codomain(config, action).check(action).all()
@@ -225,7 +226,7 @@ def test_saturated_actions_lie_within_narrow_bounds(bounds, dtype):
 
 
 def test_constants_that_are_made_in_inference_mode_serve_training():
-    config = tiny(min_scale=0.123, max_scale=0.234)  # of no other test
+    config = RNPConfig(min_scale=0.123, max_scale=0.234)  # of no other test
     with torch.inference_mode():
         place(torch.rand(2, 1, 5, 5), bounded(torch.randn(2, 6), config), 23)
     raw = torch.randn(2, 6, requires_grad=True)

@@ -28,7 +28,7 @@ def test_a_step_that_is_not_finite_is_counted_reported_and_not_applied(
     )
     mixed = Splits(together, data.validation, data.test)
     monkeypatch.setattr("inference.config.load_data", lambda *_, **__: mixed)
-    monkeypatch.setattr(RNP, "check", lambda _, images: images)
+    monkeypatch.setattr(RNP, "check", lambda _, images, first=0: images)
     folder = train(config(tmp_path / "run", batch_size=1, epochs=2))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["skipped_steps"] == 8
@@ -41,7 +41,7 @@ def test_training_that_cannot_recover_stops_with_the_last_good_weights(monkeypat
     data = splits(100)
     hopeless = Splits(overflowing(data.train), data.validation, data.test)
     monkeypatch.setattr("inference.config.load_data", lambda *_, **__: hopeless)
-    monkeypatch.setattr(RNP, "check", lambda _, images: images)
+    monkeypatch.setattr(RNP, "check", lambda _, images, first=0: images)
     with pytest.raises(TrainingFailed, match=f"last {MAX_SKIPS} steps had .* first of them step"):
         train(config(tmp_path / "run", batch_size=1, epochs=1, seed=3))
     torch.manual_seed(0)
