@@ -17,7 +17,7 @@ the part's area over its parent's is scale_x * scale_y, and the inverse divides 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -68,14 +68,16 @@ def _bounds(config: RNPConfig, dtype: torch.dtype, device: torch.device) -> tupl
 
     A sigmoid is a tanh too: sigmoid(x) = (1 + tanh(x / 2)) / 2.
     """
-    box: Any = _box(config, torch.empty(0, dtype=dtype, device=device))
-    low, high = box.lower_bound, box.upper_bound
-    middle, reach = (low + high) / 2, (high - low) / 2
-    rounding = torch.finfo(dtype).eps * middle.abs()
-    while (beyond := (middle - reach < low) | (middle + reach > high)).any():
-        reach = reach - beyond * rounding  # so that the sum, which is rounded, stays within
-    slope, far = low.new_tensor([0.5] * 2 + [1.0] * 4), low.new_tensor([10.0] * 2 + [5.0] * 4)
-    return middle, reach, slope, far
+    c, lo, hi = config, config.min_scale, config.max_scale
+    rounding = 2 * torch.finfo(dtype).eps * hi  # so that a sum, which is rounded, stays within
+    turn = [c.max_rotation, c.max_shear, c.max_translation, c.max_translation]
+    rows = (
+        [(lo + hi) / 2] * 2 + [0.0] * 4,
+        [max(0.0, (hi - lo) / 2 - rounding)] * 2 + turn,
+        [0.5] * 2 + [1.0] * 4,
+        [10.0] * 2 + [5.0] * 4,
+    )
+    return tuple(torch.tensor(row, dtype=dtype, device=device) for row in rows)
 
 
 def unbounded(action: Float[Tensor, "*b 6"], config: RNPConfig) -> Float[Tensor, "*b 6"]:

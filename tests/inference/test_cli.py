@@ -126,6 +126,7 @@ OPTIONS = {
     },
     "benchmark": {
         "presets": ["fast", "mnist"],
+        "compiled": ["fast", "mnist"],
         "batch_sizes": ["8", "16"],
         "tasks": ["train", "parse"],
     },
