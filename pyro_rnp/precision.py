@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Made = TypeVar("Made")
 
-
-def constant(make: Callable[[Any, torch.dtype, torch.device], Made]) -> Callable[..., Made]:
+def constant(make: Callable[[Any, torch.dtype, torch.device], Any]) -> Callable[..., Any]:
     """A function of a hashable value and of a tensor, whose results are made once and kept.
 
     The result depends on the value and on the tensor's type and device. It is made anew where
@@ -23,12 +21,12 @@ def constant(make: Callable[[Any, torch.dtype, torch.device], Made]) -> Callable
     """
 
     @lru_cache
-    def kept(value: Any, dtype: torch.dtype, device: torch.device) -> Made:
+    def kept(value: Any, dtype: torch.dtype, device: torch.device) -> Any:
         with torch.inference_mode(False):  # else no later graph could hold what is kept
             return make(value, dtype, device)
 
     @wraps(make)
-    def made(value: Any, like: Tensor) -> Made:
+    def made(value: Any, like: Tensor) -> Any:
         ordinary = plain_autograd() and type(like) in (Tensor, nn.Parameter)
         return (kept if ordinary else make)(value, like.dtype, like.device)
 
