@@ -202,8 +202,8 @@ class TrainConfig:
     the backward pass instead of kept: less memory for more time, with the same result."""
     compile: bool | Literal["auto"] = "auto"
     """Compile the model by torch.compile, which takes one or two minutes at the first step and
-    then makes steps faster: true, false, or auto, which compiles trainings of 60 minutes or
-    100,000 steps or more. With random levels or recompute_levels only the encoder is compiled, and
+    then makes steps faster: true, false, or auto, which compiles trainings of 30 minutes or
+    30,000 steps or more. With random levels or recompute_levels only the encoder is compiled, and
     auto does not. It needs a C++ compiler."""
     checkpoint_minutes: float = 1.0
     """Minutes between checkpoints; there is also one when the run is stopped."""
@@ -290,7 +290,7 @@ class TrainConfig:
         steps = (self.epochs or 0) * images / self.batch_size
         if self.model.any_random or self.recompute_levels:
             return False
-        return (steps >= 1e5) or (self.minutes or 0) >= 60
+        return (steps >= 30_000) or (self.minutes or 0) >= 30
 
     @property
     def duration(self) -> timedelta | None:

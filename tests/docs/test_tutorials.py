@@ -6,6 +6,9 @@ import matplotlib
 import pyro
 import pytest
 
+from inference.data import DATASETS
+from inference.objectives import OBJECTIVES
+from inference.posterior.engine import ENGINES
 from pyro_rnp.config import PIECES
 from tests.docs.tutorials import DOCS, cells, run
 
@@ -19,7 +22,7 @@ GUIDES += [DOCS / "index.md", DOCS / "getting-started.md"]
 @pytest.fixture(autouse=True)
 def registries(monkeypatch):
     """Pieces that a page adds are gone after it."""
-    for registry in PIECES.values():
+    for registry in (*PIECES.values(), DATASETS, ENGINES, OBJECTIVES):
         monkeypatch.setattr(registry, "pieces", dict(registry.pieces))
 
 

@@ -34,10 +34,10 @@ def test_the_default_trains_the_fast_preset_for_four_minutes():
     ("changes", "wanted"),
     [
         ({}, False),
-        ({"minutes": 59.0}, False),
-        ({"minutes": 60.0}, True),
-        ({"epochs": 128}, False),  # 99,968 steps of 49,984 images
-        ({"epochs": 129}, True),
+        ({"minutes": 29.0}, False),
+        ({"minutes": 30.0}, True),
+        ({"epochs": 38}, False),  # 29,678 steps of 49,984 images
+        ({"epochs": 39}, True),
         ({"minutes": 60.0, "compile": False}, False),
         ({"compile": True}, True),
         ({"minutes": 60.0, "model": RNPConfig(stochastic="both")}, False),
