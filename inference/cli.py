@@ -181,7 +181,8 @@ def _mistake(text: str) -> str:
     if missing is not None:
         return f"--{key[1]}: the file {missing[1]} does not exist."
     if choices is not None and value is not None:
-        names = choices[1].replace("'", "")
+        switch = "true, false, " if "<class 'bool'>" in text else ""
+        names = switch + choices[1].replace("'", "")
         return f"--{key[1]} must be one of {names}, got {value[1]}."
     if kinds and value is not None:
         return f"--{key[1]} must be {' or '.join(kinds)}, got {value[1]}."

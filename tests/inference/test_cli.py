@@ -464,6 +464,8 @@ def test_a_flag_that_is_cut_short_is_a_mistake():
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (["--compile", "maybe"], "--compile must be one of true, false, auto, got maybe. Try"),
+        (["--invert", "maybe"], "--invert must be one of true, false, auto, got maybe. Try"),
         (["--schedule", "linear"], "--schedule must be one of cosine, constant, got linear. Try"),
         (["--batch_size", "many"], "--batch_size must be a whole number, got many. Try"),
         (["--config", "/nowhere.yaml"], "--config: the file /nowhere.yaml does not exist. Try"),
