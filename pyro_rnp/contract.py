@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from pyro.poutine.do_messenger import DoMessenger
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
-from torch import nn
+from torch import Tensor, nn
 
 PYRO = threading.RLock()
 """Held by a thread while the library uses Pyro, the random state or a model in it."""
@@ -62,6 +63,24 @@ class DensitiesOnly(Messenger):
         """The innermost such handler that is open; None too where another one sets sites below."""
         found = next((m for m in reversed(_PYRO_STACK) if isinstance(m, cls)), None)
         return None if found is None or sets_below() else found
+
+
+class Drawn(Messenger):
+    """A handler that gives sites values that were drawn from their distributions before.
+
+    It is the innermost one, so every other handler may still set another value.
+
+    Args:
+        values: by the names of sites.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["value"] is None:
+            msg["value"] = self.values.get(msg["name"])
 
 
 def sets_below() -> bool:

@@ -42,6 +42,8 @@ from pyro_rnp.rendering import Renderer
 from pyro_rnp.sites import PastRun, RandomSites, Scales, drawn, is_random, state_of
 from pyro_rnp.trials import TRIALS, unseen
 
+COMPILED = (Encoder, recursion.Recursion, baselines.FlatDecoder, Guide)
+"""Modules with a method `compile` of their own, which `RNP.compile` calls."""
 AT_ONCE = 1000
 """Programs that are run together where there are many."""
 
@@ -397,7 +399,7 @@ class RNP(nn.Module):
         """
         if compiles(self.device, **options):
             for module in self.modules():
-                if isinstance(module, Encoder | recursion.Recursion | baselines.FlatDecoder):
+                if isinstance(module, COMPILED):
                     module.compile(inference, **options)
 
     def pieces(self) -> dict[str, Any]:

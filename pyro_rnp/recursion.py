@@ -252,14 +252,27 @@ class Recursion(nn.Module):
             compiled = self._compiled
             now = compiled is not None and compiled.now() and not self.recompute_levels
             run = compiled.run if compiled is not None and now else self._predicted
-            return self._tree(z, *run(z))
+            return self.tree(z, *run(z))
         sites = Sites(self.config) if sites is None else sites
         seen = None if target is None else Target.of(target)
-        return self._tree(z, *self._run(z, self.config.depth, [()], sites, seen))
+        return self.tree(z, *self.run_top(z, sites, seen))
+
+    def run_top(self, z: Tensor, sites: Sites, target: Target | None) -> tuple[Tensor, Parts]:
+        """`forward` with tensors alone as its result.
+
+        Args:
+            z: as there.
+            sites: as there.
+            target: likewise.
+
+        Returns:
+            The canvas, (N, C, H, W), and the parts.
+        """
+        return self._run(z, self.config.depth, [()], sites, target)
 
     def _predicted(self, z: Tensor) -> tuple[Tensor, Parts]:
         """A run of tensors alone, of the top-level programs z."""
-        return self._run(z, self.config.depth, [()], Sites(self.config), None)
+        return self.run_top(z, Sites(self.config), None)
 
     def run_level(self, programs: Float[Tensor, "n z"], level: int) -> ParseTree:
         """Run programs of parts: their canvases lie in a part's own frame.
@@ -278,9 +291,16 @@ class Recursion(nn.Module):
         if not 0 <= depth < self.config.depth:
             raise ValueError(f"level must lie in [1, {self.config.depth}], got {level}.")
         found = self._run(programs, level, [(0,) * depth], Sites(self.config), None)
-        return self._tree(programs, *found)
+        return self.tree(programs, *found)
 
-    def _tree(self, programs: Tensor, canvas: Tensor, parts: Parts) -> ParseTree:
+    def tree(self, programs: Tensor, canvas: Tensor, parts: Parts) -> ParseTree:
+        """The tree of a run.
+
+        Args:
+            programs: that ran, (N, |z|).
+            canvas: theirs, (N, C, S, S).
+            parts: theirs.
+        """
         children = parts.nodes(self.renderer)
         return ParseTree(programs, canvas, children=tuple(children), renderer=self.renderer)
 

@@ -171,6 +171,10 @@ class Site(NamedTuple):
     value: Tensor
     event_dim: int = 1
     """2 where siblings are drawn together, (..., M, d)."""
+    mean: Tensor | None = None
+    """The mean of a guide's proposal, of the shape of `predicted`, where the run keeps it."""
+    scale: Tensor | None = None
+    """Its standard deviation, likewise."""
 
 
 class PastRun:
@@ -185,6 +189,11 @@ class PastRun:
 
     def __init__(self, sites: Sequence[Site], tree: ParseTree, state: object = None) -> None:
         self.sites, self.tree, self.state = sites, tree, state
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """The values of all sites by name."""
+        return {site.name: site.value for site in self.sites}
 
     @classmethod
     def determined(cls, tree: ParseTree, batch: torch.Size, config: RNPConfig) -> PastRun:
@@ -217,29 +226,102 @@ def state_of(recursion: nn.Module) -> object:
 
 
 @lru_cache
-def order(config: RNPConfig, levels: int) -> tuple[tuple[Kind, Path], ...]:
-    """The sites below the top in the order in which a run of the recursion meets them.
+def groups(config: RNPConfig, levels: int) -> tuple[tuple[Kind, tuple[Path, ...]], ...]:
+    """The sites below the top, siblings that run side by side as one group, in the run's order.
 
     Args:
         config: gives the steps and the feedback.
         levels: the levels that run, from the top.
     """
 
-    def below(paths: list[Path]) -> Iterator[tuple[Kind, Path]]:
+    def below(paths: list[Path]) -> Iterator[tuple[Kind, tuple[Path, ...]]]:
         depth = len(paths[0])
         if depth == levels:
             return
         steps = range(config.steps[depth])
         for t in steps:
             here = [(*path, t) for path in paths]
-            yield from (("a", path) for path in here)
-            yield from (("z", path) for path in here)
+            yield "a", tuple(here)
+            yield "z", tuple(here)
             if config.feedback == "canvas":
                 yield from below(here)
         if config.feedback == "decoding":
             yield from below([(*path, t) for t in steps for path in paths])
 
     return tuple(below([()]))
+
+
+def order(config: RNPConfig, levels: int) -> list[tuple[Kind, Path]]:
+    """The sites below the top in the order in which a run of the recursion meets them.
+
+    Args:
+        config: gives the steps and the feedback.
+        levels: the levels that run, from the top.
+    """
+    return [(kind, path) for kind, paths in groups(config, levels) for path in paths]
+
+
+def group_name(kind: Kind, paths: Sequence[Path]) -> str:
+    """The name of the site of siblings that are drawn together, such as `z/*/2`.
+
+    Args:
+        kind: "z" or "a".
+        paths: of one or more siblings.
+    """
+    steps = [str(t[0]) if len(set(t)) == 1 else "*" for t in zip(*paths, strict=True)]
+    return "/".join([kind, *steps])
+
+
+def beside(values: Tensor, siblings: int, batch: torch.Size) -> Tensor:
+    """Values of M siblings, (M * N, d), as those of one site, (..., M, d).
+
+    Args:
+        values: all N of the first sibling first.
+        siblings: M.
+        batch: the shape (...) of the N images.
+    """
+    return values.unflatten(0, (siblings, *batch)).movedim(0, -2)
+
+
+class FromNoise(Sites):
+    """Random sites whose noise was drawn before the run, which is then a function of tensors alone.
+
+    Args:
+        config: says which sites are random.
+        scales: the model's standard deviations.
+        propose: see `Propose`.
+        noise: of each group of random sites in order, (M * N, d), of a standard normal.
+    """
+
+    def __init__(
+        self, config: RNPConfig, scales: Scales, propose: Propose, noise: Sequence[Tensor]
+    ) -> None:
+        super().__init__(config)
+        self.scales, self.propose, self.noise = scales, propose, list(noise)
+        self.met: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        """Of each group of random sites so far: prediction, mean, standard deviation and value."""
+
+    def action(self, paths: list[Path], raw: Tensor, glimpsed: Tensor | None) -> Tensor:
+        if not self.config.random("a", len(paths[0])):
+            return super().action(paths, raw, glimpsed)
+        return self._drawn("a", paths[0], raw, glimpsed)
+
+    def program(self, paths: list[Path], h_state: Tensor, glimpsed: Tensor | None) -> Tensor:
+        if not self.config.random("z", len(paths[0])):
+            return super().program(paths, h_state, glimpsed)
+        return self._drawn("z", paths[0], h_state, glimpsed)
+
+    def _drawn(self, kind: Kind, path: Path, predicted: Tensor, glimpsed: Tensor | None) -> Tensor:
+        scale = self.scales(kind, len(path))
+        mean, scale = self.propose(kind, path, predicted, scale, glimpsed)
+        loc, noise = full_precision(mean), self.noise[len(self.met)]
+        if kind == "a":
+            loc = distinct(loc, self.config)
+        value = loc + full_precision(scale) * noise
+        if kind == "a":
+            value = bounded(value, self.config)
+        self.met.append((predicted, mean, scale, value))
+        return value
 
 
 class RandomSites(Sites):
@@ -284,7 +366,7 @@ class RandomSites(Sites):
         return self._sites("z", paths, h_state, glimpsed)
 
     def repeats(self, run: PastRun) -> bool:
-        """Draw the sites of a run from the model; whether all have the run's values.
+        """Draw the sites of a run; whether all have the run's values.
 
         If so, the run's tree is this run's tree. At the first site with another value, as under an
         intervention, it stops; running the recursion then goes on from there.
@@ -296,8 +378,10 @@ class RandomSites(Sites):
             random = self.config.random(site.kind, site.depth)
             if not random and self.brief:
                 continue
-            scale = self.scales(site.kind, site.depth) if random else None
-            value = self._value(site.name, site.kind, site.predicted, scale, site.event_dim)
+            loc, scale = site.predicted, self.scales(site.kind, site.depth) if random else None
+            if random and self.propose is not None and site.mean is not None:
+                loc, scale = site.mean, site.scale
+            value = self._value(site.name, site.kind, loc, scale, site.event_dim)
             self._settled[site.name] = value
             if value is not site.value:  # nor equal numbers, which may carry another gradient
                 return False
@@ -338,14 +422,13 @@ class RandomSites(Sites):
     ) -> Tensor:
         """Siblings' values, (M * N, d), drawn as one site."""
 
-        def inside(x: Tensor) -> Tensor:  # (..., M, d)
-            return x.unflatten(0, (len(paths), *self.batch)).movedim(0, -2)
+        def inside(x: Tensor) -> Tensor:
+            return beside(x, len(paths), self.batch)
 
-        steps = [str(t[0]) if len(set(t)) == 1 else "*" for t in zip(*paths, strict=True)]
-        name, depth = "/".join([kind, *steps]), len(steps)
+        name = group_name(kind, paths)
         scale = inside(scale) if scale.ndim else scale
         value = self._value(name, kind, inside(mean), scale, 2)
-        self.met.append(Site(name, kind, depth, inside(predicted), value, 2))
+        self.met.append(Site(name, kind, len(paths[0]), inside(predicted), value, 2))
         return value.movedim(-2, 0).flatten(0, -2)
 
     def _apart(self, values: Tensor, paths: list[Path]) -> Sequence[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -15,20 +15,34 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_rnp.checks import Images, observed
+from pyro_rnp.compiling import Compiled
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.contract import (
     DensitiesOnly,
+    Drawn,
     OwnSites,
     check_event,
     how_many,
     plates,
     siblings_together,
 )
-from pyro_rnp.missing import filled
+from pyro_rnp.missing import Target, filled
 from pyro_rnp.params import Registered
 from pyro_rnp.parse_tree import ParseTree
-from pyro_rnp.precision import plain_autograd
-from pyro_rnp.sites import Draw, PastRun, RandomSites, centre, drawn, state_of
+from pyro_rnp.precision import full_precision, plain_autograd
+from pyro_rnp.sites import (
+    Draw,
+    FromNoise,
+    PastRun,
+    RandomSites,
+    Site,
+    beside,
+    centre,
+    drawn,
+    group_name,
+    groups,
+    state_of,
+)
 
 
 class TopGuide(nn.Module, ABC):
@@ -91,11 +105,24 @@ class Guide(Registered):
         objects: pieces that stand in for those names, by field; by default none.
     """
 
+    passing: ClassVar[dict[str, Any]] = {"_compiled": None}
+
     def __init__(self, config: RNPConfig, objects: Mapping[str, Any] | None = None) -> None:
         super().__init__("guide")
         self.config = config
         self.top = config.make("guide", objects)
         self.lower = config.make("lower_guide", objects) if config.any_random else None
+        self._compiled: Compiled | None = None
+
+    def compile(self, inference: bool = True, **options: Any) -> None:
+        """Compile, in place, runs that draw random sites below the top in training.
+
+        Args:
+            inference: whether runs without gradients are compiled too; by default true.
+            options: as `torch.compile` takes them.
+        """
+        if self.config.any_random:
+            self._compiled = Compiled(torch.compile(self._from_noise, **options), inference)
 
     def attach(self, model: Any) -> None:
         """Keep the model, which runs the programs.
@@ -203,9 +230,50 @@ class Guide(Registered):
             brief=not traced or DensitiesOnly.open() is not None,
             together=traced and siblings_together(),
         )
-        tree = model.recursion(z.flatten(0, -2), sites, target)
-        state = state_of(model.recursion) if plain_autograd() else None
-        return PastRun(sites.met, tree, state)
+        run, compiled, recursion = None, self._compiled, model.recursion
+        able = sites.together and not recursion.recompute_levels
+        if able and compiled is not None and compiled.now():
+            run = self._compiled_run(z, target, propose.keywords["features"])
+            with Drawn(run.values):
+                run = run if sites.repeats(run) else None
+        if run is None:
+            run = PastRun(sites.met, recursion(z.flatten(0, -2), sites, target))
+        run.state = state_of(recursion) if plain_autograd() else None
+        return run
+
+    def _from_noise(
+        self, z: Tensor, target: Target | None, features: Any, noise: list[Tensor]
+    ) -> tuple[Tensor, Any, list[Any]]:
+        """A run of tensors alone: canvas, parts and, of each group of random sites, its numbers."""
+        assert self.lower is not None
+        (model,), propose = self.model, partial(self.lower, features=features)
+        sites = FromNoise(self.config, model.scales, propose, noise)
+        canvas, parts = model.recursion.run_top(z, sites, target)
+        return canvas, parts, sites.met
+
+    def _compiled_run(self, z: Tensor, images: Tensor | None, features: Any) -> PastRun:
+        """A run of programs z^K, (..., N, |z|), by compiled code, with siblings' sites together."""
+        assert self._compiled is not None
+        (model,), batch, c = self.model, z.shape[:-1], self.config
+        found = groups(c, model.recursion.levels)
+        random = [(kind, paths) for kind, paths in found if c.random(kind, len(paths[0]))]
+        like, noise = full_precision(z), []
+        for kind, paths in random:  # as `RandomSites` would draw it
+            shape = (len(paths), 6 if kind == "a" else c.program_size)
+            drawn = torch.randn(*batch, *shape, dtype=like.dtype, device=like.device)
+            noise.append(drawn.movedim(-2, 0).flatten(0, -2))
+        target = None if images is None else Target.of(images)
+        flat = z.flatten(0, -2)
+        canvas, parts, met = self._compiled.run(flat, target, features, noise)
+        sites = []
+        for (kind, paths), numbers in zip(random, met, strict=True):
+            several = len(paths) > 1
+            predicted, mean, scale, value = (
+                beside(x, len(paths), batch) if several else x.unflatten(0, batch) for x in numbers
+            )
+            name, depth = group_name(kind, paths), len(paths[0])
+            sites.append(Site(name, kind, depth, predicted, value, 1 + several, mean, scale))
+        return PastRun(sites, model.recursion.tree(flat, canvas, parts))
 
     def parse(self, images: Tensor, sample: bool) -> ParseTree:
         """Run the programs that the guide infers, without Pyro.

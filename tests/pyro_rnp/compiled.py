@@ -10,6 +10,7 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 
 from pyro_rnp import RNP, compiling, load, save
+from pyro_rnp.contract import DensitiesOnly
 from tests.conftest import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute")  # which Dynamo looks at
@@ -108,7 +109,46 @@ def test_an_intervention_reaches_what_follows_it(images):
     assert not torch.allclose(nodes[1]["a/0"]["value"], action)
 
 
-def test_random_levels_run_as_they_are(images):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stochastic": "both", "feedback": "decoding"},
+        {"stochastic": "programs,actions", "lower_guide": "top_down"},
+    ],
+)
+def test_random_levels_train_as_in_the_plain_model(changes, images):
+    seen = images.double().where(torch.rand(images.shape) < 0.9, torch.nan)
+    found, ran = [], []
+    for rnp in pair(**changes):
+        ran = graphs(rnp)
+        torch.manual_seed(0)
+        with DensitiesOnly(together=True):
+            loss = Trace_ELBO().differentiable_loss(rnp.model, rnp.guide, seen)
+        gradients = torch.autograd.grad(loss, list(rnp.parameters()), allow_unused=True)
+        found.append([loss, *(g for g in gradients if g is not None)])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(theirs, mine, rtol=1e-9, atol=1e-9)
+    assert len(ran) == 2 + (changes.get("lower_guide") == "top_down"), (
+        "encoders and the guide's run"
+    )
+
+
+def test_a_value_from_outside_reaches_what_follows_it_in_a_compiled_run(images):
+    found = []
+    for rnp in pair(stochastic="both", feedback="decoding"):
+        value = torch.full((4, 6), 0.1, dtype=torch.float64)
+        trace = poutine.Trace()
+        trace.add_node("a/0", name="a/0", type="sample", value=value, is_observed=False, infer={})
+        torch.manual_seed(0)
+        with DensitiesOnly(together=True):
+            guide = poutine.replay(rnp.guide, trace)
+            nodes = poutine.trace(guide).get_trace(images.double()).nodes
+        assert nodes["a/0"]["value"] is value
+        found.append(nodes)
+    torch.testing.assert_close(found[0]["z/0"]["fn"].mean, found[1]["z/0"]["fn"].mean)
+
+
+def test_random_levels_parse_as_they_are(images):
     plain, rnp = pair(stochastic="both")
     ran, values = graphs(rnp), []
     for each in (plain, rnp):
