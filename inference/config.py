@@ -201,9 +201,9 @@ class TrainConfig:
     """Levels, counted from the leaves' parents up, whose generated weights are computed again in
     the backward pass instead of kept: less memory for more time, with the same result."""
     compile: bool | Literal["auto"] = "auto"
-    """Compile the model by torch.compile, which takes one or two minutes at the first step and
-    then makes steps faster: true, false, or auto, which compiles trainings of 30 minutes or
-    30,000 steps or more. With random levels or recompute_levels only the encoder is compiled, and
+    """Compile the model by torch.compile, which takes one or two minutes at the first step, several
+    with random levels, and then makes steps faster: true, false, or auto, which compiles trainings
+    of 30 minutes or 30,000 steps or more. With recompute_levels only the encoder is compiled, and
     auto does not. It needs a C++ compiler."""
     checkpoint_minutes: float = 1.0
     """Minutes between checkpoints; there is also one when the run is stopped."""
@@ -288,9 +288,7 @@ class TrainConfig:
         if self.compile != "auto":
             return self.compile
         steps = (self.epochs or 0) * images / self.batch_size
-        if self.model.any_random or self.recompute_levels:
-            return False
-        return (steps >= 30_000) or (self.minutes or 0) >= 30
+        return not self.recompute_levels and (steps >= 30_000 or (self.minutes or 0) >= 30)
 
     @property
     def duration(self) -> timedelta | None:

@@ -386,11 +386,12 @@ class RNP(nn.Module):
 
         The first call of each shape then takes a minute or two, and later calls less time than
         before; torch keeps what it compiled on disk. Results are equal to rounding. Runs in which
-        sites are drawn, set or conditioned below the top, or weights are computed again
-        (`recompute_levels`), are not compiled. Compiled code gives no second derivatives, and no
-        gradient of a canvas with respect to the programs and actions of its parts. Where
-        `torch.compile` does not work, a warning says so and nothing changes. `copy.deepcopy` and
-        `save` give a model that is not compiled.
+        sites are drawn, set or conditioned below the top are not compiled, but for those of the
+        guide in the library's own training, which take several minutes to compile; runs that write
+        weights again (`recompute_levels`) are not either. Compiled code gives no second
+        derivatives, and no gradient of a canvas with respect to the programs and actions of its
+        parts. Where `torch.compile` does not work, a warning says so and nothing changes.
+        `copy.deepcopy` and `save` give a model that is not compiled.
 
         Args:
             inference: whether `parse`, `sample` and other runs without gradients are compiled too;

@@ -40,7 +40,8 @@ def test_the_default_trains_the_fast_preset_for_four_minutes():
         ({"epochs": 39}, True),
         ({"minutes": 60.0, "compile": False}, False),
         ({"compile": True}, True),
-        ({"minutes": 60.0, "model": RNPConfig(stochastic="both")}, False),
+        ({"minutes": 60.0, "model": RNPConfig(stochastic="both")}, True),
+        ({"minutes": 60.0, "recompute_levels": 1}, False),
     ],
 )
 def test_long_trainings_are_compiled(changes, wanted):
