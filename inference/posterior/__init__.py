@@ -15,6 +15,7 @@ from inference.posterior.log_density import LogDensity
 from inference.posterior.nuts import NUTSEngine
 from inference.posterior.posterior import Posterior
 from inference.posterior.queries import query
+from inference.posterior.smc import SMCEngine
 from inference.posterior.variational import VariationalEngine
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Method",
     "NUTSEngine",
     "Posterior",
+    "SMCEngine",
     "Samples",
     "Settings",
     "Side",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from inference.posterior.log_density import LogDensity
@@ -14,7 +14,7 @@ from inference.posterior.weights import importance_weights
 from pyro_rnp import ParseTree
 from pyro_rnp.registry import Registry
 
-Method = Literal["guide", "importance", "svi", "nuts"]
+Method = Literal["guide", "importance", "svi", "smc", "nuts"]
 """Names of the engines that come with the project."""
 Kind = Literal["weighted", "unweighted", "chains"]
 """Of samples: `weighted` samples of a proposal; samples of a proposal that count alike although
@@ -53,18 +53,26 @@ class Samples:
     log_evidence_error: Float[Tensor, "n"]
     """Standard error of the log evidence, in nats."""
     effective_samples: Float[Tensor, "n"]
-    """1 / sum of squared weights; of chains the smallest over all numbers of u. For method guide,
-    whose samples count alike, the number that weighting them would leave."""
+    """1 / sum of squared weights; of chains the smallest over all numbers of u, of islands the
+    smallest over the sites. For method guide, whose samples count alike, the number that weighting
+    them would leave."""
     pareto_k: Float[Tensor, "n"]
     """Shape of the tail of the weights (Vehtari et al., 2024): above 0.7 neither the weights nor
     errors computed from them are reliable. NaN of fewer than 21 samples, where it is not known; 0
-    where all weights are alike, and for chains."""
+    where all weights are alike, and for chains and islands."""
     r_hat: dict[str, Float[Tensor, "n"]] = field(default_factory=dict)
     """Split r-hat of each random site, the largest over its numbers; of chains alone."""
     divergences: int = 0
     """Transitions that diverged, of all images together, which move as one state."""
     chains: int = 1
     """Chains, whose draws follow each other in S."""
+    islands: int = 1
+    """Populations of particles that know nothing of each other: sample s is of island s % islands.
+    Errors come from their spread."""
+    doubtful: Bool[Tensor, "n"] | None = None
+    """Images whose samples the engine does not trust for a reason of its own, which a note says."""
+    diagnostics: dict[str, Float[Tensor, "n"]] = field(default_factory=dict)
+    """Further numbers of each image by name, as the engine describes them."""
     notes: tuple[str, ...] = ()
     """Reasons not to trust the samples, a sentence each."""
 

@@ -107,6 +107,10 @@ class Evidence:
         """Return the evidence of the first n images."""
         return self._map(lambda value: value[:n])
 
+    def take(self, rows: Tensor) -> Evidence:
+        """Return the evidence of the images of these numbers, (M,)."""
+        return self._map(lambda value: value[rows])
+
     def _map(self, f: Callable[[Tensor], Tensor]) -> Evidence:
         return Evidence(
             f(self.images),

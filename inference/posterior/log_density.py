@@ -73,11 +73,14 @@ class LogDensity:
                 "time."
             )
 
-    def _model(self, copies: int, u: Tensor | None = None) -> Any:
-        """A Pyro model of the evidence, `copies` times over; with u, nothing in it is random."""
-        if copies != self._repeated[0]:  # a sampler asks for the same number over and over
+    def _model(self, copies: int, u: Tensor | None = None, rows: Tensor | None = None) -> Any:
+        """A Pyro model of the evidence; with u, nothing in it is random.
+
+        The evidence is that of all images, `copies` times over, or of the images of `rows`.
+        """
+        if rows is None and copies != self._repeated[0]:  # a sampler asks for one number for long
             self._repeated = copies, self.evidence.repeat(copies)
-        evidence = self._repeated[1]
+        evidence = self._repeated[1] if rows is None else self.evidence.take(rows)
         sites: dict[str, Reparam] = {"x": MaskedLikelihood(evidence.seen)}
         if u is not None:
             sites |= {name: NonCentered(own) for name, own in self.by_site(u).items()}
@@ -111,16 +114,17 @@ class LogDensity:
         """
         return dict(zip(self.sizes, u.split(list(self.sizes.values()), -1), strict=True))
 
-    def log_joint(self, u: Tensor) -> tuple[Tensor, ParseTree]:
+    def log_joint(self, u: Tensor, rows: Tensor | None = None) -> tuple[Tensor, ParseTree]:
         """Return log p(u, evidence), in nats, with its gradient, and the trees.
 
         Args:
             u: (S * N, D), all N of the first sample first.
+            rows: the image of each row of u, (M,), where u is (M, D) of other images than that.
 
         Returns:
-            (S * N,) and as many trees.
+            As many numbers, (S * N,) or (M,), and as many trees.
         """
-        model = self._model(len(u) // len(self.evidence.images), u)
+        model = self._model(len(u) // len(self.evidence.images), u, rows)
         trace: Any = poutine.trace(model).get_trace()
         return log_joint(trace, len(u)), trace.nodes["_RETURN"]["value"]
 

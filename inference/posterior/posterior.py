@@ -16,6 +16,7 @@ from torch import Tensor
 from inference.posterior.chains import MIXED, chain_size
 from inference.posterior.engine import Samples
 from inference.posterior.evidence import Evidence
+from inference.posterior.islands import island_error
 from inference.posterior.weights import ENOUGH, HEAVY
 from pyro_rnp.affine import FIELDS
 from pyro_rnp.checks import Images
@@ -67,6 +68,8 @@ class Posterior(Samples):
         mixed = torch.full_like(self.effective_samples, not self.divergences, dtype=torch.bool)
         for values in self.r_hat.values():
             mixed &= values <= MIXED
+        if self.doubtful is not None:
+            mixed &= ~self.doubtful
         return mixed & (self.effective_samples >= ENOUGH) & (self.pareto_k <= HEAVY)
 
     @cached_property
@@ -192,6 +195,7 @@ class Posterior(Samples):
             "trusted": bool(self.trusted[image]),
             "r_hat": {name: number(value[image]) for name, value in self.r_hat.items()},
             "divergences": self.divergences,
+            "diagnostics": {name: number(x[image]) for name, x in self.diagnostics.items()},
             "sites": {
                 name: {"mean": mean[image].tolist(), "std": deviation[image].tolist()}
                 for name, (mean, deviation) in self._moments.items()
@@ -246,7 +250,10 @@ class Posterior(Samples):
             log_weights=None if self.log_weights is None else self.log_weights[:, :images],
             log_likelihood=None,
             evidence=None if self.evidence is None else self.evidence.first(images),
+            islands=1,
+            doubtful=None if self.doubtful is None else self.doubtful[:images],
             r_hat={name: value[:images] for name, value in self.r_hat.items()},
+            diagnostics={name: value[:images] for name, value in self.diagnostics.items()},
             **{name: getattr(self, name)[:images] for name in each},
         )
 
@@ -304,6 +311,8 @@ class Posterior(Samples):
     def _error(self, values: Tensor, mean: Tensor) -> Tensor:
         if self.log_weights is not None and len(values) == 1:
             return torch.full_like(mean, math.inf)
+        if self.islands > 1:
+            return island_error(values, self.weights, self.islands)
         if self.kind == "chains":
             enough = chain_size(values.unflatten(0, (self.chains, -1)))
             enough = enough.where(enough.isfinite(), 1.0)  # a chain that stands still says little

@@ -64,7 +64,8 @@ def test_an_engine_refuses_and_is_not_asked_where_nothing_is_random(own, images)
 
 
 def test_names_and_options_are_those_of_the_registry(own, images):
-    with pytest.raises(ValueError, match=r"one of guide, importance, svi, nuts, mine, got 'min'"):
+    known = "guide, importance, svi, nuts, smc, mine"
+    with pytest.raises(ValueError, match=f"one of {known}, got 'min'"):
         query(RNP(tiny()), images, method="min")
     with pytest.raises(ValueError, match=r"has no option 'size'; it has scale"):
         query(RNP(tiny()), images, method="mine:size=2")

@@ -166,15 +166,16 @@ def asked(request, unchecked):
     return rnp, {"images": image, "mask": mask, "given": given, "tolerance": tolerance}, truth
 
 
-@pytest.mark.parametrize("method", ["guide", "importance", "svi", "nuts"])
+@pytest.mark.parametrize("method", ["guide", "importance", "svi", "smc", "nuts"])
 def test_every_method_agrees_with_brute_force(method, asked):
     rnp, known, truth = asked
     if method == "guide" and known["given"]:
         pytest.skip("the guide does not look at parts")
     if method == "nuts" and rnp.config.any_random and known["given"]:
         pytest.skip("chains take longer than a test should to mix here")
-    num = {"guide": 10_000, "importance": 10_000, "svi": 4_000, "nuts": 200}[method]
+    num = {"guide": 10_000, "importance": 10_000, "svi": 4_000, "smc": 800, "nuts": 200}[method]
     answer = query(rnp, **known, method=method, num_samples=num, warmup=40, progress=False)
+    assert method != "smc" or answer.trusted.all()
     if not answer.trusted.all():
         assert known["given"] or method == "nuts", "a guide that does not look at parts may miss"
         assert "is unreliable: " in answer.notes[-1]
@@ -202,7 +203,7 @@ def test_every_method_agrees_with_brute_force(method, asked):
         agree(*covariance, *truth.covariance(name), f"covariance of {name}")
 
 
-@pytest.mark.parametrize("method", ["guide", "importance", "svi", "nuts"])
+@pytest.mark.parametrize("method", ["guide", "importance", "svi", "smc", "nuts"])
 @pytest.mark.parametrize("stochastic", ["none", "both"])
 def test_given_everything_it_gives_that_back(method, stochastic):
     rnp = trained(stochastic=stochastic)
@@ -217,14 +218,14 @@ def test_given_everything_it_gives_that_back(method, stochastic):
         assert answer.trusted.all()
 
 
-@pytest.mark.parametrize("method", ["guide", "importance", "svi"])
+@pytest.mark.parametrize("method", ["guide", "importance", "svi", "smc"])
 @pytest.mark.parametrize("stochastic", ["none", "both"])
 def test_given_nothing_it_gives_the_prior(stochastic, method):
     rnp = trained(stochastic=stochastic)
     answer = query(rnp, method=method, num_samples=2000, num_images=2, steps=50)
     assert (answer.log_evidence.abs() < 5 * answer.log_evidence_error + 1e-3).all()
     assert answer.trusted.all()
-    assert method == "svi" or (answer.effective_samples > 1999).all()
+    assert method in ("svi", "smc") or (answer.effective_samples > 1999).all()
     prior = rnp.sample(4000).sites()
     for name in ("z", "a/0", "z/1"):
         error = (prior[name].var(0) / 4000 + answer.standard_error(name).square()).sqrt()

@@ -1,0 +1,85 @@
+"""What particles are moved by: the densities of a query's start and target, with gradients."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from inference.posterior.log_density import AT_ONCE, LogDensity
+from inference.posterior.moves import NEVER, Points
+from inference.posterior.variational import FittedNormal
+
+
+class Start:
+    """A distribution of u, (N, D), to start from: half a fitted normal, widened, half N(0, 1).
+
+    Args:
+        fitted: the normal of each image.
+        wider: times its standard deviations.
+    """
+
+    def __init__(self, fitted: FittedNormal, wider: float = 1.5) -> None:
+        self.loc, self.tril = fitted.loc.detach(), wider * fitted.scale_tril.detach()
+        one = torch.eye(self.loc.shape[1]).to(self.tril)
+        self.inverse = torch.linalg.solve_triangular(self.tril, one, upper=False)
+        self.log_det = self.tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def draw(self, num: int, images: Tensor) -> Tensor:
+        """Draw samples, (num, C, D), of which the first half are of the normal.
+
+        Args:
+            num: an even number.
+            images: numbers of C images.
+        """
+        e = torch.randn(num, len(images), self.loc.shape[1]).to(self.loc)
+        near = self.loc[images] + torch.einsum("cij,pcj->pci", self.tril[images], e[: num // 2])
+        return torch.cat([near, e[num // 2 :]])
+
+    def log_prob(self, u: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log-density, (P, C), in nats, and its gradient.
+
+        Args:
+            u: (P, C, D).
+            images: numbers of C images.
+        """
+        inverse = self.inverse[images]
+        e = torch.einsum("cij,pcj->pci", inverse, u - self.loc[images])
+        near, broad = -e.square().sum(-1) / 2 - self.log_det[images], -u.square().sum(-1) / 2
+        share = (near - broad).sigmoid().unsqueeze(-1)
+        slope = -share * torch.einsum("cji,pcj->pci", inverse, e) - (1 - share) * u
+        constant = math.log(2) + u.shape[-1] / 2 * math.log(2 * math.pi)
+        return torch.logaddexp(near, broad) - constant, slope
+
+
+class Densities:
+    """The densities of start and target at particles, whose columns are images by number.
+
+    Args:
+        density: the target.
+        start: the start; None leaves it out, with a density of 1.
+    """
+
+    def __init__(self, density: LogDensity, start: Start | None = None) -> None:
+        self.density, self.start = density, start
+
+    def __call__(self, u: Tensor, images: Tensor) -> Points:
+        """Return the points at u, (P, C, D), whose columns are of these images, (C,)."""
+        rows, pieces = images.repeat(len(u)), []
+        for some, of in zip(u.flatten(0, 1).split(AT_ONCE), rows.split(AT_ONCE), strict=True):
+            with torch.enable_grad():
+                here = some.clone().requires_grad_()
+                log_p, _ = self.density.log_joint(here, of)
+                (slope,) = torch.autograd.grad(log_p.sum(), here)
+            pieces.append((log_p.detach(), slope))
+        log_p, slope_p = (
+            torch.cat(some).unflatten(0, u.shape[:2]) for some in zip(*pieces, strict=True)
+        )
+        good = log_p.isfinite() & slope_p.isfinite().all(-1)
+        log_p = log_p.where(good, NEVER)
+        slope_p = slope_p.where(good.unsqueeze(-1), 0.0)
+        if self.start is None:
+            return Points(u, log_p, torch.zeros_like(log_p), slope_p, torch.zeros_like(slope_p))
+        log_q, slope_q = self.start.log_prob(u, images)
+        return Points(u, log_p, log_q, slope_p, slope_q)
