@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal
 
 from inference.data import MEMORY, Splits, load_data
 from inference.data.datasets import absolute, check_source, is_path
+from inference.data.masks import MaskKind
 from inference.data.prepare import Invert, check_form
 from inference.objectives import OBJECTIVES
 from pyro_rnp import RNPConfig
@@ -18,6 +19,11 @@ RATES = {"fast": 1e-3, "mnist": 1e-4, "fashion": 1e-4, "omniglot": 1e-4}
 """Default learning rate of the command line by preset. That of the paper's presets is the one of
 the authors' published runs: at 3e-4 and 1e-3 all parts of theirs leave the image within some
 hundred steps."""
+
+MASKED_GUIDE = "flow:layers=8,units=128"
+"""The guide that learns by --mask_training where the model names none."""
+MASKS: tuple[MaskKind, ...] = ("halves", "quadrants", "blocks", "pixels")
+"""The masks that it learns from where none are named."""
 
 MAY_CHANGE = (
     *("epochs", "minutes", "patience", "checkpoint_minutes", "data_root"),
@@ -165,6 +171,12 @@ class TrainConfig:
     jitter: float = 0.0
     """Move each training image a little, each time in another way: standard deviation of scale
     (logarithm), rotation (radians), shear, and translation (half-widths)."""
+    mask_training: list[MaskKind] | None = None
+    """Train a second guide beside the first on images of which masks hide some pixels, so that a
+    query on half an image has a proposal at once: any of halves, quadrants, blocks (a rectangle is
+    seen or hidden), pixels (a random share) and none (all are seen), with commas between. All else
+    learns as without it; with --start RUN --learn new it is added to a trained model. By default
+    it is off, or, where --masked_guide names that guide, halves,quadrants,blocks,pixels."""
     rotated_classes: bool = False
     """Learn also from each image rotated by one, two and three quarters, as images of other
     classes."""
@@ -253,6 +265,13 @@ class TrainConfig:
             raise ValueError(
                 "learn must be all with the prior vamp, which is made of what the guide says."
             )
+        if self.mask_training is not None and not self.mask_training:
+            raise ValueError("mask_training must name one or more kinds of masks.")
+        if self.mask_training is None and self.model.masked_guide is not None:
+            object.__setattr__(self, "mask_training", list(MASKS))
+        elif self.mask_training is not None and self.model.masked_guide is None:
+            model = replace(self.model, masked_guide=MASKED_GUIDE)
+            object.__setattr__(self, "model", model)
         if self.classes is not None and not self.classes:
             raise ValueError("classes must name one or more classes.")
         if self.out is not None and self.resume is not None:

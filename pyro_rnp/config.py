@@ -107,6 +107,9 @@ class RNPConfig:
     variation images of a class share."""
     guide: str = "diagonal"
     """q(z^K given x): diagonal (the paper's), lowrank, full, flow, map or refined."""
+    masked_guide: str | None = None
+    """q(z^K given the pixels that are seen): a second guide, whose encoder reads pixels and mask,
+    for queries on images with hidden pixels. A name as for guide; by default there is none."""
     likelihood: str = "normal"
     """p(x given canvas): normal (the paper's), laplace, bernoulli or continuous_bernoulli."""
     composition: str = "sum"
@@ -200,6 +203,8 @@ class RNPConfig:
             raise ValueError(f"rank must be at least 1, got {self.rank}.")
         for name, registry in PIECES.items():
             registry.parse(getattr(self, name))
+        if self.masked_guide is not None:
+            GUIDES.parse(self.masked_guide)
         levels = self._stochastic
         if len(levels) not in (1, self.depth) or not set(levels) <= set(STOCHASTIC):
             raise ValueError(

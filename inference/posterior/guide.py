@@ -70,8 +70,10 @@ class GuideEngine(_FromGuide):
 class ImportanceEngine(_FromGuide):
     """Self-normalised importance sampling with the guide as proposal.
 
-    Where no pixel is seen the proposal is the prior. Hidden pixels are first filled in with the
-    model's own expectation, since a guide reads whole images; see `LogDensity.fill_hidden`.
+    Where no pixel is seen the proposal is the prior. Where pixels are hidden, nine tenths of the
+    samples are of the guide that has seen masks and one tenth of the prior, if the model has such a
+    guide; else hidden pixels are first filled in with the model's own expectation, since a guide
+    reads whole images; see `LogDensity.fill_hidden`.
 
     It is valid for every guide that has a density, and for all evidence. Estimates are consistent
     in the number of samples if the guide is nowhere far narrower than the posterior, which Pareto k
@@ -87,7 +89,7 @@ class ImportanceEngine(_FromGuide):
     name = "importance"
 
     def sample(self, density: LogDensity, settings: Settings) -> Samples:
-        _, log_q, log_p, tree = density.propose(settings.num_samples)
+        _, log_q, log_p, tree = density.propose(settings.num_samples, settings.num_samples // 10)
         log_weights = log_p - log_q
         found = importance_weights(log_weights)
         notes = tuple(filter(None, [found.poor()]))

@@ -183,32 +183,61 @@ class LogDensity:
         few = samples.split(max(1, AT_ONCE // len(self.evidence.images)))
         return tqdm(few, label, disable=not self.progress, delay=5)
 
-    def propose(self, num: int) -> tuple[Tensor, Tensor, Tensor, ParseTree]:
+    def propose(self, num: int, broad: int = 0) -> tuple[Tensor, Tensor, Tensor, ParseTree]:
         """Draw samples of the guide or, where no pixel is seen, of the prior.
+
+        Where pixels are hidden, programs z^K are of the guide that has seen masks, if the model has
+        one; else the guide of whole images looks at the images that `fill_hidden` completes.
 
         Args:
             num: samples for each image.
+            broad: how many of them, the last ones, have a program of the prior where the guide that
+                has seen masks gives the others. Then q is the mixture of the two, which bounds the
+                weights (Hesterberg, 1995). By default none.
 
         Returns:
             u, (num, N, D), log q(u) and log p(u, evidence), (num, N) in nats, and num * N trees.
         """
-        blind = not self.evidence.seen.any()
-        images = self.evidence.images if blind else self.fill_hidden()
+        seen, images = self.evidence.seen, self.evidence.images
+        programs = None
+        if self.rnp.guide.masked is not None and not seen.all() and "z" in self.sizes:
+            images = images.masked_fill(~seen, torch.nan)
+            programs = self._programs(images, num, broad) if seen.any() else None
+        elif seen.any():
+            images = self.fill_hidden()
         us, log_qs, log_ps, trees = [], [], [], []
         for k in self._few(torch.arange(num), "proposing"):
-            if blind:
+            hard = self.evidence.repeat(len(k)).hard
+            if not seen.any():
                 trace = poutine.trace(self._model(len(k))).get_trace()
             else:
-                guide = poutine.condition(self.rnp.guide, data=self.evidence.repeat(len(k)).hard)
+                if programs is not None:
+                    hard = {**hard, "z": programs[0][k].flatten(0, 1)}
+                guide = poutine.condition(self.rnp.guide, data=hard)
                 trace = poutine.trace(guide).get_trace(images.repeat(len(k), 1, 1, 1))
             values = {name: trace.nodes[name]["value"] for name in self.sizes}
             u, log_det, log_values, tree = self.at(values)
-            log_q = sum(trace.nodes[name]["fn"].log_prob(values[name]) for name in self.sizes)
+            log_q = {name: trace.nodes[name]["fn"].log_prob(values[name]) for name in self.sizes}
+            if programs is not None:
+                log_q["z"] = programs[1][k].flatten()
             us.append(u.view(len(k), -1, self.size))
-            log_qs.append((log_q + log_det).view(len(k), -1))
+            log_qs.append((sum(log_q.values()) + log_det).view(len(k), -1))
             log_ps.append((log_values + log_det).view(len(k), -1))
             trees.append(tree)
         return torch.cat(us), torch.cat(log_qs), torch.cat(log_ps), ParseTree.join(trees)
+
+    def _programs(self, images: Tensor, num: int, broad: int) -> tuple[Tensor, Tensor]:
+        """Programs, (num, N, |z|), of the guide that has seen masks, `broad` of them of the prior,
+        and their log-densities, (num, N), under the mixture of both.
+        """
+        q, prior = self.rnp.guide.seen_posterior(images), self.rnp.model.prior()
+        z = q.sample((num - broad,))
+        if not broad:
+            return z, q.log_prob(z)
+        z = torch.cat([z, prior.sample((broad, len(images)))])
+        share = broad / num
+        log_q = q.log_prob(z) + math.log1p(-share)
+        return z, log_q.logaddexp(prior.log_prob(z) + math.log(share))
 
     def fill_hidden(self, rounds: int = 20) -> Tensor:
         """Fill in hidden pixels with the model's own expectation of them.

@@ -242,7 +242,9 @@ class KeepBest(Callback):
             return
         scores = row(trainer)
         score = -scores["val_sse"]
-        if "val_elbo" in scores:
+        if module.masked_alone:
+            score = -scores["val_masked_nll"]
+        elif "val_elbo" in scores:
             score = scores["val_elbo"] + (1 - module.config.kl_weight) * scores["val_kl"]
         if score > self.best.get("score", -math.inf):
             weights = {n: v.detach().cpu().clone() for n, v in module.rnp.state_dict().items()}

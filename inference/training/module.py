@@ -13,12 +13,13 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from inference.config import TrainConfig
+from inference.config import MASKS, TrainConfig
 from inference.data import ImageSet, Splits
 from inference.data.augmentation import jitter
+from inference.data.masks import random_masks
 from inference.data.sampler import loader
 from inference.evaluation.metrics import evaluate
-from inference.objectives import OBJECTIVES, loss
+from inference.objectives import OBJECTIVES, loss, masked_loss
 from inference.run import Run
 from inference.training.schedules import ramp, schedule
 from pyro_rnp import RNP
@@ -171,6 +172,11 @@ class Training(lightning.LightningModule):
         found = self.loss_per_image(batch)
         self.loss = found.detach()
         self.log("loss", self.loss, prog_bar=True)
+        if self.masked_learns:
+            masked = self.masked_loss_per_image(batch)
+            self.log("masked_loss", masked.detach(), prog_bar=self.masked_alone)
+            found = found + masked
+            self.loss = found.detach()
         if self.batches_seen % LOOK_EVERY == 0:
             self.log("minutes", self.timer.time_elapsed() / 60, prog_bar=True)
         return found
@@ -180,8 +186,12 @@ class Training(lightning.LightningModule):
 
         All of it happens on the device, which nothing here waits for.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.rnp.parameters(), self.config.clip)
-        bad = ~(norm.isfinite() & self.loss.isfinite())
+        masked = self._masked()  # clipped apart, so that all else learns as without it
+        others = [p for p in self.rnp.parameters() if not any(p is q for q in masked)]
+        norms = [
+            torch.nn.utils.clip_grad_norm_(some, self.config.clip) for some in (others, masked)
+        ]
+        bad = ~(sum(norms).isfinite() & self.loss.isfinite())  # type: ignore[union-attr]
         bad = self.trainer.strategy.reduce(bad.float()) > 0  # of any of several processes
         optimizer.found_inf = bad.float()
         self.skipped.count(bad, self.batches_seen)
@@ -201,6 +211,11 @@ class Training(lightning.LightningModule):
                 batch_size=len(batch),
                 sync_dist=True,
             )
+        if self.rnp.guide.masked is not None:
+            with torch.random.fork_rng([]):
+                torch.manual_seed(batch_idx)  # the same masks at each validation
+                nll = float(self.masked_loss_per_image(batch))
+            self.log("val_masked_nll", nll, batch_size=len(batch), sync_dist=True)
         self.log("images_seen", float(self.images_seen), sync_dist=True)
         self.log("seconds", self.timer.time_elapsed(), sync_dist=True)
 
@@ -212,11 +227,33 @@ class Training(lightning.LightningModule):
         Args:
             batch: (N, C, H, W) in [0, 1].
         """
+        if self.masked_alone:
+            return batch.new_zeros(())
         # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
         each = self.config.images_per_class
         with pyro.validation_enabled(False):
             found = loss(self.objective, self.rnp, batch, self.kl_weight, each)
         return found / len(batch)
+
+    @property
+    def masked_learns(self) -> bool:
+        """Whether the guide that has seen masks learns."""
+        return any(p.requires_grad for p in self._masked())
+
+    @property
+    def masked_alone(self) -> bool:
+        """Whether nothing else learns, so that the model need not run."""
+        return self.masked_learns and len(self._learning()) == len(self._masked())
+
+    def masked_loss_per_image(self, batch: Tensor) -> Tensor:
+        """Return the loss of the masked guide, the mean over a batch of images, in nats.
+
+        Args:
+            batch: (N, C, H, W) in [0, 1].
+        """
+        kinds = self.config.mask_training or MASKS
+        seen = random_masks(len(batch), batch.shape[-1], kinds).to(batch.device)
+        return masked_loss(self.rnp, batch, seen) / len(batch)
 
     def time_step(self, batch: Tensor) -> float:
         """Return the seconds that the loss and its gradient take; nothing learns from it.
@@ -228,7 +265,10 @@ class Training(lightning.LightningModule):
         """
         learning, began = self._learning(), time.perf_counter()
         with torch.random.fork_rng([]), torch.enable_grad():
-            torch.autograd.grad(self.loss_per_image(batch), learning, allow_unused=True)
+            loss = self.loss_per_image(batch)
+            if self.masked_learns:
+                loss = loss + self.masked_loss_per_image(batch)
+            torch.autograd.grad(loss, learning, allow_unused=True)
         return time.perf_counter() - began
 
     def progress(self) -> float:
@@ -254,6 +294,10 @@ class Training(lightning.LightningModule):
         some = images[: min(len(images), self.config.batch_size) // each * each].images
         with torch.random.fork_rng(), torch.no_grad():
             return not bool(self.loss_per_image(some.to(self.rnp.device)).isfinite())
+
+    def _masked(self) -> list[torch.nn.Parameter]:
+        masked = self.rnp.guide.masked
+        return [] if masked is None else list(masked.parameters())
 
     def _learning(self) -> list[torch.nn.Parameter]:
         return [p for p in self.rnp.parameters() if p.requires_grad]

@@ -18,6 +18,7 @@ PARTS = {
     "model.scales": "scales of random sites",
     "guide.top": "guide",
     "guide.lower": "lower guide",
+    "guide.masked": "masked guide",
 }
 """The piece of a model's parameters, by the first words of their names."""
 

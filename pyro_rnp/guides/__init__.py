@@ -8,6 +8,7 @@ from pyro_rnp.guides.full_normal import FullNormal
 from pyro_rnp.guides.low_rank_normal import LowRankNormal
 from pyro_rnp.guides.lower import Corrections, LowerGuide
 from pyro_rnp.guides.map import MAP
+from pyro_rnp.guides.masked import MaskedGuide
 from pyro_rnp.guides.refined import Refined
 from pyro_rnp.guides.top_down import TopDown
 
@@ -21,6 +22,7 @@ __all__ = [
     "Guide",
     "LowRankNormal",
     "LowerGuide",
+    "MaskedGuide",
     "Refined",
     "TopDown",
     "TopGuide",

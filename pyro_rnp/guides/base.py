@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import pyro
+import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -26,6 +27,7 @@ from pyro_rnp.contract import (
     plates,
     siblings_together,
 )
+from pyro_rnp.guides.masked import MaskedGuide
 from pyro_rnp.missing import Target, filled
 from pyro_rnp.params import Registered
 from pyro_rnp.parse_tree import ParseTree
@@ -101,7 +103,7 @@ class Guide(Registered):
     sites from its lower guide; all sites stand under the plate `images`, in the model's order.
 
     Args:
-        config: names both guides, `guide` and `lower_guide`.
+        config: names the guides, `guide`, `lower_guide` and `masked_guide`.
         objects: pieces that stand in for those names, by field; by default none.
     """
 
@@ -112,6 +114,8 @@ class Guide(Registered):
         self.config = config
         self.top = config.make("guide", objects)
         self.lower = config.make("lower_guide", objects) if config.any_random else None
+        self.masked = None if config.masked_guide is None else MaskedGuide(config)
+        """The guide that has seen masks, last, so that all others begin as they do without it."""
         self._compiled: Compiled | None = None
 
     def compile(self, inference: bool = True, **options: Any) -> None:
@@ -161,6 +165,30 @@ class Guide(Registered):
             A distribution with batch shape (N,) and event shape (|z|,).
         """
         return getattr(self.top, "proposal", self.top.posterior)(images)
+
+    def seen_posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
+        """The approximate posterior q(z^K | the pixels that are seen).
+
+        Images that miss no pixel have the posterior of whole images.
+
+        Args:
+            images: (N, C, H, W) in [0, 1], NaN where a pixel is hidden.
+
+        Returns:
+            A distribution with batch shape (N,) and event shape (|z|,).
+
+        Raises:
+            ValueError: if the configuration names no `masked_guide`.
+        """
+        if self.masked is None:
+            raise ValueError(
+                "This model has no guide that has seen masks; train one with "
+                "--mask_training halves,blocks."
+            )
+        hidden, masked = images.isnan().flatten(1).any(1), self.masked.posterior(images)
+        if hidden.all():
+            return masked
+        return dist.MaskedMixture(hidden, self.posterior(images), masked)
 
     def forward(self, images: Images | None = None, num_images: Any = None) -> Tensor:
         """Sample the site `z` and all random sites below the top.

@@ -123,6 +123,7 @@ OPTIONS = {
     "train": {
         "steps": ["4", "3"], "model.steps": ["4", "3"], "classes": ["1", "7"],
         "devices": ["0", "1"], "stochastic": ["both", "none"],
+        "mask_training": ["halves", "none"],
     },
     "benchmark": {
         "presets": ["fast", "mnist"],
