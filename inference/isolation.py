@@ -11,6 +11,8 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pyro
@@ -90,6 +92,28 @@ def frozen(rnp: RNP, seed: int | None = None) -> Iterator[None]:
                     yield
         finally:
             rnp.train(training)
+
+
+class Snapshot:
+    """A copy of a model as it is now, with what its pieces have in Pyro's parameter store.
+
+    Training, loading or clearing the store later do not reach it.
+
+    Args:
+        rnp: the model, in `frozen`.
+    """
+
+    def __init__(self, rnp: RNP) -> None:
+        self.rnp = deepcopy(rnp)
+        state = unowned()
+        params = {name: value.detach().clone() for name, value in state["params"].items()}
+        self._store: Any = {**state, "params": params}
+
+    @contextmanager
+    def frozen(self) -> Iterator[RNP]:
+        """Use the copy as `frozen` uses a model, with its own parameter store."""
+        with PYRO, pyro.get_param_store().scope(self._store), torch.no_grad():
+            yield self.rnp
 
 
 @contextmanager

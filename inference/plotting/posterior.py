@@ -99,15 +99,16 @@ def posterior_figure(
                 key = [*missing_key("hidden or missing pixels")] if hidden.any() else key
         on = [len(rows)]
         rows += [("expected", grey(mean)), ("2 std. dev.", grey(2 * spread))]
-        drawn = posterior.resample(shown).cpu()
+        tree = posterior.sample(shown).map(Tensor.cpu)
+        drawn = tree.canvas.unflatten(0, (shown, -1))
         rows += [(f"sample {i}", grey(canvas)) for i, canvas in enumerate(drawn)]
-        for depth in range(1, posterior.tree.level + 1):
+        for depth in range(1, tree.level + 1):
             chances = posterior.part_probabilities(depth)[:, :-1].unsqueeze(2).cpu()
             on.append(len(rows))
-            colours = shades(posterior.tree, depth, palette)
-            rows.append((level_name(posterior.tree, depth), coloured(chances, colours)))
+            colours = shades(tree, depth, palette)
+            rows.append((level_name(tree, depth), coloured(chances, colours)))
         frames = _given_frames(posterior, given or {}, on, palette)
-    key = [*tree_key(posterior.tree, posterior.tree.level, palette, framed=False), *key]
+    key = [*tree_key(tree, tree.level, palette, framed=False), *key]
     key += line_key("frames with names: the actions that are given") if frames else ()
     tiles = [
         Row(name, pictures, [own for row, own in frames if row == i], edges)

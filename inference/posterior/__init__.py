@@ -13,7 +13,7 @@ from inference.posterior.guide import GuideEngine, ImportanceEngine
 from inference.posterior.interventions import graft, intervene, move, remove, rotate, scale
 from inference.posterior.log_density import LogDensity
 from inference.posterior.nuts import NUTSEngine
-from inference.posterior.posterior import Posterior
+from inference.posterior.posterior import Posterior, SiteSamples
 from inference.posterior.queries import query
 from inference.posterior.smc import SMCEngine
 from inference.posterior.variational import VariationalEngine
@@ -33,6 +33,7 @@ __all__ = [
     "Samples",
     "Settings",
     "Side",
+    "SiteSamples",
     "VariationalEngine",
     "graft",
     "half_mask",

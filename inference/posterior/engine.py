@@ -11,7 +11,6 @@ from torch import Tensor
 
 from inference.posterior.log_density import LogDensity
 from inference.posterior.weights import importance_weights
-from pyro_rnp import ParseTree
 from pyro_rnp.registry import Registry
 
 Method = Literal["guide", "importance", "svi", "smc", "nuts"]
@@ -39,8 +38,9 @@ class Settings:
 class Samples:
     """S weighted samples of the posterior of each of N images, from one engine."""
 
-    tree: ParseTree
-    """Trees of S * N images, all N of the first sample first."""
+    u: Float[Tensor, "s n d"]
+    """The samples, as vectors of `LogDensity`. The trees of all samples would take a thousand times
+    the memory; `Posterior` runs them when it is asked about sites."""
     weights: Float[Tensor, "s n"]
     """The weight of each sample; weights add up to 1 over the samples of an image."""
     kind: Kind = "weighted"
@@ -81,10 +81,11 @@ class Engine(ABC):
     """Draws samples of a posterior, for N images at once.
 
     A new engine is one file: a subclass with `name`, `sample` and, if it is not valid for every
-    density, `check`. It reaches the model through `LogDensity` alone: `log_joint` and `visit` give
-    log p(u, evidence) with its gradient and the trees, `propose` gives samples of the guide, and
-    `fit_normal` of `inference.posterior.variational` gives a normal to start from. Random numbers
-    come from torch's global state, which `query` seeds.
+    density, `check`. It reaches the model through `LogDensity` alone: `visit` gives
+    log p(u, evidence) of samples, `log_joint` gives it with its gradient, `propose` gives samples
+    of the guide, and `fit_normal` of `inference.posterior.variational` a normal to start from.
+    Random numbers come from torch's global state, which `query` seeds. What the posterior does with
+    the samples u, (S, N, D), is no concern of an engine: it returns them with their weights.
 
     An engine is used only where something is random (`density.size` is at least 1), with gradients
     off (`torch.enable_grad` switches them on) and Pyro's validation off.
@@ -117,10 +118,10 @@ class Engine(ABC):
 def determined(density: LogDensity) -> Samples:
     """Return the one sample there is where the evidence holds every random site."""
     images = density.evidence.images
-    log_weights, tree = density.visit(images.new_zeros(1, len(images), 0))
-    found = importance_weights(log_weights, exact=True)
+    u = images.new_zeros(1, len(images), 0)
+    found = importance_weights(density.visit(u), exact=True)
     notes = tuple(filter(None, [found.poor()]))
-    return Samples(tree=tree, log_weights=None, notes=notes, **found._asdict())
+    return Samples(u=u, log_weights=None, notes=notes, **found._asdict())
 
 
 def engine(method: str | Engine) -> Engine:

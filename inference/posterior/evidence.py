@@ -103,13 +103,9 @@ class Evidence:
         """Return the evidence of k * N images: all N of the first copy first."""
         return self._map(lambda value: value.repeat(k, *[1] * (value.ndim - 1)))
 
-    def first(self, n: int) -> Evidence:
-        """Return the evidence of the first n images."""
-        return self._map(lambda value: value[:n])
-
-    def take(self, rows: Tensor) -> Evidence:
-        """Return the evidence of the images of these numbers, (M,)."""
-        return self._map(lambda value: value[rows])
+    def take(self, images: Tensor | slice) -> Evidence:
+        """Return the evidence of the images of these numbers, (M,), or of a slice of them."""
+        return self._map(lambda value: value[images])
 
     def _map(self, f: Callable[[Tensor], Tensor]) -> Evidence:
         return Evidence(

@@ -46,7 +46,7 @@ class GuideEngine(_FromGuide):
             )
 
     def sample(self, density: LogDensity, settings: Settings) -> Samples:
-        _, log_q, log_p, tree = density.propose(settings.num_samples)
+        u, log_q, log_p = density.propose(settings.num_samples)
         log_weights = log_p - log_q
         found = importance_weights(log_weights)
         notes = []
@@ -59,7 +59,7 @@ class GuideEngine(_FromGuide):
         found = found._replace(weights=torch.full_like(found.weights, 1 / len(found.weights)))
         return Samples(
             kind="unweighted",
-            tree=tree,
+            u=u,
             log_weights=log_weights,
             notes=tuple(notes),
             **found._asdict(),
@@ -89,11 +89,11 @@ class ImportanceEngine(_FromGuide):
     name = "importance"
 
     def sample(self, density: LogDensity, settings: Settings) -> Samples:
-        _, log_q, log_p, tree = density.propose(settings.num_samples, settings.num_samples // 10)
+        u, log_q, log_p = density.propose(settings.num_samples, settings.num_samples // 10)
         log_weights = log_p - log_q
         found = importance_weights(log_weights)
         notes = tuple(filter(None, [found.poor()]))
-        return Samples(tree=tree, log_weights=log_weights, notes=notes, **found._asdict())
+        return Samples(u=u, log_weights=log_weights, notes=notes, **found._asdict())
 
 
 def is_point(rnp: RNP) -> bool:

@@ -7,7 +7,7 @@ before any evidence is seen, as far as priors are normal.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyro
@@ -56,7 +56,7 @@ class LogDensity:
         self.size = sum(self.sizes.values())
 
     def check_memory(self, num: int) -> None:
-        """Raise unless memory holds the trees of `num` samples, in pieces and then as one.
+        """Raise unless memory holds u of `num` samples and the trees that run together.
 
         Args:
             num: samples for each image.
@@ -64,14 +64,12 @@ class LogDensity:
         Raises:
             ValueError: if the memory that is free is too small.
         """
-        n, needed = len(self.evidence.images), 2 * self.nbytes * (num if self.size else 1)
-        free = available_memory(self.rnp.device)
-        if needed > free:
-            raise ValueError(
-                f"num_samples of {num} for {n} images needs {needed / 2**30:.1f} GiB of memory, "
-                f"and {free / 2**30:.1f} are free; take fewer num_samples, or fewer images at a "
-                "time."
-            )
+        n, num = len(self.evidence.images), num if self.size else 1
+        u = num * n * self.size * self.evidence.images.element_size()
+        needed = 3 * u + 2 * self.nbytes * min(num, max(1, AT_ONCE // n))
+        what = f"num_samples of {num} for {n} images needs"
+        instead = "take fewer num_samples, or fewer images at a time"
+        check_memory(needed, self.rnp.device, what, instead)
 
     def _model(self, copies: int, u: Tensor | None = None, rows: Tensor | None = None) -> Any:
         """A Pyro model of the evidence; with u, nothing in it is random.
@@ -145,45 +143,52 @@ class LogDensity:
         tree = trace.nodes["_RETURN"]["value"]
         return torch.cat([u for u, _ in whitened], -1), log_det, log_joint(trace, n), tree
 
-    def visit(self, u: Tensor) -> tuple[Tensor, ParseTree]:
-        """Return `log_joint` of samples, a few at a time.
+    def visit(self, u: Tensor) -> Tensor:
+        """Return log p(u, evidence) of samples, a few at a time.
 
         Args:
             u: (S, N, D).
 
         Returns:
-            log p(u, evidence), (S, N), in nats, and S * N trees.
+            (S, N), in nats.
         """
-        pieces = [self.log_joint(few.flatten(0, 1)) for few in self._few(u, "weighing")]
-        log_p = torch.cat([value for value, _ in pieces]).unflatten(0, u.shape[:2])
-        return log_p, ParseTree.join([tree for _, tree in pieces])
+        few = [self.log_joint(some.flatten(0, 1))[0] for some in self._few(u, "weighing")]
+        return torch.cat(few).unflatten(0, u.shape[:2])
 
-    def log_likelihood(self, tree: ParseTree) -> Tensor | None:
+    def trees(self, u: Tensor) -> Iterator[ParseTree]:
+        """Run the programs of samples, a few samples at a time.
+
+        Args:
+            u: (S, N, D).
+
+        Yields:
+            Trees of s * N images, all N of the first sample first, until there are S * N.
+        """
+        for some in self._few(u, "running programs"):
+            yield self.log_joint(some.flatten(0, 1))[1]
+
+    def log_likelihood(self, canvas: Tensor) -> Tensor:
         """Return log p(seen pixels | canvas) of each sample.
 
         Args:
-            tree: S * N trees, all N of the first sample first.
+            canvas: (S, N, C, H, W).
 
         Returns:
-            (S, N), in nats; None where no pixel is seen.
+            (S, N), in nats.
         """
-        n = len(self.evidence.images)
-        if not self.evidence.seen.any():
-            return None
-        found = []
-        for canvas in tree.canvas.split(n * max(1, AT_ONCE // n)):
-            evidence = self.evidence.repeat(len(canvas) // n)
-            fn = self.rnp.model.likelihood(canvas)
-            masked = MaskedLikelihood(evidence.seen).apply({"fn": fn})["fn"]
-            found.append(masked.log_prob(evidence.images))
-        return torch.cat(found).unflatten(0, (-1, n))
+        s, n = canvas.shape[:2]
+        evidence = self.evidence.repeat(s)
+        fn = self.rnp.model.likelihood(canvas.flatten(0, 1))
+        masked = MaskedLikelihood(evidence.seen).apply({"fn": fn})["fn"]
+        found: Tensor = masked.log_prob(evidence.images).view(s, n)
+        return found
 
     def _few(self, samples: Tensor, label: str) -> Iterable[Tensor]:
         """Samples a few at a time, with a bar where that takes long."""
         few = samples.split(max(1, AT_ONCE // len(self.evidence.images)))
         return tqdm(few, label, disable=not self.progress, delay=5)
 
-    def propose(self, num: int, broad: int = 0) -> tuple[Tensor, Tensor, Tensor, ParseTree]:
+    def propose(self, num: int, broad: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Draw samples of the guide or, where no pixel is seen, of the prior.
 
         Where pixels are hidden, programs z^K are of the guide that has seen masks, if the model has
@@ -196,7 +201,7 @@ class LogDensity:
                 weights (Hesterberg, 1995). By default none.
 
         Returns:
-            u, (num, N, D), log q(u) and log p(u, evidence), (num, N) in nats, and num * N trees.
+            u, (num, N, D), log q(u) and log p(u, evidence), (num, N) in nats.
         """
         seen, images = self.evidence.seen, self.evidence.images
         programs = None
@@ -205,7 +210,7 @@ class LogDensity:
             programs = self._programs(images, num, broad) if seen.any() else None
         elif seen.any():
             images = self.fill_hidden()
-        us, log_qs, log_ps, trees = [], [], [], []
+        us, log_qs, log_ps = [], [], []
         for k in self._few(torch.arange(num), "proposing"):
             hard = self.evidence.repeat(len(k)).hard
             if not seen.any():
@@ -216,15 +221,14 @@ class LogDensity:
                 guide = poutine.condition(self.rnp.guide, data=hard)
                 trace = poutine.trace(guide).get_trace(images.repeat(len(k), 1, 1, 1))
             values = {name: trace.nodes[name]["value"] for name in self.sizes}
-            u, log_det, log_values, tree = self.at(values)
+            u, log_det, log_values, _ = self.at(values)
             log_q = {name: trace.nodes[name]["fn"].log_prob(values[name]) for name in self.sizes}
             if programs is not None:
                 log_q["z"] = programs[1][k].flatten()
             us.append(u.view(len(k), -1, self.size))
             log_qs.append((sum(log_q.values()) + log_det).view(len(k), -1))
             log_ps.append((log_values + log_det).view(len(k), -1))
-            trees.append(tree)
-        return torch.cat(us), torch.cat(log_qs), torch.cat(log_ps), ParseTree.join(trees)
+        return torch.cat(us), torch.cat(log_qs), torch.cat(log_ps)
 
     def _programs(self, images: Tensor, num: int, broad: int) -> tuple[Tensor, Tensor]:
         """Programs, (num, N, |z|), of the guide that has seen masks, `broad` of them of the prior,
@@ -266,3 +270,21 @@ class LogDensity:
             expected = model.likelihood(tree.canvas).mean.clamp(0, 1)
             images = torch.where(evidence.seen, evidence.images, expected)
         return best
+
+
+def check_memory(needed: int, device: torch.device, what: str, instead: str) -> None:
+    """Raise unless that much memory is free.
+
+    Args:
+        needed: bytes.
+        device: where they are needed.
+        what: the beginning of the sentence, with its verb.
+        instead: what to do.
+
+    Raises:
+        ValueError: if less is free.
+    """
+    free = available_memory(device)
+    if needed > free:
+        sizes = f"{needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free"
+        raise ValueError(f"{what} {sizes}; {instead}.")

@@ -42,13 +42,12 @@ class NUTSEngine(Engine):
     def sample(self, density: LogDensity, settings: Settings) -> Samples:
         fitted = fit_normal(density, settings.steps)
         u, log_q = fitted.draw(settings.num_samples)
-        log_weights = density.visit(u)[0] - log_q
+        log_weights = density.visit(u) - log_q
         found, notes = importance_weights(log_weights), []
         if poor := found.poor():
             notes.append(f"The log evidence, from the fit before the chains: {poor}")
         num, warmup, chains = settings.num_samples, settings.warmup, settings.chains
         u, diverged = sample_chains(density, fitted, num, warmup, chains)
-        _, tree = density.visit(u.flatten(0, 1))
         r_hat = {
             name: split_gelman_rubin(values, 0, 1).amax(-1)
             for name, values in density.by_site(u).items()
@@ -63,7 +62,7 @@ class NUTSEngine(Engine):
         notes += filter(None, [found.poor()])
         return Samples(
             kind="chains",
-            tree=tree,
+            u=u.flatten(0, 1),
             log_weights=log_weights,
             r_hat=r_hat,
             divergences=diverged,

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from tqdm import tqdm
 
+from inference.isolation import Snapshot
 from inference.posterior.chains import MIXED, chain_size
 from inference.posterior.engine import Samples
 from inference.posterior.evidence import Evidence
 from inference.posterior.islands import island_error
+from inference.posterior.log_density import AT_ONCE, LogDensity, check_memory
 from inference.posterior.weights import ENOUGH, HEAVY
+from pyro_rnp import ParseTree
 from pyro_rnp.affine import FIELDS
 from pyro_rnp.checks import Images
+from pyro_rnp.sites import sites
 
+KEPT = 2**29
+"""Bytes of the trees of all samples up to which a posterior keeps them."""
 DIMENSIONS = {"z": ("program",), "a": ("field",), "canvas": ("channel", "y", "x")}
 """Names of the dimensions of a kind of site in ArviZ, after those of samples and images."""
 
@@ -32,7 +40,12 @@ class Posterior(Samples):
     It has the fields of `Samples` and, besides, the samples by site, their moments with standard
     errors, and the export to ArviZ. Sites are programs `z`, `z/0`, ..., actions `a/0`, ... in the
     units of `pyro_rnp.affine`, and the `canvas`. Samples have shape (S, N, ...); those of several
-    chains follow each other.
+    chains follow each other. A slice, `posterior[:4]`, is the posterior of some of the images.
+
+    The samples are kept as `u`, a few numbers each. What is asked about their sites runs their
+    programs by a copy of the model; trees of up to `KEPT` bytes are kept for the next question,
+    those of more samples are run for a few images at a time, so that moments, quantiles and
+    probabilities of any number of samples fit in memory.
 
     >>> from inference.posterior import query
     >>> from pyro_rnp import RNP, RNPConfig
@@ -46,10 +59,12 @@ class Posterior(Samples):
 
     method: str
     """Name of the engine."""
-    log_likelihood: Float[Tensor, "s n"] | None
-    """log p(seen pixels | canvas) of each sample, in nats; None where no pixel is seen."""
-    evidence: Evidence | None = None
+    evidence: Evidence
     """The pixels and sites that were given, which `plot` draws."""
+    snapshot: Snapshot
+    """The model as it was when the query was asked, which runs the programs of the samples."""
+    progress: bool = False
+    """Whether to show bars where that takes more than five seconds."""
 
     def __repr__(self) -> str:
         s, n = self.weights.shape
@@ -72,16 +87,121 @@ class Posterior(Samples):
             mixed &= ~self.doubtful
         return mixed & (self.effective_samples >= ENOUGH) & (self.pareto_k <= HEAVY)
 
+    def __getitem__(self, images: slice) -> Posterior:
+        """Return the posterior of some of the images, whose notes are still those of all.
+
+        Args:
+            images: a slice, as `posterior[:4]`.
+        """
+
+        def some(value: Any) -> Any:  # images are the only dimension or the second
+            if isinstance(value, dict):
+                return {name: some(each) for name, each in value.items()}
+            if not isinstance(value, Tensor):
+                return value
+            return value[images] if value.ndim == 1 else value[:, images]
+
+        chosen = {field.name: some(getattr(self, field.name)) for field in fields(self)}
+        chosen["evidence"] = self.evidence.take(images)
+        return self._pick(lambda value: value[:, images], chosen)
+
+    def _pick(self, pick: Callable[[Tensor], Tensor], changes: dict[str, Any]) -> Posterior:
+        """The posterior with changes, and with the trees of some samples, (S, N, ...), if kept."""
+        found = replace(self, **changes)
+        if self._keeps:
+            shape = self.weights.shape
+            few = self.tree.map(lambda value: pick(value.unflatten(0, shape)).flatten(0, 1))
+            vars(found)["tree"] = few
+        return found
+
+    def _drawn(self, num: int, seed: int = 0) -> Posterior:
+        """The posterior by samples that are drawn by weight, with replacement."""
+        generator = torch.Generator().manual_seed(seed)
+        rows = self.weights.mT.cpu().multinomial(num, True, generator=generator)
+        rows = rows.mT.to(self.weights.device)
+        columns = torch.arange(rows.shape[1], device=rows.device)
+        return self._pick(
+            lambda value: value[rows, columns],
+            {
+                "u": self.u[rows, columns],
+                "weights": self.weights.new_full(rows.shape, 1 / num),
+                "log_weights": None,
+                "islands": 1,
+            },
+        )
+
     @cached_property
-    def samples(self) -> dict[str, Tensor]:
-        """The samples of every site by name, (S, N, ...), the canvas among them."""
+    def _density(self) -> LogDensity:
+        with self.snapshot.frozen() as rnp, pyro.validation_enabled(False):
+            return LogDensity(rnp, self.evidence, self.progress)
+
+    @property
+    def _nbytes(self) -> int:
+        """Bytes of the trees of all samples."""
+        return self._density.nbytes * len(self.weights)
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether the trees of all samples are kept."""
+        return "tree" in vars(self) or self._nbytes <= KEPT
+
+    def _run(self, f: Callable[[Tensor, ParseTree], Any]) -> Iterator[Any]:
+        """Results of f for the weights, (s, N), and trees of a few samples at a time, in order."""
+        n, start = self.weights.shape[1], 0
+        with self.snapshot.frozen(), pyro.validation_enabled(False):
+            few = n * max(1, AT_ONCE // n)
+            for tree in self.tree.split(few) if self._keeps else self._density.trees(self.u):
+                end = start + len(tree.program) // n
+                yield f(self.weights[start:end], tree)
+                start = end
+
+    def _each(self, f: Callable[[Posterior], Tensor]) -> Tensor:
+        """Results of f, (N, ...), for the posterior of as many images as `KEPT` has room for."""
+        if self._keeps:
+            return f(self)
+        n = self.weights.shape[1]
+        few = max(1, KEPT * n // self._nbytes)
+        starts = tqdm(range(0, n, few), "images", disable=not self.progress, delay=5)
+        return torch.cat([f(replace(self[i : i + few], progress=False)) for i in starts])
+
+    @cached_property
+    def tree(self) -> ParseTree:
+        """The trees of all S * N samples, all N of the first sample first.
+
+        Raises:
+            ValueError: if memory does not hold them.
+        """
         s, n = self.weights.shape
-        return {name: value.unflatten(0, (s, n)) for name, value in self.tree.sites().items()}
+        check_memory(
+            2 * self._nbytes,
+            self.snapshot.rnp.device,
+            f"The trees of {s} samples of {n} images need",
+            "ask for samples of one site, for sample(k), or for fewer images at a time",
+        )
+        with self.snapshot.frozen(), pyro.validation_enabled(False):
+            return ParseTree.join(list(self._density.trees(self.u)))
+
+    @property
+    def samples(self) -> SiteSamples:
+        """The samples of every site by name, (S, N, ...), the canvas among them.
+
+        Where trees are not kept, each look runs the programs, and holds one site alone.
+        """
+        return SiteSamples(self)
 
     @property
     def canvas(self) -> Float[Tensor, "s n c h w"]:
         """Samples of the image before noise."""
         return self.samples["canvas"]
+
+    @cached_property
+    def log_likelihood(self) -> Float[Tensor, "s n"] | None:
+        """Log p(seen pixels | canvas) of each sample, in nats; None where no pixel is seen."""
+        if not self.evidence.seen.any():
+            return None
+        n, log_p = self.weights.shape[1], self._density.log_likelihood
+        found = self._run(lambda _, tree: log_p(tree.canvas.unflatten(0, (-1, n))))
+        return torch.cat(list(found))
 
     def mean(self, name: str) -> Tensor:
         """Return the posterior mean of a site, (N, ...).
@@ -89,7 +209,7 @@ class Posterior(Samples):
         Args:
             name: name of the site, as `z`, `a/0` or `canvas`.
         """
-        return self.expectation(self.samples[name])
+        return self._each(lambda part: part.expectation(part.samples[name]))
 
     def variance(self, name: str) -> Tensor:
         """Return the posterior variance of each number of a site, (N, ...).
@@ -97,7 +217,12 @@ class Posterior(Samples):
         Args:
             name: name of the site.
         """
-        return self.expectation((self.samples[name] - self.mean(name)).square())
+        return self._each(lambda part: part._moments_of(part.samples[name])[1])
+
+    def _moments_of(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of values, (S, N, ...)."""
+        mean = self.expectation(values)
+        return mean, self.expectation((values - mean).square())
 
     def covariance(self, name: str) -> Float[Tensor, "n d d"]:
         """Return the posterior covariance of the numbers of a site, (N, D, D).
@@ -105,8 +230,12 @@ class Posterior(Samples):
         Args:
             name: name of a site of D numbers; those of the canvas are flattened.
         """
-        apart = (self.samples[name] - self.mean(name)).flatten(2)
-        return torch.einsum("sn,sni,snj->nij", self.weights, apart, apart)
+        return self._each(lambda part: part._covariance_of(part.samples[name])[1])
+
+    def _covariance_of(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Values, (S, N, D), less their mean, and their covariance."""
+        apart = (values - self.expectation(values)).flatten(2)
+        return apart, torch.einsum("sn,sni,snj->nij", self.weights, apart, apart)
 
     def standard_error(self, name: str) -> Tensor:
         """Return the Monte Carlo standard error of a site's mean, (N, ...).
@@ -118,11 +247,14 @@ class Posterior(Samples):
         Args:
             name: name of the site.
         """
-        mean = self.mean(name)
-        error = self._error(self.samples[name], mean)
+        return self._each(lambda part: part._standard_error_of(part.samples[name]))
+
+    def _standard_error_of(self, values: Tensor) -> Tensor:
+        mean = self.expectation(values)
+        error = self._error(values, mean)
         if self.kind != "unweighted":
             return error
-        return error.hypot(self._weighted().mean(name) - mean)
+        return error.hypot(self._weighted().expectation(values) - mean)
 
     def covariance_error(self, name: str) -> Float[Tensor, "n d d"]:
         """Return the Monte Carlo standard error of a site's covariance, (N, D, D).
@@ -130,14 +262,29 @@ class Posterior(Samples):
         Args:
             name: name of the site; see `covariance`, and `standard_error` on biased samples.
         """
-        apart, covariance = (self.samples[name] - self.mean(name)).flatten(2), self.covariance(name)
+        return self._each(lambda part: part._covariance_error_of(part.samples[name]))
+
+    def _covariance_error_of(self, values: Tensor) -> Tensor:
+        apart, covariance = self._covariance_of(values)
         error = self._error(apart.unsqueeze(-1) * apart.unsqueeze(-2), covariance)
         if self.kind != "unweighted":
             return error
-        return error.hypot(self._weighted().covariance(name) - covariance)
+        return error.hypot(self._weighted()._covariance_of(values)[1] - covariance)
+
+    def sample(self, num: int, seed: int = 0) -> ParseTree:
+        """Draw samples by weight, with replacement, so that they count alike.
+
+        Args:
+            num: how many for each image.
+            seed: of the draw; torch's global state is not used.
+
+        Returns:
+            num * N trees, all N of the first draw first, with repeats where weights are uneven.
+        """
+        return self._drawn(num, seed).tree
 
     def resample(self, num: int, name: str = "canvas", seed: int = 0) -> Tensor:
-        """Draw samples of a site by weight, with replacement, so that they count alike.
+        """Return the samples that `sample` draws at one site.
 
         Args:
             num: how many for each image.
@@ -147,10 +294,7 @@ class Posterior(Samples):
         Returns:
             (num, N, ...), with repeats where weights are uneven.
         """
-        generator = torch.Generator().manual_seed(seed)
-        rows = self.weights.T.cpu().multinomial(num, True, generator=generator)
-        values = self.samples[name]
-        return torch.stack([values[row.to(values.device), i] for i, row in enumerate(rows)], 1)
+        return self._drawn(num, seed).samples[name]
 
     def part_probabilities(self, depth: int = 1) -> Float[Tensor, "n parts h w"]:
         """Return the posterior probability that each part made a pixel.
@@ -165,14 +309,15 @@ class Posterior(Samples):
             (N, parts + 1, H, W), with the probability that no part made the pixel last. They add up
             to 1 over dimension 1.
         """
-        found: Any = 0.0
-        for weights, tree in zip(self.weights, self.tree.split(self.weights.shape[1]), strict=True):
+
+        def weighed(weights: Tensor, tree: ParseTree) -> Tensor:
             shares = tree.contributions(depth).mean(2).clamp(min=0)
             intensity = shares.sum(1, keepdim=True)
             made = shares / intensity.clamp(min=1)
             every = torch.cat([made, 1 - intensity.clamp(max=1)], 1)
-            found = found + every * weights.view(-1, 1, 1, 1)
-        return found
+            return torch.einsum("sn,snphw->nphw", weights, every.unflatten(0, weights.shape))
+
+        return self._each(lambda part: sum(part._run(weighed)))
 
     def to_dict(self, image: int) -> dict[str, Any]:
         """Return one image's posterior as JSON types: evidence, diagnostics and moments by site.
@@ -204,8 +349,17 @@ class Posterior(Samples):
 
     @cached_property
     def _moments(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Mean and standard deviation of every site but the canvas."""
         names = [name for name in self.samples if name != "canvas"]
-        return {name: (self.mean(name), self.variance(name).clamp(min=0).sqrt()) for name in names}
+
+        def moments(part: Posterior) -> Tensor:
+            values = torch.cat([part.samples[name] for name in names], -1)
+            mean, variance = part._moments_of(values)
+            return torch.stack([mean, variance.clamp(min=0).sqrt()], 1)
+
+        sizes = [6 if name[0] == "a" else self.snapshot.rnp.config.program_size for name in names]
+        found = self._each(moments).split(sizes, -1)
+        return {name: (both[:, 0], both[:, 1]) for name, both in zip(names, found, strict=True)}
 
     def plot(
         self, images: Images | None = None, path: str | Path | None = None, **options: Any
@@ -229,33 +383,7 @@ class Posterior(Samples):
         """What a notebook shows: the text and a quick picture of the first images."""
         from pyro_rnp.plotting import SHOWN, html
 
-        return html(repr(self), lambda: self._few(SHOWN, 40).plot())
-
-    def _few(self, images: int, samples: int) -> Posterior:
-        """The posterior of the first images, by as many samples, drawn by weight."""
-        s, n = self.weights.shape
-        rows = self.weights[:, :images].mT.cpu()
-        generator = torch.Generator().manual_seed(0)
-        drawn = rows.multinomial(samples, True, generator=generator).mT.to(self.weights.device)
-        columns = torch.arange(drawn.shape[1], device=drawn.device)
-
-        def few(value: Tensor) -> Tensor:
-            return value.unflatten(0, (s, n))[drawn, columns].flatten(0, 1)
-
-        each = ("log_evidence", "log_evidence_error", "effective_samples", "pareto_k")
-        return replace(
-            self,
-            tree=self.tree.map(few),
-            weights=torch.full_like(self.weights[:1, :images], 1 / samples).expand(samples, -1),
-            log_weights=None if self.log_weights is None else self.log_weights[:, :images],
-            log_likelihood=None,
-            evidence=None if self.evidence is None else self.evidence.first(images),
-            islands=1,
-            doubtful=None if self.doubtful is None else self.doubtful[:images],
-            r_hat={name: value[:images] for name, value in self.r_hat.items()},
-            diagnostics={name: value[:images] for name, value in self.diagnostics.items()},
-            **{name: getattr(self, name)[:images] for name in each},
-        )
+        return html(repr(self), lambda: self[:SHOWN]._drawn(40).plot())
 
     def to_arviz(self) -> Any:
         """Return the posterior as ArviZ's `InferenceData`, which `to_netcdf` can write.
@@ -326,6 +454,43 @@ class Posterior(Samples):
         if self.log_weights is None:
             return self
         return replace(self, weights=self.log_weights.softmax(0))
+
+
+class SiteSamples(Mapping[str, Tensor]):
+    """The samples of a posterior by site, (S, N, ...) each, which are run when they are looked up.
+
+    Args:
+        posterior: whose samples.
+    """
+
+    def __init__(self, posterior: Posterior) -> None:
+        self.posterior = posterior
+        self.names = ("canvas", *sites(posterior.snapshot.rnp.config))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.names:
+            raise KeyError(f"There is no site {name!r}; there are {', '.join(self.names)}.")
+        of, shape = self.posterior, self.posterior.weights.shape
+        if of._keeps:
+            return of.tree.sites()[name].unflatten(0, shape)
+        found: Tensor | None = None
+        start = 0
+        for value in of._run(lambda _, tree: tree.sites()[name]):
+            if found is None:
+                needed = value[0].nbytes * shape.numel()
+                what = f"{name} of {shape[0]} samples of {shape[1]} images needs"
+                check_memory(needed, of.snapshot.rnp.device, what, "ask for fewer images at a time")
+                found = value.new_empty(shape.numel(), *value.shape[1:])
+            found[start : start + len(value)] = value
+            start += len(value)
+        assert found is not None
+        return found.unflatten(0, shape)
 
 
 def _dataset(values: Mapping[str, tuple[Any, ...]], **attrs: Any) -> Any:

@@ -8,7 +8,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from inference.isolation import frozen
+from inference.isolation import Snapshot, frozen
 from inference.posterior.engine import Engine, Settings, determined, engine
 from inference.posterior.evidence import TOLERANCE, read_evidence
 from inference.posterior.log_density import LogDensity
@@ -65,7 +65,8 @@ def query(
         progress: whether to show a bar where it takes more than five seconds.
 
     Returns:
-        S samples of each of N images with their weights, the log evidence and diagnostics.
+        S samples of each of N images with their weights, the log evidence and diagnostics. It keeps
+        a copy of the model, so that training later does not change what it says.
 
     Raises:
         ValueError: in one sentence, if a site does not exist, or a value, the mask or the images do
@@ -92,8 +93,8 @@ def query(
         sampler.check(density, settings)
         density.check_memory(num_samples)
         samples = sampler.sample(density, settings) if density.size else determined(density)
-        log_likelihood = density.log_likelihood(samples.tree)
+        snapshot = Snapshot(rnp)
     fields = {**vars(samples), "notes": (*evidence.notes(rnp.config), *samples.notes)}
     return Posterior(
-        method=sampler.name, log_likelihood=log_likelihood, evidence=evidence, **fields
+        method=sampler.name, evidence=evidence, snapshot=snapshot, progress=progress, **fields
     )

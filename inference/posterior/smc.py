@@ -120,7 +120,7 @@ class SMCEngine(Engine):
                 f"{why}; take more num_samples, or smc:sweeps={2 * schedule.sweeps}."
             )
         return Samples(
-            tree=density.visit(u)[1],
+            u=u,
             weights=weights,
             log_weights=log_weights,
             log_evidence=run.log_evidence.logsumexp(0) - math.log(islands),

@@ -40,11 +40,10 @@ class VariationalEngine(Engine):
 
     def sample(self, density: LogDensity, settings: Settings) -> Samples:
         u, log_q = fit_normal(density, settings.steps).draw(settings.num_samples)
-        log_p, tree = density.visit(u)
-        log_weights = log_p - log_q
+        log_weights = density.visit(u) - log_q
         found = importance_weights(log_weights)
         notes = tuple(filter(None, [found.poor()]))
-        return Samples(tree=tree, log_weights=log_weights, notes=notes, **found._asdict())
+        return Samples(u=u, log_weights=log_weights, notes=notes, **found._asdict())
 
 
 class FittedNormal(nn.Module):
@@ -116,7 +115,7 @@ def fit_normal(density: LogDensity, steps: int) -> FittedNormal:
     Raises:
         ValueError: if the loss becomes infinite or NaN.
     """
-    u, _, log_p, _ = density.propose(32)
+    u, _, log_p = density.propose(32)
     spread = u.std(0).clamp(1e-2, 1)
     best = log_p.argmax(0)
     normal = FittedNormal(u[best, torch.arange(u.shape[1])], spread)

@@ -25,10 +25,9 @@ class FromPrior(Engine):
 
     def sample(self, density, settings):
         u = self.q.sample((settings.num_samples, len(density.evidence.images), density.size))
-        log_p, tree = density.visit(u)
-        log_weights = log_p - self.q.log_prob(u).sum(-1)
+        log_weights = density.visit(u) - self.q.log_prob(u).sum(-1)
         found = importance_weights(log_weights)
-        return Samples(tree=tree, log_weights=log_weights, notes=("Mine.",), **found._asdict())
+        return Samples(u=u, log_weights=log_weights, notes=("Mine.",), **found._asdict())
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import torch
 from inference.posterior import query
 from inference.posterior.evidence import read_evidence
 from inference.posterior.log_density import LogDensity
+from pyro_rnp import ParseTree
 from tests.by_hand import ByHand, FromPrior, log_normal, stirred
 
 pytestmark = pytest.mark.usefixtures("double", "unchecked")
@@ -64,7 +65,8 @@ def test_weights_are_those_of_the_formula(stochastic, names, lower_guide, monkey
     torch.testing.assert_close(answer.log_weights, wanted.view(S, N), rtol=1e-10, atol=1e-8)
 
     density = LogDensity(rnp, read_evidence(rnp, images, given, seen, None, TOLERANCE))
-    u, log_q, log_p, tree = density.propose(S)
+    u, log_q, log_p = density.propose(S)
+    tree = density.log_joint(u.flatten(0, 1))[1]
     sites = {name: value for name, value in tree.sites().items() if name != "canvas"}
     terms = ByHand(rnp, sites, *repeated)
     assert density.sizes.keys() == terms.p.keys() - hard.keys()
@@ -78,8 +80,8 @@ def test_weights_are_those_of_the_formula(stochastic, names, lower_guide, monkey
         wanted_q = wanted_q + terms.q[name] - terms.p[name] + standard
     torch.testing.assert_close(log_p, wanted_p.view(S, N), rtol=1e-10, atol=1e-8)
     torch.testing.assert_close(log_q, wanted_q.view(S, N), rtol=1e-10, atol=1e-8)
-    again, same = density.visit(u)
-    torch.testing.assert_close(again, log_p, rtol=1e-10, atol=1e-8)
+    torch.testing.assert_close(density.visit(u), log_p, rtol=1e-10, atol=1e-8)
+    same = ParseTree.join(list(density.trees(u)))
     torch.testing.assert_close(same.canvas, tree.canvas, rtol=1e-10, atol=1e-8)
 
 

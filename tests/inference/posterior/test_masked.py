@@ -93,7 +93,7 @@ def test_it_is_shown_nan_where_pixels_are_hidden_and_whole_images_have_their_own
     rnp.guide.masked = ByRow()
     images, seen = torch.rand(3, 1, 8, 8), torch.ones(3, 1, 8, 8, dtype=torch.bool)
     seen[1, :, :, 4:] = False
-    u, log_q, _, _ = LogDensity(rnp, read_evidence(rnp, images, {}, seen, None, 0.1)).propose(40)
+    u, log_q, _ = LogDensity(rnp, read_evidence(rnp, images, {}, seen, None, 0.1)).propose(40)
     (shown,) = rnp.guide.masked.shown
     assert torch.equal(shown.isnan(), ~seen)
     assert torch.equal(shown[seen], images[seen])

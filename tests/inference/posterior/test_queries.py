@@ -464,10 +464,11 @@ def test_more_samples_than_memory_holds_are_refused_at_once(images, monkeypatch)
         raise AssertionError("nothing is drawn before")
 
     rnp = trained()
-    tree = query(rnp, images, num_samples=7, method="importance").tree
+    answer = query(rnp, images, num_samples=7, method="importance")
+    tree, u = answer.tree, 3 * answer.u.nbytes
     monkeypatch.setattr("inference.posterior.log_density.LogDensity.propose", no)
     monkeypatch.setattr("inference.posterior.log_density.available_memory", lambda device: free)
-    free = 2.0 * tree.nbytes - 1
+    free = 2.0 * tree.nbytes + u - 1
     with pytest.raises(ValueError, match=r"num_samples of 7 for 4 images needs .* fewer num_s"):
         query(rnp, images, num_samples=7)
     free += 1
