@@ -111,9 +111,11 @@ class Snapshot:
 
     @contextmanager
     def frozen(self) -> Iterator[RNP]:
-        """Use the copy as `frozen` uses a model, with its own parameter store."""
-        with PYRO, pyro.get_param_store().scope(self._store), torch.no_grad():
-            yield self.rnp
+        """Use the copy, with its own parameter store, and put the caller's random state back."""
+        devices = [self.rnp.device] if self.rnp.device.type == "cuda" else []
+        with PYRO, torch.random.fork_rng(devices), torch.no_grad():
+            with pyro.get_param_store().scope(self._store):
+                yield self.rnp
 
 
 @contextmanager
