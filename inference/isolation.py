@@ -113,9 +113,9 @@ class Snapshot:
     def frozen(self) -> Iterator[RNP]:
         """Use the copy, with its own parameter store, and put the caller's random state back."""
         devices = [self.rnp.device] if self.rnp.device.type == "cuda" else []
-        with PYRO, torch.random.fork_rng(devices), torch.no_grad():
-            with pyro.get_param_store().scope(self._store):
-                yield self.rnp
+        own_store = pyro.get_param_store().scope(self._store)
+        with PYRO, torch.random.fork_rng(devices), torch.no_grad(), own_store:
+            yield self.rnp
 
 
 @contextmanager
