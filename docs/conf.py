@@ -128,6 +128,17 @@ def _speed(rows: dict[tuple[str, str, int], dict[str, Any]]) -> str:
     return markdown(head, lines)
 
 
+def _scaling(rows: list[dict[str, Any]]) -> str:
+    """How time and memory grow, as a table: a row for each quantity."""
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        ms, mib = row["ms_per_image"], row["mib_per_image"]
+        nodes = f" ({row['nodes']} nodes)" if row["sweep"].startswith(("levels", "parts")) else ""
+        lines.setdefault(row["sweep"], []).append(f"{row['value']}{nodes}: {ms:.2f}, {mib:.2f}")
+    head = ["growing", "value: ms an image, MiB an image"]
+    return markdown(head, [[sweep, "; ".join(cells)] for sweep, cells in lines.items()])
+
+
 def _factors(rows: list[dict[str, Any]]) -> str:
     """How the forms of generated weights learn, as a table."""
     head = ["flags", "equal", "images", "minutes", "parameters", "squared error", "ELBO"]
@@ -191,6 +202,7 @@ myst_substitutions["speed"] = {
     for row in myst_substitutions["benchmarks"]["speed"]["rows"]
 }
 myst_substitutions["speed_table"] = _speed(myst_substitutions["speed"])
+myst_substitutions["scaling_table"] = _scaling(myst_substitutions["benchmarks"]["scaling"]["rows"])
 myst_substitutions["sizes_table"] = _sizes(myst_substitutions["benchmarks"]["sizes"])
 myst_substitutions["choices_table"] = _choices(myst_substitutions["benchmarks"]["sizes-choices"])
 myst_substitutions["factors_table"] = _factors(myst_substitutions["benchmarks"]["factors"])

@@ -123,7 +123,9 @@ def sweeps(preset: str) -> dict[str, list[tuple[int, Subject, int]]]:
         "program size": [(z, subject(program_size=z), batch) for z in (16, 32, 64, 128)],
         "image size": [(s, subject(image_size=s), batch) for s in (28, 64, 96, 128)],
         "batch size": [(b, subject(), b) for b in (16, 64, 128, 256, 512)],
-        "recompute levels, K = 3": [(n, subject(n, steps=(3, 3, 3)), batch) for n in (0, 1, 2, 3)],
+        "recompute levels, K = 3": [  # which keeps weights, as factored ones are not written
+            (n, subject(n, steps=(3, 3, 3), weights="mixed"), batch) for n in (0, 1, 2, 3)
+        ],
     }
 
 

@@ -44,6 +44,9 @@ def scaling_figure(
             if min(x) == 0:
                 axis.set(xscale="linear", yscale="linear", ylim=(0, 1.1 * max(y)))
             else:
+                low, high = axis.get_ylim()
+                room = max(1.0, 2 * low / high) ** 0.5  # noise of some percent stays flat
+                axis.set_ylim(low / room, high * room)
                 plain_ticks(axis)
             axis.set_xticks(x, [str(v) for v in x])
             axis.xaxis.minorticks_off()
