@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from pyro.distributions import Delta
 
+from inference.posterior.adaptation import rounds_of_importance
 from inference.posterior.engine import ENGINES, Engine, Samples, Settings
 from inference.posterior.log_density import LogDensity
 from inference.posterior.weights import importance_weights
 from pyro_rnp import RNP
+from pyro_rnp.registry import within
 
 
 class _FromGuide(Engine):
@@ -75,6 +77,11 @@ class ImportanceEngine(_FromGuide):
     guide; else hidden pixels are first filled in with the model's own expectation, since a guide
     reads whole images; see `LogDensity.fill_hidden`.
 
+    With `rounds` the samples come in rounds, each from a distribution around the samples before it,
+    the first of which are of the guide; see `rounds_of_importance`. That needs no gradients, and
+    more samples are effective where the guide is far from right: take ten rounds and `num_samples`
+    of 1,000 or more. A mode that no sample met stays unknown.
+
     It is valid for every guide that has a density, and for all evidence. Estimates are consistent
     in the number of samples if the guide is nowhere far narrower than the posterior, which Pareto k
     tells; the log evidence is then a lower bound in expectation.
@@ -82,15 +89,33 @@ class ImportanceEngine(_FromGuide):
     Source: Burda et al., "Importance weighted autoencoders", 2016; Rezende et al., "Stochastic
     backpropagation", 2014, for hidden pixels.
 
+    Args:
+        rounds: how many rounds share the samples; by default 0, all are of the guide.
+
     Raises:
-        ValueError: if the guide is a point.
+        ValueError: if the guide is a point, or there are fewer samples than rounds.
     """
 
     name = "importance"
 
+    def __init__(self, *, rounds: int = 0) -> None:
+        within(0, rounds=rounds)
+        self.rounds = rounds
+
+    def check(self, density: LogDensity, settings: Settings) -> None:
+        super().check(density, settings)
+        if self.rounds > settings.num_samples:
+            raise ValueError(
+                f"rounds must be at most num_samples, {settings.num_samples}, got {self.rounds}."
+            )
+
     def sample(self, density: LogDensity, settings: Settings) -> Samples:
-        u, log_q, log_p = density.propose(settings.num_samples, settings.num_samples // 10)
-        log_weights = log_p - log_q
+        num = settings.num_samples
+        if self.rounds:
+            u, log_weights = rounds_of_importance(density, num, self.rounds)
+        else:
+            u, log_q, log_p = density.propose(num, num // 10)
+            log_weights = log_p - log_q
         found = importance_weights(log_weights)
         notes = tuple(filter(None, [found.poor()]))
         return Samples(u=u, log_weights=log_weights, notes=notes, **found._asdict())

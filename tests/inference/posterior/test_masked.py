@@ -17,7 +17,7 @@ from tests.inference.posterior.test_queries import LEFT, NearTruth, Truth, train
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 
-def asked(random=False):
+def half(random=False):
     """A model, an image that it may have drawn, and the truth given its left half.
 
     Where all levels are random, the lower guide is untrained, which is the model's own prediction.
@@ -48,7 +48,7 @@ def agrees(answer, truth, rnp):
 
 @pytest.mark.parametrize("random", [False, True])
 def test_importance_from_the_masked_guide_is_brute_force(random):
-    rnp, image, truth = asked(random)
+    rnp, image, truth = half(random)
     rnp.guide.masked = NearTruth(truth)
     answer = query(rnp, image, mask=LEFT, method="importance", num_samples=10_000, progress=False)
     assert answer.trusted.all()
@@ -57,7 +57,7 @@ def test_importance_from_the_masked_guide_is_brute_force(random):
 
 
 def test_a_tenth_of_the_prior_bounds_the_weights_of_a_guide_that_is_far_too_narrow():
-    rnp, image, truth = asked()
+    rnp, image, truth = half()
     rnp.guide.masked = NearTruth(truth)
     rnp.guide.masked.tril = rnp.guide.masked.tril / 10
     answer = query(rnp, image, mask=LEFT, method="importance", num_samples=10_000, progress=False)
@@ -67,7 +67,7 @@ def test_a_tenth_of_the_prior_bounds_the_weights_of_a_guide_that_is_far_too_narr
 
 
 def test_the_guide_s_own_samples_have_no_share_of_the_prior():
-    rnp, image, truth = asked()
+    rnp, image, truth = half()
     rnp.guide.masked = NearTruth(truth)
     answer = query(rnp, image, mask=LEFT, method="guide", num_samples=2000, progress=False)
     q = rnp.guide.masked.posterior(image)
@@ -118,7 +118,7 @@ def test_it_is_not_asked_where_nothing_is_hidden_nothing_seen_or_the_program_giv
 
 
 def test_svi_starts_from_it():
-    rnp, image, truth = asked()
+    rnp, image, truth = half()
     rnp.guide.masked = NearTruth(truth)
     answer = query(rnp, image, mask=LEFT, method="svi", steps=0, progress=False)
     assert answer.trusted.all()

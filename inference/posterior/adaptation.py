@@ -1,0 +1,140 @@
+"""Adaptive importance sampling: proposals that follow the weights of the samples before."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inference.posterior.log_density import LogDensity
+
+FIRST = 200
+"""Samples of the guide, at least, that the first round follows."""
+FOLLOWED = 30.0
+"""Effective samples that a round follows, by weights that are flattened until there are as many."""
+FULL = 128
+"""Largest size of u for which a round's proposal has a full covariance; above, it is diagonal."""
+SHRINK, WIDEN, FREEDOM, BROAD = 0.3, 1.2, 5.0, 0.05
+"""Of a round's proposal: the share of the covariance that is diagonal, the factor of the
+covariance, the degrees of freedom, and the share of samples of the standard normal of u.
+`num_samples` of 1,400 in ten rounds and these numbers were chosen on 24 validation digits of MNIST
+with the right half hidden."""
+
+
+def rounds_of_importance(
+    density: LogDensity, num: int, rounds: int
+) -> tuple[Float[Tensor, "s n d"], Float[Tensor, "s n"]]:
+    """Draw samples in rounds, each from a Student's t around the samples before it.
+
+    A round's t has the weighted mean and covariance of all samples so far, of which the first are
+    of the guide. At the end each sample is weighted by the mixture of all rounds, to which the
+    guide's samples do not belong; a twentieth of each round is of the standard normal of u, where
+    the prior lies, which bounds the weights.
+
+    Source: Cornuet, Marin, Mira and Robert, "Adaptive multiple importance sampling", 2012.
+
+    Args:
+        density: log p(u, evidence).
+        num: S, samples for each of N images.
+        rounds: how many rounds share them, at least 1, at most S.
+
+    Returns:
+        u, (S, N, D), and log p(u, evidence) - log q(u), (S, N), in nats.
+    """
+    guided = max(FIRST, num // rounds)
+    first, log_q, log_p = density.propose(guided, guided // 10)
+    guided_log_weights = log_p - log_q
+    mixture, u, log_p = Mixture(first[0]), first[:0], log_p[:0]
+    log_weights = log_p
+    for k in torch.arange(num).tensor_split(rounds):
+        proposal = follow(torch.cat([first, u]), torch.cat([guided_log_weights, log_weights]))
+        drawn = mixture.add(proposal, len(k))
+        u, log_p = torch.cat([u, drawn]), torch.cat([log_p, density.visit(drawn)])
+        log_weights = log_p - mixture.log_prob(u)
+    return u, log_weights
+
+
+class Mixture:
+    """The proposals of all rounds and the standard normal, each as often as it was drawn from.
+
+    Args:
+        like: (N, D), with the shape and device of one sample of u.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        standard = dist.Normal(torch.zeros_like(like), 1.0).to_event(1)
+        self.parts: list[tuple[Any, int]] = [(standard, 0)]
+
+    def add(self, proposal: Any, num: int) -> Tensor:
+        """Draw a round's samples and take its proposal in.
+
+        Args:
+            proposal: a distribution of batch shape (N,) and event shape (D,).
+            num: how many samples.
+
+        Returns:
+            (num, N, D).
+        """
+        (standard, before), broad = self.parts[0], int(BROAD * num)
+        self.parts[0] = standard, before + broad
+        self.parts.append((proposal, num - broad))
+        return torch.cat([proposal.sample((num - broad,)), standard.sample((broad,))])
+
+    def log_prob(self, u: Tensor) -> Tensor:
+        """Return the log-density of samples.
+
+        Args:
+            u: (S, N, D).
+
+        Returns:
+            (S, N), in nats.
+        """
+        total = sum(count for _, count in self.parts)
+        terms = [q.log_prob(u) + math.log(count / total) for q, count in self.parts if count]
+        return torch.stack(terms).logsumexp(0)
+
+
+def follow(u: Float[Tensor, "s n d"], log_weights: Float[Tensor, "s n"]) -> Any:
+    """Return a Student's t around weighted samples, for each of N images.
+
+    Args:
+        u: (S, N, D).
+        log_weights: (S, N), in nats.
+
+    Returns:
+        A distribution of batch shape (N,) and event shape (D,).
+    """
+    w = flattened(log_weights, FOLLOWED)
+    mean = torch.einsum("sn,snd->nd", w, u)
+    apart = u - mean
+    variance = torch.einsum("sn,snd->nd", w, apart.square())
+    shrink = SHRINK if u.shape[-1] <= FULL else 1.0
+    covariance = shrink * variance.diag_embed()
+    if shrink < 1:
+        covariance = covariance + (1 - shrink) * torch.einsum("sn,sni,snj->nij", w, apart, apart)
+    floor = 1e-4 * torch.eye(u.shape[-1]).to(u)
+    tril = torch.linalg.cholesky(WIDEN * covariance + floor)
+    return dist.MultivariateStudentT(torch.full((), FREEDOM).to(u), mean, tril)
+
+
+def flattened(log_weights: Float[Tensor, "s n"], wanted: float) -> Float[Tensor, "s n"]:
+    """Return weights to the largest power up to 1 that leaves enough effective samples.
+
+    Args:
+        log_weights: (S, N), in nats.
+        wanted: effective samples of each image.
+
+    Returns:
+        (S, N); they add up to 1 over S.
+    """
+    log_weights = log_weights - log_weights.amax(0)
+    low, high = torch.zeros_like(log_weights[0]), torch.ones_like(log_weights[0])
+    for _ in range(30):
+        power = (low + high) / 2
+        enough = 1 / (power * log_weights).softmax(0).square().sum(0) >= wanted
+        low, high = torch.where(enough, power, low), torch.where(enough, high, power)
+    return (low * log_weights).softmax(0)
