@@ -13,13 +13,14 @@ from inference.posterior.guide import GuideEngine, ImportanceEngine
 from inference.posterior.interventions import graft, intervene, move, remove, rotate, scale
 from inference.posterior.log_density import LogDensity
 from inference.posterior.nuts import NUTSEngine
-from inference.posterior.posterior import Posterior, SiteSamples
+from inference.posterior.posterior import POSE, Posterior, SiteSamples, Summary
 from inference.posterior.queries import query
 from inference.posterior.smc import SMCEngine
 from inference.posterior.variational import VariationalEngine
 
 __all__ = [
     "ENGINES",
+    "POSE",
     "TOLERANCE",
     "Engine",
     "Evidence",
@@ -34,6 +35,7 @@ __all__ = [
     "Settings",
     "Side",
     "SiteSamples",
+    "Summary",
     "VariationalEngine",
     "graft",
     "half_mask",

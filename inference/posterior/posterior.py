@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -25,10 +26,16 @@ from inference.posterior.weights import ENOUGH, HEAVY
 from pyro_rnp import ParseTree
 from pyro_rnp.affine import FIELDS
 from pyro_rnp.checks import Images
+from pyro_rnp.parse_tree import Pose
 from pyro_rnp.sites import sites
 
 KEPT = 2**29
 """Bytes of the trees of all samples up to which a posterior keeps them."""
+POSE = Pose._fields
+"""Fields of `pose/0`, ...: the centre x and y and the width and height in pixels of the image, from
+its left and top edges; the rotation in degrees, clockwise; and the shear."""
+FIELDS_OF = {"a": FIELDS, "pose": POSE}
+"""Names of the numbers of a kind of site."""
 DIMENSIONS = {"z": ("program",), "a": ("field",), "canvas": ("channel", "y", "x")}
 """Names of the dimensions of a kind of site in ArviZ, after those of samples and images."""
 
@@ -39,7 +46,8 @@ class Posterior(Samples):
 
     It has the fields of `Samples` and, besides, the samples by site, their moments with standard
     errors, and the export to ArviZ. Sites are programs `z`, `z/0`, ..., actions `a/0`, ... in the
-    units of `pyro_rnp.affine`, and the `canvas`. Samples have shape (S, N, ...); those of several
+    units of `pyro_rnp.affine`, and the `canvas`; `pose/0/2` is where a part lies in the image's
+    pixels, see `SiteSamples`. Samples have shape (S, N, ...); those of several
     chains follow each other. A slice, `posterior[:4]`, is the posterior of some of the images.
 
     The samples are kept as `u`, a few numbers each. What is asked about their sites runs their
@@ -296,6 +304,122 @@ class Posterior(Samples):
         """
         return self._drawn(num, seed).samples[name]
 
+    def quantile(self, name: str, q: float | Sequence[float]) -> Tensor:
+        """Return posterior quantiles of each number of a site.
+
+        A quantile is the smallest sample at which the weight of the samples up to it reaches q: the
+        inverse of the weighted distribution function, which of equal weights is numpy's
+        `inverted_cdf`.
+
+        Args:
+            name: name of the site.
+            q: a probability in [0, 1], or K of them.
+
+        Returns:
+            (N, ...), or (K, N, ...) of K probabilities.
+
+        Raises:
+            ValueError: if a probability lies beyond [0, 1].
+        """
+        several = [q] if isinstance(q, int | float) else [float(each) for each in q]
+        if not all(0 <= each <= 1 for each in several):
+            raise ValueError(f"q must lie in [0, 1], got {q}.")
+        found = self._each(lambda part: part._quantiles_of(part.samples[name], several))
+        return found[:, 0] if isinstance(q, int | float) else found.movedim(1, 0)
+
+    def _quantiles_of(self, values: Tensor, q: Sequence[float]) -> Tensor:
+        """Quantiles, (N, K, ...), of values, (S, N, ...)."""
+        values, order = values.flatten(2).sort(0)
+        weights = self.weights.double().unsqueeze(-1).expand(values.shape).gather(0, order)
+        reached = weights.cumsum(0).movedim(0, -1).contiguous()
+        # Sums of rounded weights fall short of q, and samples without weight come before q = 0.
+        at = reached.new_tensor(q).sub(1e-6).clamp(min=1e-30).expand(*reached.shape[:-1], -1)
+        rows = torch.searchsorted(reached, at.contiguous()).clamp(max=len(values) - 1)
+        return values.movedim(0, -1).gather(-1, rows).movedim(-1, 1)
+
+    def interval(self, name: str, level: float = 0.95) -> Tensor:
+        """Return the equal-tailed posterior interval of each number of a site.
+
+        Args:
+            name: name of the site.
+            level: the probability within, in (0, 1); as much lies below as above.
+
+        Returns:
+            (2, N, ...), the lower and the upper ends, see `quantile`.
+
+        Raises:
+            ValueError: if the level lies beyond (0, 1).
+
+        >>> from inference.posterior import query
+        >>> from pyro_rnp import RNP, RNPConfig
+        >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2, 1), program_size=3))
+        >>> posterior = query(rnp, torch.rand(2, 1, 8, 8), method="importance", num_samples=50)
+        >>> low, high = posterior.interval("pose/0/0", 0.9)  # of the first part's first sub-part
+        >>> low.shape, bool((low <= high).all())
+        (torch.Size([2, 6]), True)
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, got {level}.")
+        return self.quantile(name, [(1 - level) / 2, (1 + level) / 2])
+
+    def summary(
+        self, names: Sequence[str] | None = None, level: float = 0.9, pixels: bool = False
+    ) -> Summary:
+        """Return a table of the posterior: a row for each number of each site of each image.
+
+        Args:
+            names: sites, in order; by default all programs and actions.
+            level: the probability within the interval of a row, in (0, 1).
+            pixels: whether an action `a/0/2` is shown as `pose/0/2`, where the part lies in the
+                image; by default false.
+
+        Returns:
+            Rows with the index of the image, the `site` and the `field` of the number; its `mean`,
+            standard deviation `sd` and the ends of its interval, as `5%` and `95%`; the standard
+            error of the mean, `error`; and `ess`, how many independent samples would have that
+            error.
+
+        Raises:
+            ValueError: if the level lies beyond (0, 1).
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, got {level}.")
+        if names is None:
+            names = [name for name in self.samples if name != "canvas"]
+        if pixels:
+            names = ["pose" + name[1:] if name[0] == "a" else name for name in names]
+        tails = (1 - level) / 2, (1 + level) / 2
+
+        def statistics(part: Posterior) -> Tensor:
+            values = part._numbers(names)
+            mean, variance = part._moments_of(values)
+            error, quantiles = part._standard_error_of(values), part._quantiles_of(values, tails)
+            own = [mean, variance.clamp(min=0).sqrt(), error]
+            return torch.cat([torch.stack(own, 1), quantiles], 1)
+
+        found, rows = self._each(statistics).mT.tolist(), []
+        fields_of = [(name, field) for name in names for field in self._fields(name)]
+        for image, numbers in enumerate(found):
+            for (name, field), (mean, sd, error, low, high) in zip(fields_of, numbers, strict=True):
+                ess = (sd / error) ** 2 if 0 < error < math.inf else None
+                found_row = {"image": image, "site": name, "field": field, "mean": mean, "sd": sd}
+                ends = {f"{100 * tails[0]:.3g}%": low, f"{100 * tails[1]:.3g}%": high}
+                shown = error if math.isfinite(error) else None
+                rows.append({**found_row, **ends, "error": shown, "ess": ess})
+        return Summary(rows)
+
+    def _fields(self, name: str) -> Sequence[str]:
+        """Names of the numbers of a site."""
+        kind = name.split("/")[0]
+        if kind in FIELDS_OF:
+            return FIELDS_OF[kind]
+        size = self.snapshot.rnp.config.program_size
+        return [str(i) for i in range(size if kind == "z" else self.evidence.images[0].numel())]
+
+    def _numbers(self, names: Sequence[str]) -> Tensor:
+        """The numbers of sites after one another, (S, N, total)."""
+        return torch.cat([self.samples[name].flatten(2) for name in names], -1)
+
     def part_probabilities(self, depth: int = 1) -> Float[Tensor, "n parts h w"]:
         """Return the posterior probability that each part made a pixel.
 
@@ -353,12 +477,10 @@ class Posterior(Samples):
         names = [name for name in self.samples if name != "canvas"]
 
         def moments(part: Posterior) -> Tensor:
-            values = torch.cat([part.samples[name] for name in names], -1)
-            mean, variance = part._moments_of(values)
+            mean, variance = part._moments_of(part._numbers(names))
             return torch.stack([mean, variance.clamp(min=0).sqrt()], 1)
 
-        sizes = [6 if name[0] == "a" else self.snapshot.rnp.config.program_size for name in names]
-        found = self._each(moments).split(sizes, -1)
+        found = self._each(moments).split([len(self._fields(name)) for name in names], -1)
         return {name: (both[:, 0], both[:, 1]) for name, both in zip(names, found, strict=True)}
 
     def plot(
@@ -459,6 +581,10 @@ class Posterior(Samples):
 class SiteSamples(Mapping[str, Tensor]):
     """The samples of a posterior by site, (S, N, ...) each, which are run when they are looked up.
 
+    Besides the sites of the model there are `pose/0`, `pose/0/2`, ..., which iterating leaves out:
+    where a part lies in the image, through all parts above it, as `Pose` with the place and the
+    size in pixels and the rotation in degrees. Their fields are those of `POSE`.
+
     Args:
         posterior: whose samples.
     """
@@ -474,23 +600,76 @@ class SiteSamples(Mapping[str, Tensor]):
         return len(self.names)
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self.names:
-            raise KeyError(f"There is no site {name!r}; there are {', '.join(self.names)}.")
-        of, shape = self.posterior, self.posterior.weights.shape
+        of, shape, kind = self.posterior, self.posterior.weights.shape, name.split("/")[0]
+        if (name if kind != "pose" else "a" + name.removeprefix("pose")) not in self.names:
+            poses = " and pose/0, ..." if len(self.names) > 2 else ""
+            raise KeyError(f"There is no site {name!r}; there are {', '.join(self.names)}{poses}.")
+
+        def value_of(tree: ParseTree) -> Tensor:
+            return _pose(tree, name) if kind == "pose" else tree.sites()[name]
+
         if of._keeps:
-            return of.tree.sites()[name].unflatten(0, shape)
+            return value_of(of.tree).unflatten(0, shape)
         found: Tensor | None = None
         start = 0
-        for value in of._run(lambda _, tree: tree.sites()[name]):
+        for value in of._run(lambda _, tree: value_of(tree)):
             if found is None:
                 needed = value[0].nbytes * shape.numel()
                 what = f"{name} of {shape[0]} samples of {shape[1]} images needs"
-                check_memory(needed, of.snapshot.rnp.device, what, "ask for fewer images at a time")
+                device = of.snapshot.rnp.device
+                check_memory(needed, device, what, "ask for fewer images at a time")
                 found = value.new_empty(shape.numel(), *value.shape[1:])
             found[start : start + len(value)] = value
             start += len(value)
         assert found is not None
         return found.unflatten(0, shape)
+
+
+def _pose(tree: ParseTree, name: str) -> Tensor:
+    pose = tree.pose(name.partition("/")[2], pixels=True)
+    return torch.stack(list(pose._replace(rotation=pose.rotation.rad2deg())), -1)
+
+
+class Summary(list[dict[str, Any]]):
+    """Rows of a table, which prints as such.
+
+    A row is a dictionary of JSON types, None where a number is not known, so that `json.dump` and
+    `pandas.DataFrame` take the table as it is.
+    """
+
+    SHOWN: ClassVar[int] = 60
+    """Rows that are printed."""
+
+    def __repr__(self) -> str:
+        if not self:
+            return "Summary([])"
+        cells = [list(self[0])]
+        cells += [[_cell(value) for value in row.values()] for row in self[: self.SHOWN]]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i in (1, 2) else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in cells
+        ]
+        more = len(self) - self.SHOWN
+        return "\n".join([*lines, f"... and {more} more rows"] if more > 0 else lines)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table as a CSV file with a line of names.
+
+        Args:
+            path: the file to write.
+        """
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(self[0]) if self else [])
+            writer.writeheader()
+            writer.writerows(self)
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _dataset(values: Mapping[str, tuple[Any, ...]], **attrs: Any) -> Any:

@@ -1,17 +1,21 @@
 """Means, errors and trust of weighted samples, against their formulas."""
 
+import csv
+import json
+import math
 import pickle
 import tempfile
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pyro
 import pytest
 import torch
 from pyro.ops.stats import effective_sample_size
 
+from inference.posterior import POSE, query
 from inference.posterior import posterior as module
-from inference.posterior import query
 from inference.posterior.weights import importance_weights
 from pyro_rnp import RNP
 from tests.conftest import tiny
@@ -80,7 +84,7 @@ def test_chains_are_judged_by_the_number_that_mixes_worst(monkeypatch):
     assert not answer.trusted.any()
 
 
-METHODS = ("mean", "variance", "standard_error", "covariance")
+METHODS = ("mean", "variance", "standard_error", "covariance", "interval")
 
 
 @pytest.mark.parametrize("method", ["importance", "guide"])
@@ -103,7 +107,9 @@ def test_of_more_trees_than_are_kept_a_few_images_run_at_a_time(method, monkeypa
 
     monkeypatch.setattr(module.LogDensity, "log_joint", run)
     same = torch.testing.assert_close
-    for name in ("z", "a/1", "canvas"):
+    for row, wanted in zip(pieces.summary(pixels=True), whole.summary(pixels=True), strict=True):
+        assert row == pytest.approx(wanted)
+    for name in ("z", "a/1", "pose/1/0", "canvas"):
         for statistic in METHODS:
             same(getattr(pieces, statistic)(name), getattr(whole, statistic)(name))
         same(pieces.samples[name], whole.samples[name])
@@ -174,3 +180,130 @@ def test_a_posterior_speaks_for_the_weights_that_it_was_asked_with(images):
     pyro.clear_param_store()
     again = pickle.loads(pickle.dumps(query(rnp, images, **options)))
     assert torch.equal(again.tree.canvas, deepcopy(again).tree.canvas)
+
+
+def answered(method="importance", **changes):
+    rnp = RNP(tiny(**changes)).eval()
+    return query(rnp, torch.rand(N, 1, 8, 8), method=method, num_samples=S)
+
+
+def test_a_quantile_is_the_smallest_sample_that_enough_weight_reaches():
+    answer = answered()
+    uneven = (3 * torch.randn(S, N)).softmax(0)
+    answer = replace(answer, weights=uneven)
+    q = [0.0, 0.05, 0.5, 0.9, 1.0]
+    found = answer.quantile("a/0", q)
+    assert found.shape == (5, N, 6)
+    for n in range(N):
+        for field in range(6):
+            x = answer.samples["a/0"][:, n, field]
+            order = x.argsort()
+            reached = answer.weights[order, n].cumsum(0)
+            wanted = [x[order][(reached >= p - 1e-6) & (reached > 0)][0] for p in q]
+            assert found[:, n, field].tolist() == [float(value) for value in wanted]
+    assert torch.equal(answer.quantile("canvas", 0.5), answer.quantile("canvas", [0.5])[0])
+    assert torch.equal(answer.interval("z", 0.8), answer.quantile("z", [0.1, 0.9]))
+    alike = replace(answer, weights=torch.full((S, N), 1 / S))
+    q = [0.05, 0.26, 0.5, 0.7, 1.0]
+    wanted = np.quantile(alike.samples["z"].numpy(), q, axis=0, method="inverted_cdf")
+    assert torch.equal(alike.quantile("z", q), torch.tensor(wanted))
+    one = replace(answer, weights=torch.eye(S)[:, [7]].expand(-1, N))
+    for q in (0.0, 0.3, 1.0):
+        assert torch.equal(one.quantile("z", q), one.samples["z"][7]), "all else weighs nothing"
+    for wrong in (1.5, [0.5, -0.1], math.nan):
+        with pytest.raises(ValueError, match=r"q must lie in \[0, 1\], got"):
+            answer.quantile("z", wrong)
+    for level in (0.0, 1.0, 95.0):
+        with pytest.raises(ValueError, match=f"level must lie between 0 and 1, got {level}"):
+            answer.interval("z", level)
+        with pytest.raises(ValueError, match=f"level must lie between 0 and 1, got {level}"):
+            answer.summary(level=level)
+
+
+def test_samples_are_drawn_by_weight_as_trees():
+    answer = answered()
+    weights = torch.zeros(S, N)
+    weights[3], weights[5] = 0.25, 0.75
+    answer = replace(answer, weights=weights)
+    tree = answer.sample(4000)
+    for name in ("canvas", "a/1"):
+        drawn = tree.sites()[name].unflatten(0, (4000, N))
+        assert torch.equal(drawn, answer.resample(4000, name))
+        third, fifth = answer.samples[name][3], answer.samples[name][5]
+        first = (drawn == third).flatten(2).all(2)
+        assert (first | (drawn == fifth).flatten(2).all(2)).all()
+        assert first.double().mean() == pytest.approx(0.25, abs=0.03)
+    assert not torch.equal(answer.sample(20, seed=1).canvas, answer.sample(20).canvas)
+
+
+def test_a_pose_is_where_the_part_lies_in_the_pixels_of_the_image():
+    answer = answered(steps=(2, 3), stochastic="actions")
+    size = 8
+    for name, path in {"pose/1": (1,), "pose/1/2": (1, 2)}.items():
+        pose = answer.samples[name]
+        assert pose.shape == (S, N, 6)
+        maps = torch.eye(3).expand(S, N, 3, 3)
+        for depth in range(1, len(path) + 1):  # each frame in that above, by its definition
+            site = "/".join(["a", *map(str, path[:depth])])
+            sx, sy, turn, shear, x, y = answer.samples[site].unbind(-1)
+            one, zero = torch.ones_like(x), torch.zeros_like(x)
+            rows = [[turn.cos(), -turn.sin(), x], [turn.sin(), turn.cos(), y], [zero, zero, one]]
+            placed = torch.stack([torch.stack(row, -1) for row in rows], -2)
+            rows = [[sx, shear * sy, zero], [zero, sy, zero], [zero, zero, one]]
+            maps = maps @ placed @ torch.stack([torch.stack(row, -1) for row in rows], -2)
+        centre = (maps[..., :2, 2] + 1) * size / 2
+        torch.testing.assert_close(pose[..., :2], centre)
+        along, across = maps[..., :2, 0], maps[..., :2, 1]
+        torch.testing.assert_close(pose[..., 2], along.norm(dim=-1) * size)
+        area = (along[..., 0] * across[..., 1] - along[..., 1] * across[..., 0]).abs()
+        torch.testing.assert_close(pose[..., 2] * pose[..., 3], area * size**2)
+        degrees = torch.atan2(along[..., 1], along[..., 0]) * 180 / math.pi
+        torch.testing.assert_close(pose[..., 4], degrees)
+    assert POSE[:5] == ("x", "y", "width", "height", "rotation")
+    for wrong in ("pose", "pose/2", "pose/0/0/0"):
+        with pytest.raises(KeyError, match=f"There is no site '{wrong}'"):
+            answer.mean(wrong)
+    assert "pose/1" not in list(answer.samples)
+
+
+@pytest.mark.parametrize("method", ["importance", "guide", "nuts", "svi"])
+def test_a_summary_is_a_table_of_every_number(method, tmp_path):
+    rnp, images = RNP(tiny()), torch.rand(2, 1, 8, 8)
+    sizes = {"num_samples": 24, "steps": 2, "warmup": 2, "chains": 2}
+    answer = query(rnp, images, method=method, **sizes)
+    table = answer.summary(level=0.8)
+    names = [name for name in answer.samples if name != "canvas"]
+    assert len(table) == 2 * sum(answer.samples[name].shape[-1] for name in names)
+    assert [row["image"] for row in table] == [0] * (len(table) // 2) + [1] * (len(table) // 2)
+    (row,) = [r for r in table if (r["image"], r["site"], r["field"]) == (1, "a/1", "rotation")]
+    low, high = answer.interval("a/1", 0.8)[:, 1, 2].tolist()
+    sd = float(answer.variance("a/1")[1, 2]) ** 0.5
+    error = float(answer.standard_error("a/1")[1, 2])
+    wanted = {"mean": float(answer.mean("a/1")[1, 2]), "sd": sd, "10%": low, "90%": high}
+    assert [*row] == ["image", "site", "field", *wanted, "error", "ess"]
+    wanted |= {"error": error, "ess": (sd / error) ** 2}
+    assert {name: row[name] for name in wanted} == pytest.approx(wanted)
+    assert json.loads(json.dumps(table, allow_nan=False)) == table
+    table.to_csv(tmp_path / "table.csv")
+    with open(tmp_path / "table.csv") as file:
+        read = list(csv.DictReader(file))
+    assert [float(row["mean"]) for row in read] == [row["mean"] for row in table]
+    lines = repr(table).splitlines()
+    assert lines[0].split() == [*row]
+    assert lines[1].split()[:3] == ["0", "z", "0"]
+    assert lines[-1] == f"... and {len(table) - table.SHOWN} more rows"
+    assert len(lines) == table.SHOWN + 2
+    poses = answer.summary(["z", "a/0/0"], pixels=True)
+    assert [row["field"] for row in poses][:9] == ["0", "1", "2", *POSE]
+    assert poses[3]["mean"] == pytest.approx(float(answer.mean("pose/0/0")[0, 0]))
+
+
+def test_a_summary_leaves_out_what_is_not_known():
+    rnp = RNP(tiny())
+    row = query(rnp, torch.rand(1, 1, 8, 8), method="importance", num_samples=1).summary()[0]
+    assert row["error"] is None, "of a single sample"
+    assert row["ess"] is None
+    row = query(rnp, given={"z": torch.zeros(3)}).summary()[0]
+    assert row["error"] == 0, "of what is given"
+    assert row["ess"] is None
+    assert " -" in repr(query(rnp, given={"z": torch.zeros(3)}).summary())
