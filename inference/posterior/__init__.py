@@ -10,6 +10,7 @@ from inference.posterior.evidence import (
     read_sites,
 )
 from inference.posterior.guide import GuideEngine, ImportanceEngine
+from inference.posterior.hmc import HMCEngine
 from inference.posterior.interventions import graft, intervene, move, remove, rotate, scale
 from inference.posterior.log_density import LogDensity
 from inference.posterior.nuts import NUTSEngine
@@ -25,6 +26,7 @@ __all__ = [
     "Engine",
     "Evidence",
     "GuideEngine",
+    "HMCEngine",
     "ImportanceEngine",
     "LogDensity",
     "Method",

@@ -13,7 +13,7 @@ from inference.posterior.log_density import LogDensity
 from inference.posterior.weights import importance_weights
 from pyro_rnp.registry import Registry
 
-Method = Literal["guide", "importance", "svi", "smc", "nuts"]
+Method = Literal["guide", "importance", "svi", "smc", "hmc", "nuts"]
 """Names of the engines that come with the project."""
 Kind = Literal["weighted", "unweighted", "chains"]
 """Of samples: `weighted` samples of a proposal; samples of a proposal that count alike although
@@ -46,8 +46,9 @@ class Samples:
     kind: Kind = "weighted"
     log_weights: Float[Tensor, "r n"] | None
     """log p(u, evidence) - log q(u) of the R samples of a proposal q that the log evidence comes
-    from, in nats. For chains these are samples of the fitted normal, else the samples here (R = S).
-    None where nothing is random."""
+    from, in nats. For nuts these are samples of the fitted normal, else the samples here (R = S);
+    for islands the log evidence of its own island stands at each sample. None where nothing is
+    random."""
     log_evidence: Float[Tensor, "n"]
     """Estimate of log p(evidence), in nats."""
     log_evidence_error: Float[Tensor, "n"]

@@ -12,6 +12,8 @@ DENSE = 64
 """Largest size of u for which moves are scaled by a covariance; above, by standard deviations."""
 WANTED = 0.75
 """Acceptance to which step sizes adapt."""
+LENGTH = 2.0
+"""Longest trajectory, in units of the spread."""
 NEVER = -1e30
 """Log-density, in nats, of points where it is not finite; a number, which 0 times makes 0."""
 
@@ -118,15 +120,19 @@ def hamiltonian(
     return there.where(torch.rand_like(chance) < chance, here), chance
 
 
-def adapted(step: Tensor, chance: Tensor, rate: float = 1.0) -> Tensor:
+def adapted(step: Tensor, chance: Tensor, leaps: int, rate: float = 1.0) -> Tensor:
     """Return step sizes that are larger where moves were accepted more often than wanted.
+
+    A whole trajectory is at most `LENGTH` long: in a normal of unit spread it would turn back at pi
+    and be where it began at 2 pi.
 
     Args:
         step: (C,).
         chance: probabilities of acceptance, (P, C).
+        leaps: leapfrog steps of a trajectory.
         rate: how fast the logarithm of the step size follows.
     """
-    return (step * (rate * (chance.mean(0) - WANTED)).exp()).clamp(1e-6, 2.0)
+    return (step * (rate * (chance.mean(0) - WANTED)).exp()).clamp(1e-6, LENGTH / leaps)
 
 
 def spread_of(u: Tensor, weights: Tensor) -> Tensor:

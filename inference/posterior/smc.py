@@ -79,17 +79,7 @@ class SMCEngine(Engine):
         num, islands = settings.num_samples, min(self.islands, settings.num_samples)
         each = math.ceil(num / islands)
         schedule = Schedule(self.particles or max(8, math.ceil(each / 4)), **self.how)
-        start = Start(fit_normal(density, settings.steps))
-        images, found = torch.arange(len(density.evidence.images), device=start.loc.device), []
-        floats = schedule.particles * (STARTS + 10 * schedule.sweeps) * (3 * density.size + 4)
-        at_once = max(1, MEMORY // (4 * islands * floats))
-        with tqdm(desc="temperatures", disable=not density.progress, delay=5) as bar:
-            for some in images.split(at_once):
-                at, columns = Densities(density, start), some.repeat(islands)
-                first = at(start.draw(STARTS * schedule.particles, columns), columns)
-                run = temper(at, first, columns, each, schedule, lambda _: bar.update())
-                found.append(run.unflatten(islands))
-        run = Tempered.join(found, 2)
+        run = run_islands(density, settings.steps, islands, each, schedule)
         u = run.u.flatten(0, 1)[:num]
         log_weights = shared_out(run.log_evidence, num)
         weights = log_weights.softmax(0)
@@ -116,7 +106,7 @@ class SMCEngine(Engine):
         if doubtful.any():
             why = ", or ".join(reason for reason, where in reasons.items() if where.any())
             notes.append(
-                f"The posterior of {int(doubtful.sum())} of {len(images)} images is unreliable: "
+                f"The posterior of {int(doubtful.sum())} of {len(error)} images is unreliable: "
                 f"{why}; take more num_samples, or smc:sweeps={2 * schedule.sweeps}."
             )
         return Samples(
@@ -132,6 +122,34 @@ class SMCEngine(Engine):
             diagnostics=diagnostics,
             notes=tuple(notes),
         )
+
+
+def run_islands(
+    density: LogDensity, steps: int, islands: int, num: int, schedule: Schedule
+) -> Tempered:
+    """Take islands of particles of each image to the posterior.
+
+    Args:
+        density: the target.
+        steps: gradient steps of the normal that half of the particles start at.
+        islands: K, independent populations of an image.
+        num: M, samples wanted of an island.
+        schedule: how.
+
+    Returns:
+        Samples u, (M, K, N, D), and so on.
+    """
+    start = Start(fit_normal(density, steps))
+    images, found = torch.arange(len(start.loc), device=start.loc.device), []
+    floats = schedule.particles * (STARTS + 10 * schedule.sweeps) * (3 * density.size + 4)
+    at, at_once = Densities(density, start), max(1, MEMORY // (4 * islands * floats))
+    with tqdm(desc="temperatures", disable=not density.progress, delay=5) as bar:
+        for some in images.split(at_once):
+            columns = some.repeat(islands)
+            first = at(start.draw(STARTS * schedule.particles, columns), columns)
+            run = temper(at, first, columns, num, schedule, lambda _: bar.update())
+            found.append(run.unflatten(islands))
+    return Tempered.join(found, 2)
 
 
 def _families(origin: Tensor, weights: Tensor) -> Tensor:

@@ -148,7 +148,7 @@ def temper(
         for _ in range(schedule.sweeps):
             before, of = here.u, columns[active]
             here, chance = hamiltonian(at, here, of, heat, step, spread, schedule.leaps)
-            step = adapted(step, chance) if schedule.step else step
+            step = adapted(step, chance, schedule.leaps) if schedule.step else step
             pool, origin = Points.join([pool, here]), torch.cat([origin, own])
         path.append(Stage(heat, _log_mean(log_weights), schedule.particles * schedule.sweeps))
         done, jump = heat == 1, (here.u - before).square().mean(0)

@@ -63,7 +63,7 @@ def test_an_engine_refuses_and_is_not_asked_where_nothing_is_random(own, images)
 
 
 def test_names_and_options_are_those_of_the_registry(own, images):
-    known = "guide, importance, svi, nuts, smc, mine"
+    known = "guide, importance, svi, hmc, nuts, smc, mine"
     with pytest.raises(ValueError, match=f"one of {known}, got 'min'"):
         query(RNP(tiny()), images, method="min")
     with pytest.raises(ValueError, match=r"has no option 'size'; it has scale"):
@@ -81,5 +81,7 @@ def test_every_engine_keeps_the_contract(name, images):
     torch.testing.assert_close(found.weights.sum(0), torch.ones(4))
     for each in ("log_evidence", "log_evidence_error", "effective_samples", "pareto_k"):
         assert getattr(found, each).shape == (4,)
-    assert found.kind == {"guide": "unweighted", "nuts": "chains"}.get(name, "weighted")
-    assert bool(found.r_hat) == (found.chains > 1) == (name == "nuts")
+    assert found.kind == {"guide": "unweighted", "hmc": "chains", "nuts": "chains"}.get(
+        name, "weighted"
+    )
+    assert bool(found.r_hat) == (found.chains > 1) == (name in ("hmc", "nuts"))

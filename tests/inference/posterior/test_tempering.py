@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
 
+from inference.posterior.chains import bulk_and_tail_size, rank_normalised, rank_r_hat
+from inference.posterior.hmc import run_chains
 from inference.posterior.islands import evidence_error, independent, island_error, shared_out
 from inference.posterior.moves import NEVER, Points, hamiltonian, spread_of
 from inference.posterior.tempering import Schedule, systematic, temper
@@ -203,3 +205,44 @@ def test_evidence_is_shared_out_so_that_islands_of_unequal_size_count_by_it():
         torch.testing.assert_close(weights[i::3].sum(0), log_evidence.softmax(0)[i])
     wanted = log_evidence.logsumexp(0) - math.log(3)
     torch.testing.assert_close(log_weights.logsumexp(0) - math.log(7), wanted)
+
+
+def test_chains_learn_their_step_and_spread_and_sample_the_target():
+    at, columns, chains = densities(correlated), torch.arange(2), 20
+    loc = torch.tensor([[1.0, -1.0, 0.5], [-2.0, 0.0, 1.0]])
+    first, spread = loc + 0.3 * torch.randn(chains, 2, 3), torch.ones(2, 3)
+    told = []
+    run = run_chains(at, first, columns, spread, 60, 100, 4, 0.1, lambda: told.append(1))
+    assert len(told) == 160
+    assert run.u.shape == (chains, 100, 2, 3)
+    assert ((run.acceptance > 0.6) & (run.acceptance < 0.95)).all()
+    assert (run.diverged < 0.01 * 2000).all()
+    assert rank_r_hat(run.u).max() < 1.02
+    bulk, tail = bulk_and_tail_size(run.u)
+    assert bulk.min() > 300
+    assert tail.min() > 200
+    apart, covariance = run.u.flatten(0, 1) - loc, 0.05 * torch.tensor(COVARIANCE)
+    assert (apart.mean(0).abs() < 4.5 * (covariance.diag() / bulk).sqrt()).all()
+    found = torch.einsum("sci,scj->cij", apart, apart) / len(apart)
+    assert ((found - covariance).abs() < 0.008).all()
+
+
+def test_chains_that_stand_still_or_apart_are_found():
+    good = torch.randn(4, 200)
+    assert rank_r_hat(good) < 1.02
+    assert rank_r_hat(good + torch.tensor([[0.0], [0.0], [0.0], [2.0]])) > 1.2
+    assert rank_r_hat(good * torch.tensor([[1.0], [1.0], [1.0], [4.0]])) > 1.1, "of another width"
+    heavy = torch.distributions.Cauchy(0.0, 1.0).sample((4, 200))
+    assert rank_r_hat(heavy) < 1.03, "ranks have a variance"
+    still = torch.randn(4, 1).expand(4, 200)
+    assert not rank_r_hat(still) < 1.05
+    bulk, tail = bulk_and_tail_size(good)
+    assert bulk == pytest.approx(800, rel=0.3)
+    assert tail == pytest.approx(800, rel=0.4)
+
+
+def test_ranks_become_quantiles_of_a_normal():
+    values = torch.tensor([[3.0, 1.0], [1.0, 2.0]])
+    ranks = torch.tensor([[4.0, 1.5], [1.5, 3.0]])
+    wanted = Normal(0.0, 1.0).icdf((ranks - 3 / 8) / 4.25)
+    torch.testing.assert_close(rank_normalised(values), wanted)
