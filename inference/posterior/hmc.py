@@ -89,7 +89,7 @@ class HMCEngine(Engine):
             )
         return Samples(
             kind="chains",
-            tree=density.visit(u)[1],
+            u=u,
             weights=u.new_full(u.shape[:2], 1 / len(u)),
             log_weights=shared_out(islands.log_evidence, len(u)),
             log_evidence=islands.log_evidence.logsumexp(0) - math.log(chains),
