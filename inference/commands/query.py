@@ -44,14 +44,23 @@ def main() -> None:
     arguments.add_argument(
         "--method",
         type=str,
-        default="svi",
-        help="guide: samples of the guide; importance: the same, weighted; svi: a normal fitted to "
-        "each image, weighted; nuts: Markov chains; or an engine that PYRO_RNP_PIECES adds",
+        default="smc",
+        help="smc: particles taken to the posterior over temperatures, in islands that tell the "
+        "error, as smc:islands=8; guide: samples of the guide; importance: the same, weighted; "
+        "svi: a normal fitted to each image, weighted; hmc and nuts: Markov chains, of each image "
+        "by itself and of all as one; or an engine that PYRO_RNP_PIECES adds",
     )
     arguments.add_argument("--num_samples", type=PositiveInt, default=200, help="of each image")
-    arguments.add_argument("--steps", type=PositiveInt, default=200, help="of svi")
-    arguments.add_argument("--warmup", type=PositiveInt, default=100, help="transitions of nuts")
-    arguments.add_argument("--chains", type=PositiveInt, default=4, help="of nuts")
+    arguments.add_argument(
+        "--steps",
+        type=PositiveInt,
+        default=200,
+        help="of the fit of svi, also before smc, hmc, nuts",
+    )
+    arguments.add_argument(
+        "--warmup", type=PositiveInt, default=100, help="transitions of hmc and nuts"
+    )
+    arguments.add_argument("--chains", type=PositiveInt, default=4, help="of hmc and nuts")
     arguments.add_argument(
         "--tolerance", type=PositiveFloat, default=TOLERANCE, help="standard deviation of "
         "a determined site around its given value, as a share of the range of its numbers"

@@ -47,9 +47,9 @@ def score_run(
         keep: folder for the bounds so far, from which the same command goes on if interrupted.
         num: images to score, the first of the split; all if none.
         hide: hide this half and add the squared error of its pixels (completion), as methods fill
-            it in, and of the nearest training image; svi takes half a second an image, so choose
-            num.
-        methods: how to fill in what is hidden, of guide, importance, svi and nuts.
+            it in, and of the nearest training image; svi takes half a second an image and smc
+            three, so choose num.
+        methods: how to fill in what is hidden, of guide, importance, svi, smc, hmc and nuts.
         segment: add how well the parts that most probably made each pixel agree with the true
             ones (segmentation), by this method of query; for the data set strokes.
         per_image: .csv or .npz file to make, with the scores of each image: index in the split,

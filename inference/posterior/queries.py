@@ -24,7 +24,7 @@ def query(
     *,
     given: Mapping[str, Tensor] | None = None,
     mask: Images | None = None,
-    method: str | Engine = "svi",
+    method: str | Engine = "smc",
     num_samples: int = 200,
     num_images: int | None = None,
     steps: int = 200,
@@ -50,15 +50,18 @@ def query(
             `tolerance`.
         mask: True or 1 where a pixel is seen: (H, W), (N, H, W) or (N, C, H, W). By default all
             pixels are seen.
-        method: an engine, or its name with options: `guide`, samples of the guide as they are;
-            `importance`, the same, weighted by the model; `svi`, a normal fitted to each image,
-            starting from the guide, and weighted; `nuts`, chains in coordinates where that normal
-            is a standard one. Engines of one's own join by `inference.posterior.ENGINES`.
-        num_samples: S, at least 1; of nuts in all chains together, at least 4 a chain.
+        method: an engine, or its name with options: `smc`, particles that go from a normal fitted
+            to each image and from the prior to the posterior over temperatures, in independent
+            islands (`smc:islands=8,sweeps=2`); `guide`, samples of the guide as they are;
+            `importance`, the same, weighted by the model; `svi`, that fitted normal, weighted;
+            `hmc`, Hamiltonian chains of each image; `nuts`, chains that move all images as one
+            state. Engines of one's own join by `inference.posterior.ENGINES`.
+        num_samples: S, at least 1; of all islands or all chains together, of chains at least 4
+            each.
         num_images: N where there are no images and values are for all images. By default 1.
-        steps: gradient steps of svi, also before nuts; 0 or more.
-        warmup: transitions of nuts before the first sample, at least 1.
-        chains: chains of nuts, at least 1.
+        steps: gradient steps of the fitted normal, of svi and before smc, hmc and nuts; 0 or more.
+        warmup: transitions of hmc and nuts before the first sample, at least 1.
+        chains: chains of hmc and nuts, at least 1.
         tolerance: standard deviation of a determined site around its given value, as a share of
             the range of its numbers; above 0.
         seed: of all that is drawn; the caller's random state stays as it was.

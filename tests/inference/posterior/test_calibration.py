@@ -7,6 +7,7 @@ import torch
 from pyro.infer import MCMC, NUTS, SVI, TraceMeanField_ELBO
 from scipy.stats import chisquare
 
+from inference.posterior import query
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
@@ -51,7 +52,7 @@ def departure(truth, draws):
     """p-value of uniform ranks for each dimension: chi-square over `BINS` equal bins."""
     ranks = (draws < truth).sum(0)  # (images, dimensions), 0 to DRAWS
     counts = [torch.bincount(r * BINS // (DRAWS + 1), minlength=BINS) for r in ranks.T]
-    return [chisquare(c.numpy()).pvalue for c in counts], counts
+    return [float(chisquare(c.numpy()).pvalue) for c in counts], counts
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated")  # it halves the time
@@ -75,3 +76,22 @@ def test_nuts_is_calibrated_and_the_guide_s_departure_is_measured(world, capsys)
     assert all(0 <= p <= 1 for p in guide[0])
     wrong = departure(truth, exact.mean(0) + 0.5 * (exact - exact.mean(0)))
     assert min(wrong[0]) < 1e-3, "ranks would show a posterior half as wide"
+
+
+@pytest.mark.parametrize("method", ["smc", "hmc:leaps=4"])
+def test_particles_and_chains_are_calibrated_and_the_fit_s_departure_is_measured(
+    method, world, capsys
+):
+    rnp, truth, images = world
+    how = {"num_samples": 104, "steps": 50, "warmup": 20, "chains": 8, "progress": False}
+    found = query(rnp, images.clamp(0, 1), method=method, **how)
+    fitted = query(rnp, images.clamp(0, 1), method="svi", num_samples=100, steps=50)
+    exact, plain = found.resample(DRAWS, "z"), fitted.resample(DRAWS, "z")
+    mine, svi = departure(truth, exact), departure(truth, plain)
+    share = float(found.trusted.float().mean())
+    inside = ((exact < truth).sum(0) - (DRAWS - 1) / 2).abs() <= 0.45 * DRAWS
+    with capsys.disabled():
+        print(f"\n{method}: p of uniform ranks {mine[0]}, {share:.0%} trusted; svi {svi[0]}; "
+              f"90 % intervals hold {float(inside.float().mean()):.1%}")  # fmt: skip
+    assert min(mine[0]) > 1e-3
+    assert 0.82 < inside.float().mean() < 0.97

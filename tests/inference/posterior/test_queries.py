@@ -265,7 +265,7 @@ def test_every_prior_and_guide_can_be_asked(prior, likelihood):
     assert (1 / log_p.softmax(1).square().sum(1) > 500).all(), "the truth must be one"
     weighted = query(rnp, images, method="importance", num_samples=10)
     assert weighted.log_evidence.isfinite().all()
-    fitted = query(rnp, images, num_samples=400, steps=60)
+    fitted = query(rnp, images, method="svi", num_samples=400, steps=60)
     room = 5 * (error.square() + fitted.log_evidence_error.square()).sqrt()
     assert ((fitted.log_evidence - wanted).abs() < room).all()
 
@@ -474,10 +474,10 @@ def test_more_samples_than_memory_holds_are_refused_at_once(images, monkeypatch)
     monkeypatch.setattr("inference.posterior.log_density.available_memory", lambda device: free)
     free = 2.0 * tree.nbytes + u - 1
     with pytest.raises(ValueError, match=r"num_samples of 7 for 4 images needs .* fewer num_s"):
-        query(rnp, images, num_samples=7)
+        query(rnp, images, num_samples=7, method="svi")
     free += 1
     with pytest.raises(AssertionError):
-        query(rnp, images, num_samples=7)
+        query(rnp, images, num_samples=7, method="svi")
     free, everything = 2.0 * tree.nbytes / 7, {"z": torch.zeros(2)}
     query(rnp, images, given=everything, num_samples=7)  # of which there is but one
 
@@ -511,7 +511,8 @@ def test_weights_that_are_not_finite_are_said_to_be_so(bad):
 
 def test_answers_of_few_samples_are_not_trusted_until_there_are_enough(images):
     rnp = trained()
-    few = query(rnp, rnp.sample(4).canvas.clamp(0, 1), num_samples=FEWEST - 1, steps=100)
+    canvases = rnp.sample(4).canvas.clamp(0, 1)
+    few = query(rnp, canvases, method="svi", num_samples=FEWEST - 1, steps=100)
     assert (few.effective_samples >= 10).any(), "not for want of effective samples"
     assert not few.trusted.any()
     assert few.notes[-1].startswith("The posterior of 4 of 4 images is unreliable: ")
@@ -608,7 +609,7 @@ def test_one_sample_has_no_error_to_state(method, images):
             {"mask": (torch.arange(4) > 0).view(4, 1, 1).expand(4, 8, 8)},
             "No pixel of image 0 is seen",
         ),
-        ({"method": "hmc"}, "method must be one of guide, importance, svi, nuts, got 'hmc'"),
+        ({"method": "gibbs"}, "method must be one of guide, .* smc, hmc, nuts, got 'gibbs'"),
         ({"num_samples": 0}, "num_samples must be at least 1"),
         ({"method": "nuts", "num_samples": 8}, "num_samples of 16 or more"),
         ({"given": {"a/0": torch.zeros(6)}}, r"a/0: scales must be positive, got 0"),
