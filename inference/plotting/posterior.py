@@ -33,10 +33,8 @@ from pyro_rnp.plotting import (
     tree_key,
 )
 
-UNTRUSTED = (
-    "framed in red: unreliable (few effective samples, heavy or unknown tails of weights, "
-    "unsound chains)"
-)
+ADVICE = {"smc": "", "hmc": " or warmup", "nuts": ' or warmup, or method="smc"'}
+"""What helps, by engine, besides more samples."""
 
 
 def posterior_figure(
@@ -57,7 +55,7 @@ def posterior_figure(
     Rows: the image, where given, and its seen pixels, with the hidden ones in light blue; the
     posterior mean of the canvas, and twice its standard deviation; samples, drawn by weight; and
     for each level the probability that a part made the pixel, in the colours of `parse_figure`. A
-    column whose posterior is not trusted is framed in red, and a red note says so.
+    column whose posterior is not trusted is framed in red, and a red note says what to do.
 
     Args:
         posterior: the posterior of N images.
@@ -114,8 +112,16 @@ def posterior_figure(
         Row(name, pictures, [own for row, own in frames if row == i], edges)
         for i, (name, pictures) in enumerate(rows)
     ]
-    note = "" if all(trusted) else UNTRUSTED
+    note = "" if all(trusted) else _advice(posterior)
     return draw_tiles(tiles, path, note=note, key=key, width=width, figure=figure, ax=ax)
+
+
+def _advice(posterior: Posterior) -> str:
+    """What the red frames mean, and what to do about them."""
+    n, bad = len(posterior.trusted), int((~posterior.trusted).sum())
+    these = f"the posteriors of {bad} of {n} images are" if n > 1 else "this posterior is"
+    more = ADVICE.get(posterior.method, ', or method="smc"')
+    return f"Framed in red: {these} unreliable (see notes); take more num_samples{more}."
 
 
 def _given_frames(

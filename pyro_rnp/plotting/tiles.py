@@ -140,7 +140,8 @@ def draw_tiles(
     heads = [_wrapped(title, tile) for title in titles]
     head = (0.05 + LINE * max(map(_lines, heads))) / tile if heads else 0.0
     block = head + len(rows) * (1 + GAP) + BETWEEN
-    above = _wrapped(note, wide - 0.2)
+    # The note stands in the middle of the figure or of the axes, with some room at its sides.
+    above = _wrapped(note, 0.94 * (wide if ax is None else wide - left - 0.1))
     entries = [(handle, _wrapped(text, wide - 0.4)) for handle, text in key]
     beside = _beside([text for _, text in entries], wide)
     below = _key_height([text for _, text in entries], beside)

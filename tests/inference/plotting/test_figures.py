@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from inference.evaluation.part_dictionary import build_dictionary, collect_parts
 from inference.plotting import (
@@ -213,3 +214,25 @@ def test_images_are_drawn_in_every_form_that_parse_takes(form):
 
 def tiles(figure):
     return [np.asarray(image.get_array()) for ax in figure.axes for image in ax.images]
+
+
+@pytest.mark.parametrize("into", ["own", "narrow", "wide", "figure", "axes"])
+@pytest.mark.parametrize("n", [1, 4, 12])
+def test_the_note_of_a_posterior_is_never_cut_off(rnp, n, into):
+    posterior = query(rnp, torch.rand(n, 1, 8, 8), method="importance", num_samples=3)
+    assert not posterior.trusted.any()
+    options = {"own": {}, "narrow": {"width": 1.6}, "wide": {"width": 9.0}}.get(into)
+    if options is None:
+        figure = Figure(figsize=(3, 6))
+        options = {"figure": figure}
+        if into == "axes":
+            options = {"ax": figure.add_axes((0.3, 0.1, 0.7, 0.7))}
+    figure = posterior_figure(posterior, **options)
+    figure.canvas.draw()
+    (note,) = [text for text in figure.findobj(Text) if "red" in text.get_text()]
+    which = f"the posteriors of {n} of {n} images are" if n > 1 else "this posterior is"
+    what = f'Framed in red: {which} unreliable (see notes); take more num_samples, or method="smc".'
+    assert note.get_text().split() == what.split()
+    box, page = note.get_window_extent(), figure.bbox
+    assert 0 <= box.x0 < box.x1 <= page.x1
+    assert 0 <= box.y0 < box.y1 <= page.y1
