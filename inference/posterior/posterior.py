@@ -36,8 +36,8 @@ POSE = Pose._fields
 its left and top edges; the rotation in degrees, clockwise; and the shear."""
 FIELDS_OF = {"a": FIELDS, "pose": POSE}
 """Names of the numbers of a kind of site."""
-DIMENSIONS = {"z": ("program",), "a": ("field",), "canvas": ("channel", "y", "x")}
-"""Names of the dimensions of a kind of site in ArviZ, after those of samples and images."""
+DIMENSIONS = {"z": ("program",), "canvas": ("channel", "y", "x")}
+"""Names of the dimensions of the image's sites in ArviZ, after those of samples and images."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -508,18 +508,19 @@ class Posterior(Samples):
         return html(repr(self), lambda: self[:SHOWN]._drawn(40).plot())
 
     def to_arviz(self) -> Any:
-        """Return the posterior as ArviZ's `InferenceData`, which `to_netcdf` can write.
+        """Return the posterior as ArviZ has it: `InferenceData`, of ArviZ 1 a `DataTree` of xarray.
 
         Samples that count alike, those of chains and of the guide, are the group `posterior`.
         Weighted samples, as of importance and svi, are the group `proposal`, just as they were
         drawn: ArviZ has no weights, and would take the repeats that `resample` makes for
         independent samples, and the proposal's mean for the posterior's.
 
-        A site has dots in its name, `a.0.2` for `a/0/2`, since NetCDF takes no slashes; the
-        attribute `site` holds its own name. Dimensions are chain, draw and image, then program, or
-        field (scale_x, ...), or channel, y and x. The group `sample_stats` has `log_weight` of each
-        sample and, of each image, `effective_samples`, `pareto_k`, `trusted`, `log_evidence` and
-        `log_evidence_error`. Where pixels are seen, the group `log_likelihood` has `x`.
+        Variables are `z`, (chain, draw, image, program), `canvas`, (..., channel, y, x), and of all
+        parts `actions`, (..., part, field), and `programs`, (..., part, program). The coordinate
+        `part` is the path, "0/2", and `field` is scale_x, ..., y. The group `sample_stats` has
+        `log_weight` of each sample and, of each image, `effective_samples`, `pareto_k`, `trusted`,
+        `log_evidence` and `log_evidence_error`. Where pixels are seen, the group `log_likelihood`
+        has `x`. `to_netcdf` writes all of it.
 
         Raises:
             ModuleNotFoundError: if ArviZ is not installed.
@@ -529,11 +530,16 @@ class Posterior(Samples):
         def draws(value: Tensor) -> Tensor:
             return value.unflatten(0, (self.chains, -1))
 
-        every = ("chain", "draw", "image")
-        samples = {
-            name: ((*every, *DIMENSIONS[name.split("/")[0]]), draws(value), {"site": name})
-            for name, value in self.samples.items()
+        every, values = ("chain", "draw", "image"), self.samples
+        places = {"image": range(self.weights.shape[1]), "field": list(FIELDS)}
+        samples: dict[str, Any] = {
+            name: ((*every, *dims), draws(values[name])) for name, dims in DIMENSIONS.items()
         }
+        if parts := [name[2:] for name in values if name[:2] == "a/"]:
+            places["part"] = parts
+            for name, kind, dim in (("actions", "a", "field"), ("programs", "z", "program")):
+                stacked = torch.stack([values[f"{kind}/{part}"] for part in parts], 2)
+                samples[name] = ((*every, "part", dim), draws(stacked))
         each = ("effective_samples", "pareto_k", "trusted", "log_evidence", "log_evidence_error")
         stats: dict[str, Any] = {name: (("image",), getattr(self, name)) for name in each}
         group = "posterior"
@@ -541,11 +547,20 @@ class Posterior(Samples):
             stats["log_weight"] = (every, draws(self.log_weights))
             group = "proposal" if self.kind == "weighted" else "posterior"
         enough = {"effective_samples": self.effective_samples.tolist()}
-        groups = {group: _dataset(samples, **enough), "sample_stats": _dataset(stats)}
+        groups = {group: _dataset(samples, places, **enough)}
+        groups["sample_stats"] = _dataset(stats, places)
         if self.log_likelihood is not None:
-            groups["log_likelihood"] = _dataset({"x": (every, draws(self.log_likelihood))})
-        about = {"method": self.method, "divergences": self.divergences}
-        return arviz.InferenceData(attrs={**about, "notes": "\n".join(self.notes)}, **groups)
+            likelihood = {"x": (every, draws(self.log_likelihood))}
+            groups["log_likelihood"] = _dataset(likelihood, places)
+        about: dict[str, Any] = {"method": self.method, "divergences": self.divergences}
+        about["notes"] = "\n".join(self.notes)
+        if hasattr(arviz, "InferenceData"):
+            return arviz.InferenceData(attrs=about, **groups)
+        import xarray  # of ArviZ 1, which has no container of its own
+
+        tree = xarray.DataTree.from_dict(groups)
+        tree.attrs.update(about)
+        return tree
 
     def expectation(self, values: Tensor) -> Tensor:
         """Return the posterior mean of a function of the sites, (N, ...).
@@ -672,16 +687,13 @@ def _cell(value: Any) -> str:
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _dataset(values: Mapping[str, tuple[Any, ...]], **attrs: Any) -> Any:
-    """An xarray dataset of tensors by name: dimensions, the tensor and, if any, attributes."""
+def _dataset(values: Mapping[str, tuple[Any, ...]], places: Mapping[str, Any], **attrs: Any) -> Any:
+    """An xarray dataset of tensors by name, with dimensions, and of coordinates by dimension."""
     import xarray
 
     found = xarray.Dataset(
-        {
-            name.replace("/", "."): (dims, value.cpu().numpy(), *rest)
-            for name, (dims, value, *rest) in values.items()
-        },
-        attrs=attrs,
+        {name: (dims, value.cpu().numpy()) for name, (dims, value) in values.items()}, attrs=attrs
     )
-    places: dict[Any, Any] = {dim: range(size) for dim, size in found.sizes.items()}
-    return found.assign_coords(places | ({"field": list(FIELDS)} if "field" in places else {}))
+    return found.assign_coords(
+        {dim: places.get(str(dim), range(size)) for dim, size in found.sizes.items()}
+    )
