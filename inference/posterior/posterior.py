@@ -86,7 +86,8 @@ class Posterior(Samples):
         """Whether each image's posterior passes its diagnostics.
 
         That is 10 effective samples or more, a Pareto k of at most 0.7 and, of chains, r-hat of at
-        most 1.05 at every site and no divergence.
+        most 1.05 at every site and no divergence; of islands, that they agree and that the log
+        evidence is known to 1 nat. Notes say which of these fails.
         """
         mixed = torch.full_like(self.effective_samples, not self.divergences, dtype=torch.bool)
         for values in self.r_hat.values():
