@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from pyro_rnp.registry import object_type
 
 CONFIG, WEIGHTS, PREVIOUS_WEIGHTS = "config.json", "model.safetensors", "previous.safetensors"
 """Names of the files in a folder."""
+MASKED = "masked.safetensors"
+"""The file, beside the weights, of a guide that was trained on masks afterwards."""
 SHIPPED = Path(__file__).with_name("weights")
 """The folder of pretrained models, one folder each."""
 
@@ -108,7 +111,61 @@ def find(run: str | Path) -> Path:
     return SHIPPED / here if not (here / CONFIG).exists() and str(run) in shipped() else here
 
 
-def load(run: str | Path, guide: Any = None, **pieces: Any) -> RNP:
+def save_masked_guide(rnp: RNP, folder: str | Path) -> Path:
+    """Write the guide that has seen masks beside the weights of the model that it was trained for.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> config = RNPConfig(image_size=8, patch_size=4, steps=(2,), program_size=2)
+    >>> with TemporaryDirectory() as folder:
+    ...     save(RNP(config), folder)
+    ...     rnp = RNP(replace(config, masked_guide="diagonal"))
+    ...     _ = load_weights(rnp, f"{folder}/model.safetensors", partial=True)
+    ...     path = save_masked_guide(rnp, folder)
+    ...     load(folder, masked_guide=True).config == rnp.config
+    True
+
+    Args:
+        rnp: a model with a `masked_guide`.
+        folder: a folder with the weights of the same model.
+
+    Returns:
+        The file, `folder / "masked.safetensors"`.
+
+    Raises:
+        ValueError: if the model has no such guide, or the folder holds other weights.
+        FileNotFoundError: if the folder holds no weights.
+    """
+    state = {plain(name): _alone(t) for name, t in rnp.state_dict().items()}
+    masked = {n: t for n, t in state.items() if n.startswith("guide.masked.")}
+    if not masked:
+        raise ValueError("This model has no guide that has seen masks to save.")
+    path, base = Path(folder) / MASKED, _read(Path(folder) / WEIGHTS)
+    if base.keys() != state.keys() - masked.keys() or any(
+        not torch.equal(t, state[name]) for name, t in base.items()
+    ):
+        raise ValueError(f"{folder} holds the weights of another model than this guide's.")
+    notes = {"sha256": _digest(masked), "of": _digest(base)}
+    notes["masked_guide"] = str(rnp.config.masked_guide)
+    write(path, safetensors.save(masked, notes))
+    return path
+
+
+def _read_masked_guide(folder: Path, base: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """The name and the tensors of a guide that `save_masked_guide` wrote for some weights."""
+    path = folder / MASKED
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} has no guide that has seen masks; train one with --mask_training."
+        )
+    tensors = _read(path)
+    with safe_open(path, "pt") as file:
+        notes = file.metadata()
+    if notes["of"] != _digest(base):
+        raise ValueError(f"{path} was trained for other weights than those of {folder / WEIGHTS}.")
+    return notes["masked_guide"], tensors
+
+
+def load(run: str | Path, guide: Any = None, *, masked_guide: bool = False, **pieces: Any) -> RNP:
     """Load the model of a run folder, or a pretrained model by name.
 
     Nothing is unpickled. Torch's random state stays as it was.
@@ -121,6 +178,10 @@ def load(run: str | Path, guide: Any = None, **pieces: Any) -> RNP:
         guide: a guide to use in place of the run's, which must have the same parameters, such as
             `refined:steps=50` in place of `diagonal`; by default the run's own. A guide that was
             given to `RNP` as an object has to be given again.
+        masked_guide: whether to take the guide that has seen masks too, where it was trained
+            afterwards and lies beside the weights (`save_masked_guide`), as that of `mnist` does.
+            It is the proposal of queries on images with hidden pixels; all else is as without. By
+            default false; one that is part of the model is there in any case.
         pieces: the same for `prior`, `lower_guide`, `likelihood`, `placement` and `composition`.
             An object takes over the weights of the run.
 
@@ -129,7 +190,7 @@ def load(run: str | Path, guide: Any = None, **pieces: Any) -> RNP:
         float32, the least precision in which a model runs by itself.
 
     Raises:
-        FileNotFoundError: if the folder or one of its two files does not exist.
+        FileNotFoundError: if the folder or one of its files does not exist.
         ValueError: if a file is damaged, the weights are of another architecture, or a piece that
             was given as an object is missing or of another class.
         TypeError: if there is no piece of such a name.
@@ -140,9 +201,12 @@ def load(run: str | Path, guide: Any = None, **pieces: Any) -> RNP:
     config = load_config(folder)[0]
     for field, piece in pieces.items():
         _check_class(field, getattr(config, field), piece)
+    tensors = _read(folder / WEIGHTS)
+    if masked_guide and config.masked_guide is None:
+        text, masked = _read_masked_guide(folder, tensors)
+        config, tensors = replace(config, masked_guide=text), {**tensors, **masked}
     with torch.device("cpu"), torch.random.fork_rng([]):  # which initial weights are drawn with
         rnp = RNP(config, **pieces).to("cpu")
-    tensors = _read(folder / WEIGHTS)
     precisions = [t.dtype for t in tensors.values() if t.is_floating_point()]
     _fill(rnp.to(reduce(torch.promote_types, precisions, torch.float32)), tensors, folder / WEIGHTS)
     return rnp.eval()

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pyro_rnp import RNP, RNPConfig, load, save
-from pyro_rnp.checkpoint import load_config
+from pyro_rnp.checkpoint import MASKED as MASKED_FILE
+from pyro_rnp.checkpoint import WEIGHTS, load_config, load_weights, save_masked_guide
 from tests.conftest import tiny
 
 MASKED = "flow:layers=2,units=5"
@@ -85,3 +86,44 @@ def test_a_saved_model_comes_back_with_it_and_former_ones_without(tmp_path, halv
     former = tiny().to_dict()
     del former["masked_guide"]
     assert RNPConfig.from_dict(former) == replace(load_config(tmp_path)[0], masked_guide=None)
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """A folder of a model whose masked guide was trained afterwards, and the two together."""
+    save(RNP(tiny()), tmp_path)
+    rnp = RNP(tiny(masked_guide=MASKED))
+    load_weights(rnp, tmp_path / WEIGHTS, partial=True)
+    before = (tmp_path / WEIGHTS).read_bytes()
+    save_masked_guide(rnp, tmp_path)
+    assert (tmp_path / WEIGHTS).read_bytes() == before
+    return tmp_path, rnp
+
+
+def test_one_that_lies_beside_the_weights_is_taken_where_it_is_wanted(beside, halves):
+    folder, rnp = beside
+    without, again, z = load(folder), load(folder, masked_guide=True), torch.randn(4, 3)
+    assert without.guide.masked is None
+    assert without.config == replace(again.config, masked_guide=None)
+    assert again.config == rnp.config
+    state = rnp.state_dict()
+    assert all(torch.equal(v, state[n]) for n, v in again.state_dict().items())
+    q, same = (model.guide.seen_posterior(halves) for model in (again, rnp))
+    assert torch.equal(q.log_prob(z), same.log_prob(z))
+
+
+def test_one_of_other_weights_or_none_or_a_damaged_one_is_refused(beside, rnp, tmp_path):
+    folder, with_ = beside
+    with pytest.raises(ValueError, match="has no guide that has seen masks to save"):
+        save_masked_guide(rnp, folder)
+    save(RNP(tiny()), folder)
+    with pytest.raises(ValueError, match="was trained for other weights"):
+        load(folder, masked_guide=True)
+    with pytest.raises(ValueError, match="holds the weights of another model"):
+        save_masked_guide(with_, folder)
+    (folder / MASKED_FILE).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="is damaged"):
+        load(folder, masked_guide=True)
+    (folder / MASKED_FILE).unlink()
+    with pytest.raises(FileNotFoundError, match="train one with --mask_training"):
+        load(folder, masked_guide=True)
