@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
@@ -12,8 +13,6 @@ from torch import Tensor
 
 from inference.posterior.log_density import LogDensity
 
-FIRST = 200
-"""Samples of the guide, at least, that the first round follows."""
 FOLLOWED = 30.0
 """Effective samples that a round follows, by weights that are flattened until there are as many."""
 FULL = 128
@@ -21,8 +20,8 @@ FULL = 128
 SHRINK, WIDEN, FREEDOM, BROAD = 0.3, 1.2, 5.0, 0.05
 """Of a round's proposal: the share of the covariance that is diagonal, the factor of the
 covariance, the degrees of freedom, and the share of samples of the standard normal of u.
-`num_samples` of 1,400 in ten rounds and these numbers were chosen on 24 validation digits of MNIST
-with the right half hidden."""
+These numbers were chosen on 24 validation digits of MNIST with the right half hidden, by 1,400
+samples."""
 
 
 def rounds_of_importance(
@@ -31,9 +30,11 @@ def rounds_of_importance(
     """Draw samples in rounds, each from a Student's t around the samples before it.
 
     A round's t has the weighted mean and covariance of all samples so far, of which the first are
-    of the guide. At the end each sample is weighted by the mixture of all rounds, to which the
-    guide's samples do not belong; a twentieth of each round is of the standard normal of u, where
-    the prior lies, which bounds the weights.
+    of the guide. At the end each sample is weighted by the mixture of all that was drawn from. A
+    twentieth of each round is of the standard normal of u, where the prior lies, which bounds the
+    weights. The guide's samples, a seventh, belong to the mixture where its density is known at any
+    u (`LogDensity.proposal_log_prob`), so that weights tell of modes that it found and no round
+    followed; elsewhere they are left out.
 
     Source: Cornuet, Marin, Mira and Robert, "Adaptive multiple importance sampling", 2012.
 
@@ -45,14 +46,21 @@ def rounds_of_importance(
     Returns:
         u, (S, N, D), and log p(u, evidence) - log q(u), (S, N), in nats.
     """
-    guided = max(FIRST, num // rounds)
+    guided = max(num // 7, 1)
     first, log_q, log_p = density.propose(guided, guided // 10)
-    guided_log_weights = log_p - log_q
-    mixture, u, log_p = Mixture(first[0]), first[:0], log_p[:0]
-    log_weights = log_p
-    for k in torch.arange(num).tensor_split(rounds):
-        proposal = follow(torch.cat([first, u]), torch.cat([guided_log_weights, log_weights]))
-        drawn = mixture.add(proposal, len(k))
+    own = density.proposal_log_prob(guided, guided // 10)
+    mixture, guided_log_weights = Mixture(first[0]), log_p - log_q
+    u, log_weights = first, guided_log_weights
+    if own is not None:
+        mixture.parts.append((own, guided))
+    else:
+        u, log_p, log_weights = first[:0], log_p[:0], log_p[:0]
+    left = num - len(u)
+    for k in torch.arange(left).tensor_split(min(rounds, left)):
+        before = (u, log_weights)
+        if own is None:
+            before = torch.cat([first, u]), torch.cat([guided_log_weights, log_weights])
+        drawn = mixture.add(follow(*before), len(k))
         u, log_p = torch.cat([u, drawn]), torch.cat([log_p, density.visit(drawn)])
         log_weights = log_p - mixture.log_prob(u)
     return u, log_weights
@@ -67,7 +75,9 @@ class Mixture:
 
     def __init__(self, like: Tensor) -> None:
         standard = dist.Normal(torch.zeros_like(like), 1.0).to_event(1)
-        self.parts: list[tuple[Any, int]] = [(standard, 0)]
+        self.standard = standard
+        self.parts: list[tuple[Callable[[Tensor], Tensor], int]] = [(standard.log_prob, 0)]
+        """Log-densities, and how many samples were drawn from each."""
 
     def add(self, proposal: Any, num: int) -> Tensor:
         """Draw a round's samples and take its proposal in.
@@ -79,10 +89,10 @@ class Mixture:
         Returns:
             (num, N, D).
         """
-        (standard, before), broad = self.parts[0], int(BROAD * num)
-        self.parts[0] = standard, before + broad
-        self.parts.append((proposal, num - broad))
-        return torch.cat([proposal.sample((num - broad,)), standard.sample((broad,))])
+        broad = int(BROAD * num)
+        self.parts[0] = self.parts[0][0], self.parts[0][1] + broad
+        self.parts.append((proposal.log_prob, num - broad))
+        return torch.cat([proposal.sample((num - broad,)), self.standard.sample((broad,))])
 
     def log_prob(self, u: Tensor) -> Tensor:
         """Return the log-density of samples.
@@ -94,7 +104,7 @@ class Mixture:
             (S, N), in nats.
         """
         total = sum(count for _, count in self.parts)
-        terms = [q.log_prob(u) + math.log(count / total) for q, count in self.parts if count]
+        terms = [log_q(u) + math.log(count / total) for log_q, count in self.parts if count]
         return torch.stack(terms).logsumexp(0)
 
 

@@ -79,8 +79,9 @@ class ImportanceEngine(_FromGuide):
 
     With `rounds` the samples come in rounds, each from a distribution around the samples before it,
     the first of which are of the guide; see `rounds_of_importance`. That needs no gradients, and
-    more samples are effective where the guide is far from right: take ten rounds and `num_samples`
-    of 1,000 or more. A mode that no sample met stays unknown.
+    more samples are effective where the guide is far from right: take twenty rounds and
+    `num_samples` of 1,000 or more. Mass that no sample met stays unknown, so that the log evidence
+    may be too low although the answer counts as trusted.
 
     It is valid for every guide that has a density, and for all evidence. Estimates are consistent
     in the number of samples if the guide is nowhere far narrower than the posterior, which Pareto k

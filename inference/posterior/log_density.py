@@ -7,7 +7,7 @@ before any evidence is seen, as far as priors are normal.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyro
@@ -230,18 +230,35 @@ class LogDensity:
             log_ps.append((log_values + log_det).view(len(k), -1))
         return torch.cat(us), torch.cat(log_qs), torch.cat(log_ps)
 
+    def proposal_log_prob(self, num: int, broad: int) -> Callable[[Tensor], Tensor] | None:
+        """Return the log-density of what `propose` draws, as a function of u.
+
+        Args:
+            num, broad: as for `propose`.
+
+        Returns:
+            A function from (S, N, D) to (S, N), in nats; None where there is none, but where the
+            guide that has seen masks is used and programs z^K alone are random.
+        """
+        seen, (*names,) = self.evidence.seen, self.sizes
+        if self.rnp.guide.masked is None or seen.all() or not seen.any() or names != ["z"]:
+            return None
+        images = self.evidence.images.masked_fill(~seen, torch.nan)
+        q, prior = self.rnp.guide.seen_posterior(images), self.rnp.model.prior()
+
+        def log_prob(u: Tensor) -> Tensor:
+            z = NonCentered(u).apply({"fn": prior})["value"]
+            return _mixed(q, prior, broad / num, z) + whiten(prior, z)[1]
+
+        return log_prob
+
     def _programs(self, images: Tensor, num: int, broad: int) -> tuple[Tensor, Tensor]:
         """Programs, (num, N, |z|), of the guide that has seen masks, `broad` of them of the prior,
         and their log-densities, (num, N), under the mixture of both.
         """
         q, prior = self.rnp.guide.seen_posterior(images), self.rnp.model.prior()
-        z = q.sample((num - broad,))
-        if not broad:
-            return z, q.log_prob(z)
-        z = torch.cat([z, prior.sample((broad, len(images)))])
-        share = broad / num
-        log_q = q.log_prob(z) + math.log1p(-share)
-        return z, log_q.logaddexp(prior.log_prob(z) + math.log(share))
+        z = torch.cat([q.sample((num - broad,)), prior.sample((broad, len(images)))])
+        return z, _mixed(q, prior, broad / num, z)
 
     def fill_hidden(self, rounds: int = 20) -> Tensor:
         """Fill in hidden pixels with the model's own expectation of them.
@@ -288,3 +305,9 @@ def check_memory(needed: int, device: torch.device, what: str, instead: str) -> 
     if needed > free:
         sizes = f"{needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free"
         raise ValueError(f"{what} {sizes}; {instead}.")
+
+
+def _mixed(q: Any, prior: Any, share: float, z: Tensor) -> Tensor:
+    """Log-density of a mixture of two distributions, with a share of the second one."""
+    log_q = q.log_prob(z) + math.log1p(-share)
+    return log_q.logaddexp(prior.log_prob(z) + math.log(share)) if share else log_q

@@ -56,6 +56,29 @@ def test_importance_from_the_masked_guide_is_brute_force(random):
     assert agrees(answer, truth, rnp)
 
 
+@pytest.mark.parametrize("random", [False, True])
+def test_rounds_from_the_masked_guide_are_brute_force(random):
+    rnp, image, truth = half(random)
+    rnp.guide.masked = NearTruth(truth)
+    how = {"method": "importance:rounds=5", "progress": False}
+    answer = query(rnp, image, mask=LEFT, num_samples=10_000, **how)
+    assert answer.trusted.all()
+    assert agrees(answer, truth, rnp)
+    assert query(rnp, image, mask=LEFT, num_samples=5, **how).weights.shape == (5, 1)
+
+
+@pytest.mark.parametrize("prior", ["normal", "studentt", "mixture", "flow"])
+@torch.no_grad()
+def test_the_density_of_its_samples_is_known_at_any_u(prior):
+    rnp = RNP(tiny(masked_guide="full", prior=prior)).eval()
+    images, seen = torch.rand(2, 1, 8, 8), torch.arange(8).expand(2, 1, 8, 8) < 4
+    density = LogDensity(rnp, read_evidence(rnp, images, {}, seen, None, 0.1))
+    u, log_q, _ = density.propose(40, 4)
+    log_prob = density.proposal_log_prob(40, 4)
+    assert log_prob is not None
+    torch.testing.assert_close(log_prob(u), log_q, atol=1e-3, rtol=1e-3)
+
+
 def test_a_tenth_of_the_prior_bounds_the_weights_of_a_guide_that_is_far_too_narrow():
     rnp, image, truth = half()
     rnp.guide.masked = NearTruth(truth)

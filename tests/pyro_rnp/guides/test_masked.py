@@ -7,7 +7,7 @@ import torch
 
 from pyro_rnp import RNP, RNPConfig, load, save
 from pyro_rnp.checkpoint import MASKED as MASKED_FILE
-from pyro_rnp.checkpoint import WEIGHTS, load_config, load_weights, save_masked_guide
+from pyro_rnp.checkpoint import SHIPPED, WEIGHTS, load_config, load_weights, save_masked_guide
 from tests.conftest import tiny
 
 MASKED = "flow:layers=2,units=5"
@@ -127,3 +127,18 @@ def test_one_of_other_weights_or_none_or_a_damaged_one_is_refused(beside, rnp, t
     (folder / MASKED_FILE).unlink()
     with pytest.raises(FileNotFoundError, match="train one with --mask_training"):
         load(folder, masked_guide=True)
+
+
+def test_the_shipped_one_leaves_all_else_as_it_is_and_is_small():
+    without, with_ = load("mnist"), load("mnist", masked_guide=True)
+    state = with_.state_dict()
+    assert all(torch.equal(v, state[n]) for n, v in without.state_dict().items())
+    images = without.sample(3).canvas.clamp(0, 1)
+    assert torch.equal(without.parse(images).canvas, with_.parse(images).canvas)
+    halves = images.where(torch.arange(28) < 14, torch.nan)
+    z = without.encode(images).sample((20,))
+    assert (
+        with_.guide.seen_posterior(halves).log_prob(z).mean()
+        > without.model.prior().log_prob(z).mean() + 5
+    ), "it knows more than the prior"
+    assert (SHIPPED / "mnist" / MASKED_FILE).stat().st_size < 3_000_000
