@@ -22,7 +22,8 @@ def main() -> None:
         "how well the parts at the centre agree with true ones, with _floor that of k-means on "
         "positions. completion: squared error of hidden pixels by method, beside a blank image "
         "(blank), the mean (mean_image) and the nearest training image, the share of images whose "
-        "posterior is reliable, and seconds an image. "
+        "posterior is reliable, and seconds an image, with --log_likelihood true also log p(hidden "
+        "pixels given the seen ones) in nats. "
         "segmentation: as test_ari, but by the posterior probability of each part.",
     )
     add_run(arguments)

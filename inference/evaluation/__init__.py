@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inference.evaluation.bounds import importance_weighted_bound
-    from inference.evaluation.completion import completion_metrics
+    from inference.evaluation.completion import (
+        HiddenLikelihood,
+        completion_metrics,
+        hidden_log_likelihood,
+    )
     from inference.evaluation.latent_space import collect_programs, latent_space_metrics
     from inference.evaluation.metrics import baselines, evaluate
     from inference.evaluation.one_shot import class_log_likelihood, exemplars, read_episodes
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "bounds": ("importance_weighted_bound",),
-    "completion": ("completion_metrics",),
+    "completion": ("HiddenLikelihood", "completion_metrics", "hidden_log_likelihood"),
     "latent_space": ("collect_programs", "latent_space_metrics"),
     "metrics": ("baselines", "evaluate"),
     "one_shot": ("class_log_likelihood", "exemplars", "read_episodes"),
@@ -38,6 +42,7 @@ _NAMES = {
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "HiddenLikelihood",
     "PartLocation",
     "baselines",
     "build_dictionary",
@@ -47,6 +52,7 @@ __all__ = [
     "completion_metrics",
     "evaluate",
     "exemplars",
+    "hidden_log_likelihood",
     "importance_weighted_bound",
     "latent_space_metrics",
     "read_episodes",

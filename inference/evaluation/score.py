@@ -30,6 +30,7 @@ def score_run(
     num: int | None = None,
     hide: Side | None = None,
     methods: tuple[Method, ...] = ("guide", "importance", "svi"),
+    log_likelihood: bool = False,
     segment: Method | None = None,
     per_image: str | None = None,
     data_root: str | None = None,
@@ -50,6 +51,8 @@ def score_run(
             it in, and of the nearest training image; svi takes half a second an image and smc
             three, so choose num.
         methods: how to fill in what is hidden, of guide, importance, svi, smc, hmc and nuts.
+        log_likelihood: add to completion the log-likelihood of the hidden pixels given the seen
+            ones, in nats, the difference of two log evidences, which takes twice the time.
         segment: add how well the parts that most probably made each pixel agree with the true
             ones (segmentation), by this method of query; for the data set strokes.
         per_image: .csv or .npz file to make, with the scores of each image: index in the split,
@@ -82,8 +85,9 @@ def score_run(
     found: dict[str, Any] = {}  # first the scores that may be refused
     if hide is not None:
         seen = half_mask(hide, rnp.config.image_size)
+        options: dict[str, Any] = {"log_likelihood": log_likelihood, "seed": seed}
         found["completion"] = completion_metrics(
-            rnp, images.images, seen, splits.train, methods, seed=seed
+            rnp, images.images, seen, splits.train, methods, **options
         )
     if segment is not None:
         found["segmentation"] = segmentation_metrics(rnp, images, segment, seed=seed)

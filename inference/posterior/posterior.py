@@ -555,7 +555,7 @@ class Posterior(Samples):
             groups["log_likelihood"] = _dataset(likelihood, places)
         about: dict[str, Any] = {"method": self.method, "divergences": self.divergences}
         about["notes"] = "\n".join(self.notes)
-        if hasattr(arviz, "InferenceData"):
+        if int(arviz.__version__.partition(".")[0]) < 1:
             return arviz.InferenceData(attrs=about, **groups)
         import xarray  # of ArviZ 1, which has no container of its own
 

@@ -401,7 +401,7 @@ def through_a_file(answer, tmp_path):
     """What ArviZ reads of an answer that it has written."""
     arviz = pytest.importorskip("arviz")
     data = answer.to_arviz()
-    if hasattr(arviz, "InferenceData"):
+    if arviz.__version__[0] == "0":
         assert isinstance(data, arviz.InferenceData)
     data.to_netcdf(str(tmp_path / "answer.nc"))
     return arviz.from_netcdf(str(tmp_path / "answer.nc"))
@@ -476,7 +476,7 @@ def test_arviz_takes_answers_without_pixels_or_chance(tmp_path):
 def test_arviz_of_version_1_takes_a_tree_of_xarray(method, images, monkeypatch):
     arviz, xarray = pytest.importorskip("arviz"), pytest.importorskip("xarray")
     answer = query(trained(), images, method=method, num_samples=5, steps=2)
-    monkeypatch.delattr(arviz, "InferenceData", raising=False)
+    monkeypatch.setattr(arviz, "__version__", "1.3.0")
     data = answer.to_arviz()
     assert isinstance(data, xarray.DataTree)
     kind = "posterior" if method == "guide" else "proposal"
