@@ -378,7 +378,7 @@ class Posterior(Samples):
             Rows with the index of the image, the `site` and the `field` of the number; its `mean`,
             standard deviation `sd` and the ends of its interval, as `5%` and `95%`; the standard
             error of the mean, `error`; and `ess`, how many independent samples would have that
-            error.
+            error, of weighted samples at most their `effective_samples`.
 
         Raises:
             ValueError: if the level lies beyond (0, 1).
@@ -399,10 +399,13 @@ class Posterior(Samples):
             return torch.cat([torch.stack(own, 1), quantiles], 1)
 
         found, rows = self._each(statistics).mT.tolist(), []
+        # Where few weights are all, the error is too small to tell.
+        weighted = self.kind == "weighted" and self.islands == 1
+        most = self.effective_samples.tolist() if weighted else [math.inf] * len(found)
         fields_of = [(name, field) for name in names for field in self._fields(name)]
         for image, numbers in enumerate(found):
             for (name, field), (mean, sd, error, low, high) in zip(fields_of, numbers, strict=True):
-                ess = (sd / error) ** 2 if 0 < error < math.inf else None
+                ess = min((sd / error) ** 2, most[image]) if 0 < error < math.inf else None
                 found_row = {"image": image, "site": name, "field": field, "mean": mean, "sd": sd}
                 ends = {f"{100 * tails[0]:.3g}%": low, f"{100 * tails[1]:.3g}%": high}
                 shown = error if math.isfinite(error) else None
