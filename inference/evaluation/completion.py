@@ -179,7 +179,8 @@ def hidden_log_likelihood(
     found = []
     for batch in rnp.check(images).split(batch_size):
         whole = query(rnp, batch, method=method, **options)
-        part = query(rnp, batch, mask=seen, method=method, **options)
+        again = options | {"seed": options.get("seed", 0) + 1}  # so that errors are independent
+        part = query(rnp, batch, mask=seen, method=method, **again)
         error = whole.log_evidence_error.hypot(part.log_evidence_error)
         found.append((whole.log_evidence - part.log_evidence, error, whole.trusted & part.trusted))
     return HiddenLikelihood(*map(torch.cat, zip(*found, strict=True)))

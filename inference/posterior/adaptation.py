@@ -17,6 +17,8 @@ FOLLOWED = 30.0
 """Effective samples that a round follows, by weights that are flattened until there are as many."""
 FULL = 128
 """Largest size of u for which a round's proposal has a full covariance; above, it is diagonal."""
+PIECE = 2**24
+"""Numbers of a matrix for each sample that a density may hold at a time."""
 SHRINK, WIDEN, FREEDOM, BROAD = 0.3, 1.2, 5.0, 0.05
 """Of a round's proposal: the share of the covariance that is diagonal, the factor of the
 covariance, the degrees of freedom, and the share of samples of the standard normal of u.
@@ -56,7 +58,7 @@ def rounds_of_importance(
     else:
         u, log_p, log_weights = first[:0], log_p[:0], log_p[:0]
     left = num - len(u)
-    for k in torch.arange(left).tensor_split(min(rounds, left)):
+    for k in torch.arange(left).tensor_split(min(rounds, left)) if left else ():
         before = (u, log_weights)
         if own is None:
             before = torch.cat([first, u]), torch.cat([guided_log_weights, log_weights])
@@ -103,9 +105,14 @@ class Mixture:
         Returns:
             (S, N), in nats.
         """
-        total = sum(count for _, count in self.parts)
-        terms = [log_q(u) + math.log(count / total) for log_q, count in self.parts if count]
-        return torch.stack(terms).logsumexp(0)
+        total, (_, n, d) = sum(count for _, count in self.parts), u.shape
+        few = max(1, PIECE // (n * d * d))  # a t's log_prob copies its matrix for each sample
+
+        def log_prob(some: Tensor) -> Tensor:
+            terms = [log_q(some) + math.log(count / total) for log_q, count in self.parts if count]
+            return torch.stack(terms).logsumexp(0)
+
+        return torch.cat([log_prob(some) for some in u.split(few)])
 
 
 def follow(u: Float[Tensor, "s n d"], log_weights: Float[Tensor, "s n"]) -> Any:

@@ -46,9 +46,9 @@ class Samples:
     kind: Kind = "weighted"
     log_weights: Float[Tensor, "r n"] | None
     """log p(u, evidence) - log q(u) of the R samples of a proposal q that the log evidence comes
-    from, in nats. For nuts these are samples of the fitted normal, else the samples here (R = S);
-    for islands the log evidence of its own island stands at each sample. None where nothing is
-    random."""
+    from, in nats. For nuts these are samples of the fitted normal, for hmc the islands that chains
+    start from, else the samples here (R = S); for smc the log evidence of its own island stands at
+    each sample. None where nothing is random."""
     log_evidence: Float[Tensor, "n"]
     """Estimate of log p(evidence), in nats."""
     log_evidence_error: Float[Tensor, "n"]
@@ -64,12 +64,12 @@ class Samples:
     r_hat: dict[str, Float[Tensor, "n"]] = field(default_factory=dict)
     """Split r-hat of each random site, the largest over its numbers; of chains alone."""
     divergences: int = 0
-    """Transitions that diverged, of all images together, which move as one state."""
+    """Transitions of nuts that diverged, of all images together, which move as one state."""
     chains: int = 1
     """Chains, whose draws follow each other in S."""
-    islands: int = 1
+    islands: int = 0
     """Populations of particles that know nothing of each other: sample s is of island s % islands.
-    Errors come from their spread."""
+    Errors come from their spread; 0: samples are no particles of islands."""
     doubtful: Bool[Tensor, "n"] | None = None
     """Images whose samples the engine does not trust for a reason of its own, which a note says."""
     diagnostics: dict[str, Float[Tensor, "n"]] = field(default_factory=dict)

@@ -19,8 +19,8 @@ class _FromGuide(Engine):
     def check(self, density: LogDensity, settings: Settings) -> None:
         if is_point(density.rnp):
             raise ValueError(
-                "A guide that is a point, as map, has no density to weigh samples with; use svi or "
-                "nuts, or rnp.parse for the point itself."
+                "A guide that is a point, as map, has no density to weigh samples with; use smc, "
+                "svi, hmc or nuts, or rnp.parse for the point itself."
             )
 
 
@@ -44,7 +44,7 @@ class GuideEngine(_FromGuide):
         if density.size and (soft := density.evidence.soft):
             raise ValueError(
                 f"The guide cannot hold {', '.join(soft)}, which this model determines; "
-                "use importance, svi or nuts."
+                "use smc, importance, svi, hmc or nuts."
             )
 
     def sample(self, density: LogDensity, settings: Settings) -> Samples:

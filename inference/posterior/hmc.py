@@ -13,7 +13,7 @@ from tqdm import tqdm
 from inference.posterior.chains import bulk_and_tail_size, mixing, rank_r_hat
 from inference.posterior.densities import Densities
 from inference.posterior.engine import ENGINES, Engine, Samples, Settings
-from inference.posterior.islands import evidence_error, shared_out
+from inference.posterior.islands import evidence_error
 from inference.posterior.log_density import LogDensity
 from inference.posterior.moves import At, adapted, hamiltonian, spread_of
 from inference.posterior.smc import run_islands
@@ -91,7 +91,7 @@ class HMCEngine(Engine):
             kind="chains",
             u=u,
             weights=u.new_full(u.shape[:2], 1 / len(u)),
-            log_weights=shared_out(islands.log_evidence, len(u)),
+            log_weights=islands.log_evidence,
             log_evidence=islands.log_evidence.logsumexp(0) - math.log(chains),
             log_evidence_error=error,
             effective_samples=effective,
@@ -114,7 +114,7 @@ class Chains(NamedTuple):
     acceptance: Tensor
     """Mean probability of acceptance after the warm-up, (C,)."""
     diverged: Tensor
-    """Transitions after the warm-up of which the energy went astray, by 100 nats or more, (C,)."""
+    """Transitions after the warm-up that no chance was left to accept, (C,): by 100 nats."""
 
 
 def run_chains(
@@ -161,4 +161,4 @@ def run_chains(
         chances.append(chance)
         tell()
     chance = torch.cat(chances)
-    return Chains(torch.stack(draws, 1), chance.mean(0), (chance < 1e-40).sum(0))
+    return Chains(torch.stack(draws, 1), chance.mean(0), (chance == 0).sum(0))

@@ -96,12 +96,18 @@ class Posterior(Samples):
             mixed &= ~self.doubtful
         return mixed & (self.effective_samples >= ENOUGH) & (self.pareto_k <= HEAVY)
 
-    def __getitem__(self, images: slice) -> Posterior:
+    def __getitem__(self, images: slice | int) -> Posterior:
         """Return the posterior of some of the images, whose notes are still those of all.
 
         Args:
-            images: a slice, as `posterior[:4]`.
+            images: a slice, as `posterior[:4]`, or the number of one image.
+
+        Raises:
+            IndexError: if there is no image of that number.
         """
+        if not isinstance(images, slice):
+            number = range(self.weights.shape[1])[images]
+            images = slice(number, number + 1)
 
         def some(value: Any) -> Any:  # images are the only dimension or the second
             if isinstance(value, dict):
@@ -125,6 +131,8 @@ class Posterior(Samples):
 
     def _drawn(self, num: int, seed: int = 0) -> Posterior:
         """The posterior by samples that are drawn by weight, with replacement."""
+        if num < 1:
+            raise ValueError(f"num must be at least 1, got {num}.")
         generator = torch.Generator().manual_seed(seed)
         rows = self.weights.mT.cpu().multinomial(num, True, generator=generator)
         rows = rows.mT.to(self.weights.device)
@@ -135,7 +143,7 @@ class Posterior(Samples):
                 "u": self.u[rows, columns],
                 "weights": self.weights.new_full(rows.shape, 1 / num),
                 "log_weights": None,
-                "islands": 1,
+                "islands": 0,
             },
         )
 
@@ -289,6 +297,9 @@ class Posterior(Samples):
 
         Returns:
             num * N trees, all N of the first draw first, with repeats where weights are uneven.
+
+        Raises:
+            ValueError: if num is not positive.
         """
         return self._drawn(num, seed).tree
 
@@ -305,7 +316,7 @@ class Posterior(Samples):
         """
         return self._drawn(num, seed).samples[name]
 
-    def quantile(self, name: str, q: float | Sequence[float]) -> Tensor:
+    def quantile(self, name: str, q: float | Sequence[float] | Tensor) -> Tensor:
         """Return posterior quantiles of each number of a site.
 
         A quantile is the smallest sample at which the weight of the samples up to it reaches q: the
@@ -322,11 +333,13 @@ class Posterior(Samples):
         Raises:
             ValueError: if a probability lies beyond [0, 1].
         """
-        several = [q] if isinstance(q, int | float) else [float(each) for each in q]
+        probabilities: Any = q.tolist() if isinstance(q, Tensor) else q
+        one = isinstance(probabilities, int | float)
+        several = [probabilities] if one else [float(each) for each in probabilities]
         if not all(0 <= each <= 1 for each in several):
             raise ValueError(f"q must lie in [0, 1], got {q}.")
         found = self._each(lambda part: part._quantiles_of(part.samples[name], several))
-        return found[:, 0] if isinstance(q, int | float) else found.movedim(1, 0)
+        return found[:, 0] if one else found.movedim(1, 0)
 
     def _quantiles_of(self, values: Tensor, q: Sequence[float]) -> Tensor:
         """Quantiles, (N, K, ...), of values, (S, N, ...)."""
@@ -400,7 +413,7 @@ class Posterior(Samples):
 
         found, rows = self._each(statistics).mT.tolist(), []
         # Where few weights are all, the error is too small to tell.
-        weighted = self.kind == "weighted" and self.islands == 1
+        weighted = self.kind == "weighted" and not self.islands
         most = self.effective_samples.tolist() if weighted else [math.inf] * len(found)
         fields_of = [(name, field) for name in names for field in self._fields(name)]
         for image, numbers in enumerate(found):
@@ -580,7 +593,7 @@ class Posterior(Samples):
     def _error(self, values: Tensor, mean: Tensor) -> Tensor:
         if self.log_weights is not None and len(values) == 1:
             return torch.full_like(mean, math.inf)
-        if self.islands > 1:
+        if self.islands:
             return island_error(values, self.weights, self.islands)
         if self.kind == "chains":
             enough = chain_size(values.unflatten(0, (self.chains, -1)))

@@ -89,14 +89,16 @@ def query(
     for name, number in {"num_samples": num_samples, "chains": chains, "warmup": warmup}.items():
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}.")
+    if steps < 0:
+        raise ValueError(f"steps must be at least 0, got {steps}.")
     sampler, settings = engine(method), Settings(num_samples, steps, warmup, chains)
     evidence = read_evidence(rnp, images, dict(given or {}), mask, num_images, tolerance)
     with frozen(rnp, seed), pyro.validation_enabled(False):
         density = LogDensity(rnp, evidence, progress)
         sampler.check(density, settings)
         density.check_memory(num_samples)
-        samples = sampler.sample(density, settings) if density.size else determined(density)
         snapshot = Snapshot(rnp)
+        samples = sampler.sample(density, settings) if density.size else determined(density)
     fields = {**vars(samples), "notes": (*evidence.notes(rnp.config), *samples.notes)}
     return Posterior(
         method=sampler.name, evidence=evidence, snapshot=snapshot, progress=progress, **fields

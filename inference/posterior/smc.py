@@ -12,7 +12,7 @@ from tqdm import tqdm
 from inference.posterior.densities import Densities, Start
 from inference.posterior.engine import ENGINES, Engine, Samples, Settings
 from inference.posterior.islands import evidence_error, independent, shared_out
-from inference.posterior.log_density import LogDensity
+from inference.posterior.log_density import LogDensity, check_memory
 from inference.posterior.tempering import Schedule, Tempered, temper
 from inference.posterior.variational import fit_normal
 from inference.posterior.weights import ENOUGH
@@ -70,15 +70,31 @@ class SMCEngine(Engine):
     ) -> None:
         within(1, islands=islands, sweeps=sweeps, leaps=leaps, temperatures=temperatures)
         within(0, particles=particles, step=step)
+        if particles == 1:
+            raise ValueError("particles must be at least 2, or 0 for the default, got 1.")
         self.islands, self.particles = islands, particles
         self.how: dict[str, Any] = {
             "sweeps": sweeps, "leaps": leaps, "temperatures": temperatures, "step": step
         }  # fmt: skip
 
+    def check(self, density: LogDensity, settings: Settings) -> None:
+        schedule, islands, _ = self._plan(settings)
+        check_memory(
+            2 * islands * _bytes(density, schedule),
+            density.rnp.device,
+            f"num_samples of {settings.num_samples} with {schedule.particles} particles that move "
+            f"in each of {islands} islands needs",
+            "take fewer num_samples",
+        )
+
+    def _plan(self, settings: Settings) -> tuple[Schedule, int, int]:
+        """The schedule, the number of islands, and the samples of each."""
+        islands = min(self.islands, settings.num_samples)
+        each = math.ceil(settings.num_samples / islands)
+        return Schedule(self.particles or max(8, math.ceil(each / 4)), **self.how), islands, each
+
     def sample(self, density: LogDensity, settings: Settings) -> Samples:
-        num, islands = settings.num_samples, min(self.islands, settings.num_samples)
-        each = math.ceil(num / islands)
-        schedule = Schedule(self.particles or max(8, math.ceil(each / 4)), **self.how)
+        num, (schedule, islands, each) = settings.num_samples, self._plan(settings)
         run = run_islands(density, settings.steps, islands, each, schedule)
         u = run.u.flatten(0, 1)[:num]
         log_weights = shared_out(run.log_evidence, num)
@@ -92,22 +108,41 @@ class SMCEngine(Engine):
             "ancestors": _families(run.origin, weights),
             "temperatures": run.temperatures.amax(0).to(error),
         }
-        reasons = {
-            f"the islands disagree (the worst answer is worth {float(effective.min()):.1f} "
-            f"independent samples of {num}; {ENOUGH:g} are wanted)": effective < ENOUGH,
-            f"the log evidence is uncertain (by up to {float(error.max()):.1f} nats)": ~(
-                error <= SURE
+        more = f"more num_samples, or smc:sweeps={2 * schedule.sweeps}"
+        reasons = [  # with what to do about each
+            (
+                f"the islands disagree (the worst answer is worth {float(effective.min()):.1f} "
+                f"independent samples of {num}; {ENOUGH:g} are wanted)",
+                effective < ENOUGH,
+                more,
             ),
-            "particles stand still": diagnostics["moved"] < STILL,
-            f"{schedule.temperatures} temperatures are too few": ~run.reached.all(0),
-        }
-        doubtful = torch.stack(list(reasons.values())).any(0)
+            (
+                f"the log evidence is uncertain (by up to {float(error.max()):.1f} nats)",
+                ~(error <= SURE),
+                more,
+            ),
+            (
+                "particles stand still",
+                diagnostics["moved"] < STILL,
+                "another step: smc:step=0.2",
+            ),
+            (
+                f"{schedule.temperatures} temperatures are too few",
+                ~run.reached.all(0),
+                f"smc:temperatures={10 * schedule.temperatures}",
+            ),
+        ]
+        if islands == 1:
+            alone = torch.ones_like(error, dtype=torch.bool)
+            reasons = [("of one island no error is known", alone, "two islands or more")]
+        doubtful = torch.stack([where for _, where, _ in reasons]).any(0)
         notes = []
         if doubtful.any():
-            why = ", or ".join(reason for reason, where in reasons.items() if where.any())
+            found = [(why, remedy) for why, where, remedy in reasons if where.any()]
+            why, remedy = (", or ".join(dict.fromkeys(each)) for each in zip(*found, strict=True))
             notes.append(
                 f"The posterior of {int(doubtful.sum())} of {len(error)} images is unreliable: "
-                f"{why}; take more num_samples, or smc:sweeps={2 * schedule.sweeps}."
+                f"{why}; take {remedy}."
             )
         return Samples(
             u=u,
@@ -141,8 +176,7 @@ def run_islands(
     """
     start = Start(fit_normal(density, steps))
     images, found = torch.arange(len(start.loc), device=start.loc.device), []
-    floats = schedule.particles * (STARTS + 10 * schedule.sweeps) * (3 * density.size + 4)
-    at, at_once = Densities(density, start), max(1, MEMORY // (4 * islands * floats))
+    at, at_once = Densities(density, start), max(1, MEMORY // (islands * _bytes(density, schedule)))
     with tqdm(desc="temperatures", disable=not density.progress, delay=5) as bar:
         for some in images.split(at_once):
             columns = some.repeat(islands)
@@ -150,6 +184,12 @@ def run_islands(
             run = temper(at, first, columns, num, schedule, lambda _: bar.update())
             found.append(run.unflatten(islands))
     return Tempered.join(found, 2)
+
+
+def _bytes(density: LogDensity, schedule: Schedule) -> int:
+    """Bytes of the points of an island of one image, of ten temperatures."""
+    points = schedule.particles * (STARTS + 10 * schedule.sweeps)
+    return 4 * points * (3 * density.size + 4)
 
 
 def _families(origin: Tensor, weights: Tensor) -> Tensor:

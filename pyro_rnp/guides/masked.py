@@ -27,7 +27,7 @@ class MaskedGuide(nn.Module):
         config: names the guide, `masked_guide`, and gives its encoder's shape.
 
     Raises:
-        ValueError: if the guide refuses the configuration, or runs the model on images.
+        ValueError: if the guide refuses the configuration, runs the model on images, or is a point.
     """
 
     def __init__(self, config: RNPConfig) -> None:
@@ -46,6 +46,9 @@ class MaskedGuide(nn.Module):
                 f"masked_guide must be one that reads images alone, got {config.masked_guide!r}, "
                 "which runs the model; take flow."
             )
+
+        if str(c.masked_guide).partition(":")[0] == "map":
+            raise ValueError("masked_guide must have a density, which map has not; take flow.")
 
     def posterior(self, images: Float[Tensor, "n c h w"]) -> Distribution:
         """The approximate posterior q(z^K | the pixels that are seen).

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pyro.distributions import Normal
 
-from inference.posterior import query
+from inference.posterior import adaptation, query
 from inference.posterior.adaptation import FREEDOM, Mixture, flattened, follow
 from pyro_rnp import RNP
 from pyro_rnp.sites import sites
@@ -106,3 +106,13 @@ def test_numbers_of_rounds_and_samples_are_checked_and_kept():
         query(rnp, images, method="importance:rounds=6", num_samples=5)
     with pytest.raises(ValueError, match="rounds must be at least 0"):
         query(rnp, images, method="importance:rounds=-1")
+
+
+def test_one_sample_and_many_numbers(monkeypatch):
+    rnp, images = RNP(tiny(masked_guide="diagonal")), torch.rand(2, 1, 8, 8)
+    how = {"mask": LEFT, "method": "importance:rounds=1"}
+    assert query(rnp, images, num_samples=1, **how).weights.shape == (1, 2)
+    whole = query(rnp, images, num_samples=40, **how)
+    monkeypatch.setattr(adaptation, "PIECE", 1)
+    apart = query(rnp, images, num_samples=40, **how)
+    torch.testing.assert_close(apart.log_weights, whole.log_weights)

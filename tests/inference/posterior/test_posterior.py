@@ -236,6 +236,20 @@ def test_samples_are_drawn_by_weight_as_trees():
     assert not torch.equal(answer.sample(20, seed=1).canvas, answer.sample(20).canvas)
 
 
+def test_an_image_is_a_posterior_and_a_number_of_none_is_refused(images):
+    answer = query(RNP(tiny()), images, method="importance", num_samples=30)
+    torch.testing.assert_close(answer[-1].mean("z"), answer.mean("z")[-1:])
+    assert [len(each.log_evidence) for each in answer] == [1] * len(images)
+    with pytest.raises(IndexError):
+        answer[len(images)]
+    with pytest.raises(ValueError, match=r"num must be at least 1, got 0\."):
+        answer.sample(0)
+    half = answer.quantile("z", torch.tensor(0.5))
+    assert torch.equal(half, answer.quantile("z", 0.5))
+    with pytest.raises(ValueError, match=r"steps must be at least 0, got -1\."):
+        query(RNP(tiny()), images, steps=-1)
+
+
 def test_a_pose_is_where_the_part_lies_in_the_pixels_of_the_image():
     answer = answered(steps=(2, 3), stochastic="actions")
     size = 8

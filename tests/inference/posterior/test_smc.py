@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inference.posterior import half_mask, query, smc
+from inference.posterior import half_mask, islands, log_density, query, smc
 from pyro_rnp import RNP
 from tests.conftest import tiny
 
@@ -50,19 +50,19 @@ def test_errors_are_those_of_independent_answers_to_the_same_question(asked):
 
 
 @pytest.mark.parametrize(
-    ("method", "why"),
+    ("method", "why", "remedy"),
     [
-        ("smc:temperatures=1", "1 temperatures are too few"),
-        ("smc:step=0.0", "particles stand still"),
+        ("smc:temperatures=1", "1 temperatures are too few", "smc:temperatures=10"),
+        ("smc:step=0.0", "particles stand still", "another step: smc:step=0.2"),
     ],
 )
 def test_a_path_that_is_too_short_and_particles_that_stand_still_are_not_trusted(
-    asked, method, why
+    asked, method, why, remedy
 ):
     found = ask(asked, method, steps=0)
     assert not found.trusted.any()
     assert why in found.notes[-1]
-    assert "take more num_samples" in found.notes[-1]
+    assert found.notes[-1].endswith(f"{remedy}.")
 
 
 def test_islands_that_disagree_are_not_trusted(asked, monkeypatch):
@@ -80,6 +80,29 @@ def test_islands_that_disagree_are_not_trusted(asked, monkeypatch):
     assert found.trusted.tolist() == [False] * 6 + [True] * 6
     assert found.notes[-1].startswith("The posterior of 6 of 12 images is unreliable: the islands ")
     assert "the log evidence is uncertain" in found.notes[-1]
+
+
+def test_an_island_that_holds_all_the_weight_tells_no_error(asked):
+    values, weights = torch.randn(24, 2, 3), torch.full((24, 2), 1e-9)
+    weights[::8, 0] = 1 / 3  # the first of eight islands
+    weights[0::8, 1] = weights[1::8, 1] = 1 / 6
+    error = islands.island_error(values, weights / weights.sum(0), 8)
+    assert error[0].isinf().all()
+    assert error[1].isfinite().all()
+    assert (islands.independent(values, weights / weights.sum(0), 8) < 10).all()
+
+
+def test_a_single_island_is_never_trusted_and_knows_no_error(asked):
+    found = ask(asked, "smc:islands=1", steps=20)
+    assert not found.trusted.any()
+    assert found.standard_error("z").isinf().all()
+    assert "of one island no error is known; take two islands or more" in found.notes[-1]
+
+
+def test_particles_that_memory_does_not_hold_are_refused(asked, monkeypatch):
+    monkeypatch.setattr(log_density, "available_memory", lambda _: 2**24)
+    with pytest.raises(ValueError, match="particles that move .* take fewer num_samples"):
+        ask(asked, num_samples=60_000)
 
 
 @pytest.mark.parametrize("num", [1, 5, 21])
@@ -111,3 +134,8 @@ def test_groups_of_images_and_seeds(asked, monkeypatch):
 def test_options_out_of_range_are_refused(asked, option):
     with pytest.raises(ValueError, match=f"{option.split('=')[0]} must be at least 1"):
         ask(asked, f"smc:{option}")
+
+
+def test_a_particle_by_itself_is_refused(asked):
+    with pytest.raises(ValueError, match="particles must be at least 2, or 0"):
+        ask(asked, "smc:particles=1")

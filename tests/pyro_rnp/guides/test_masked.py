@@ -72,6 +72,8 @@ def test_a_model_without_one_says_how_to_get_it(rnp, halves):
 def test_a_guide_that_runs_the_model_or_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="masked_guide must be one that reads images alone"):
         RNP(tiny(masked_guide="refined"))
+    with pytest.raises(ValueError, match="must have a density, which map has not"):
+        RNP(tiny(masked_guide="map"))
     with pytest.raises(ValueError, match="There is no guide 'flaw'"):
         tiny(masked_guide="flaw")
 
