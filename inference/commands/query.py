@@ -51,15 +51,8 @@ def main() -> None:
         "by itself and of all as one; or an engine that PYRO_RNP_PIECES adds",
     )
     arguments.add_argument("--num_samples", type=PositiveInt, default=200, help="of each image")
-    arguments.add_argument(
-        "--steps",
-        type=PositiveInt,
-        default=200,
-        help="of the fit of svi, also before smc, hmc, nuts",
-    )
-    arguments.add_argument(
-        "--warmup", type=PositiveInt, default=100, help="transitions of hmc and nuts"
-    )
+    arguments.add_argument("--steps", type=PositiveInt, default=200, help="of svi, smc, hmc, nuts")
+    arguments.add_argument("--warmup", type=PositiveInt, default=100, help="of hmc and nuts")
     arguments.add_argument("--chains", type=PositiveInt, default=4, help="of hmc and nuts")
     arguments.add_argument(
         "--tolerance", type=PositiveFloat, default=TOLERANCE, help="standard deviation of "

@@ -75,6 +75,11 @@ def independent(
 
     It is the variance of the values over the squared error of their mean, from 1 to S; the inverse
     of that is averaged over all numbers.
+
+    Args:
+        values: of each sample.
+        weights: of each sample; they add up to 1 over the samples of an image.
+        islands: K, see `island_error`.
     """
     mean = (weights.unsqueeze(-1) * values).sum(0)
     variance = (weights.unsqueeze(-1) * (values - mean).square()).sum(0)

@@ -57,7 +57,12 @@ class Points(NamedTuple):
         return self._map(lambda x: x[:, which])
 
     def where(self, chosen: Tensor, other: Points) -> Points:
-        """Return these particles where `chosen`, (P, C), and others elsewhere."""
+        """Return these particles where they are chosen, and others elsewhere.
+
+        Args:
+            chosen: True for these, (P, C).
+            other: as many particles.
+        """
         pairs = zip(self, other, strict=True)
         return Points(*(torch.where(_like(chosen, x), x, y) for x, y in pairs))
 

@@ -59,7 +59,12 @@ class Tempered(NamedTuple):
 
     @classmethod
     def join(cls, runs: list[Tempered], dim: int) -> Tempered:
-        """Return several beside each other, whose columns are dimension `dim` of u."""
+        """Return several beside each other.
+
+        Args:
+            runs: of different columns.
+            dim: the dimension of u that the columns are.
+        """
         return cls(*(torch.cat(x, min(x[0].ndim - 1, dim)) for x in zip(*runs, strict=True)))
 
 

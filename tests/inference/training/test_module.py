@@ -64,7 +64,7 @@ def test_the_kl_s_weight_and_the_depth_grow_with_training(few, tmp_path, monkeyp
 def test_all_processes_tell_what_validation_gives_in_one_order(monkeypatch):
     told = []
     process = SimpleNamespace(
-        rnp=None,
+        rnp=SimpleNamespace(guide=SimpleNamespace(masked=None)),
         images_seen=3,
         timer=SimpleNamespace(time_elapsed=lambda: 1.0),
         log=lambda name, *_, **__: told.append(name),
