@@ -68,7 +68,7 @@ class Samples:
     chains: int = 1
     """Chains, whose draws follow each other in S."""
     islands: int = 0
-    """Populations of particles that know nothing of each other: sample s is of island s % islands.
+    """Populations of particles, independent of each other: sample s is of island s % islands.
     Errors come from their spread; 0: samples are no particles of islands."""
     doubtful: Bool[Tensor, "n"] | None = None
     """Images whose samples the engine does not trust for a reason of its own, which a note says."""

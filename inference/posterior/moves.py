@@ -12,7 +12,7 @@ DENSE = 64
 """Largest size of u for which moves are scaled by a covariance; above, by standard deviations."""
 WANTED = 0.75
 """Acceptance to which step sizes adapt."""
-LENGTH = 2.0
+LENGTH = 1.6
 """Longest trajectory, in units of the spread."""
 NEVER = -1e30
 """Log-density, in nats, of points where it is not finite; a number, which 0 times makes 0."""
@@ -153,13 +153,70 @@ def spread_of(u: Tensor, weights: Tensor) -> Tensor:
         A Cholesky factor of the covariance, (C, D, D), or, above `DENSE` numbers, the standard
         deviations, (C, D).
     """
-    size = u.shape[-1]
-    apart = u - (weights.unsqueeze(-1) * u).sum(0)
-    scaled = weights.unsqueeze(-1) * apart
-    variance = (scaled * apart).sum(0).clamp(min=1e-8)
-    if size > DENSE:
-        return variance.sqrt()
-    enough = 1 / weights.square().sum(0)
-    share = (enough / (enough + size)).view(-1, 1, 1)
-    covariance = share * torch.einsum("pci,pcj->cij", scaled, apart)
-    return torch.linalg.cholesky(covariance + ((1 - share[..., 0]) * variance).diag_embed())
+    mean, square = _moments(u, weights)
+    return _spread(mean, square, 1 / weights.square().sum(0).double()).to(u)
+
+
+class Spreads:
+    """The spread of the particles in the other columns of the same image.
+
+    A move that is scaled by the spread of particles to which it belongs leaves the target: in
+    directions in which a particle lies far out it is kicked the farther. So the particles of an
+    island are moved by the spread of the other islands, as halves of an ensemble are in Goodman and
+    Weare, "Ensemble samplers with affine invariance", 2010. A column that is alone takes its own.
+
+    Args:
+        columns: the image of each column, (C,).
+    """
+
+    def __init__(self, columns: Tensor) -> None:
+        self.columns = columns
+        self.known: list[Tensor] = []
+        """First and second moments and effective particles of each column, as they were last."""
+
+    def __call__(self, active: Tensor, u: Tensor, weights: Tensor) -> Tensor:
+        """Return spreads of columns, as `spread_of` does.
+
+        Args:
+            active: which of all columns these are, (A,); the first call has all.
+            u: their particles, (P, A, D).
+            weights: (P, A), which add up to 1 over a column.
+        """
+        found = [*_moments(u, weights), 1 / weights.square().sum(0).double()]
+        if self.known:
+            for known, new in zip(self.known, found, strict=True):
+                known[active] = new
+        else:
+            self.known = found
+        number = self.columns.bincount()[self.columns].double()
+        others = []
+        for x in self.known:
+            own = (number > 1).view(-1, *[1] * (x.ndim - 1))
+            count = (number - 1).clamp(min=1).view(own.shape)
+            total = x.new_zeros(len(number), *x.shape[1:]).index_add(0, self.columns, x)
+            others.append(torch.where(own, (total[self.columns] - x) / count, x))
+        mean, square, enough = (x[active] for x in others)
+        return _spread(mean, square, enough * (number - 1).clamp(min=1)[active]).to(u)
+
+
+def _moments(u: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of u, (C, D), and of its products, (C, D, D), or squares, (C, D), above `DENSE`.
+
+    They are in double precision, since a variance is a small difference of two of them.
+    """
+    u, weights = u.double(), weights.double()
+    mean = torch.einsum("pc,pcd->cd", weights, u)
+    if u.shape[-1] > DENSE:
+        return mean, torch.einsum("pc,pcd->cd", weights, u.square())
+    return mean, torch.einsum("pc,pci,pcj->cij", weights, u, u)
+
+
+def _spread(mean: Tensor, square: Tensor, enough: Tensor) -> Tensor:
+    """A spread from `_moments` and effective particles, (C,)."""
+    if square.ndim == 2:
+        return (square - mean.square()).clamp(min=1e-8).sqrt()
+    covariance = square - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+    variance = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=1e-8)
+    share = (enough / (enough + mean.shape[-1])).view(-1, 1, 1)
+    diagonal = ((1 - share[..., 0]) * variance).diag_embed()
+    return torch.linalg.cholesky(share * covariance + diagonal)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inference.posterior.moves import At, Points, adapted, hamiltonian, spread_of
+from inference.posterior.moves import At, Points, Spreads, adapted, hamiltonian
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Schedule:
     """Particles of a column that move at one temperature."""
     sweeps: int = 2
     """Trajectories of each particle at one temperature; the ends of all of them count."""
-    leaps: int = 6
+    leaps: int = 4
     """Leapfrog steps of a trajectory."""
-    least: float = 1.0
+    least: float = 2.0
     """Effective samples at the next temperature, in units of `particles`."""
     temperatures: int = 100
     """The most of them; the last is always 1."""
@@ -138,7 +138,7 @@ def temper(
     active = torch.arange(len(zero), device=zero.device)
     step, path = zero + schedule.step, [Stage(zero, zero, count)]
     origin = torch.arange(count, device=active.device).unsqueeze(1).expand(count, len(zero))
-    pool, order, found = start, [], []
+    pool, order, found, spreads = start, [], [], Spreads(columns)
     for k in range(1, schedule.temperatures + 1):
         tell(len(active))
         mixture = _mixture(pool, path)
@@ -148,7 +148,8 @@ def temper(
         heat = torch.ones_like(heat) if last else heat
         log_weights = pool.log(heat) - mixture
         weights = log_weights.softmax(0)
-        spread, rows = spread_of(pool.u, weights), systematic(weights, schedule.particles)
+        rows = systematic(weights, schedule.particles)
+        spread = spreads(active, pool.u, weights)
         here, own = pool.take(rows), origin.take_along_dim(rows, 0)
         for _ in range(schedule.sweeps):
             before, of = here.u, columns[active]

@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal, Normal
 from inference.posterior.chains import bulk_and_tail_size, rank_normalised, rank_r_hat
 from inference.posterior.hmc import run_chains
 from inference.posterior.islands import evidence_error, independent, island_error, shared_out
-from inference.posterior.moves import NEVER, Points, hamiltonian, spread_of
+from inference.posterior.moves import NEVER, Points, Spreads, hamiltonian, spread_of
 from inference.posterior.tempering import Schedule, systematic, temper
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -87,7 +87,36 @@ def test_evidence_and_moments_are_those_of_the_target(target):
     assert error.max() < 0.3
     assert run.reached.all()
     assert run.temperatures.min() >= 2
-    assert ((run.acceptance.mean(0) > 0.5) & (run.acceptance.mean(0) < 0.95)).all()
+    assert ((run.acceptance.mean(0) > 0.5) & (run.acceptance.mean(0) < 0.99)).all()
+
+
+def test_small_islands_in_many_dimensions_know_the_evidence():
+    # Scaled by their own spread, these few particles would be 4 nats too low.
+    size, images = 20, torch.arange(20)
+    at = densities(lambda u, _: Normal(0.0, 0.3).log_prob(u).sum(-1))
+    columns = images.repeat(8)
+    first = at(torch.randn(32, len(columns), size), columns)
+    run = temper(at, first, columns, 25, Schedule()).unflatten(8)
+    found = run.log_evidence.logsumexp(0) - math.log(8)
+    assert abs(float(found.mean())) < 0.35
+    assert float(run.u.std()) == pytest.approx(0.3, rel=0.05)
+    error = evidence_error(run.log_evidence)
+    assert 0.3 < float((found / error).square().mean()) < 3
+
+
+def test_particles_are_moved_by_the_spread_of_the_other_islands():
+    u, alike = torch.randn(50, 3, 2), torch.full((50, 3), 1 / 50)
+    u[:, 1] *= 5.0
+    spreads = Spreads(torch.tensor([0, 0, 1]))  # two islands of one image, and one of another
+    found = spreads(torch.arange(3), u, alike)
+    for mine, other in ((0, 1), (1, 0), (2, 2)):
+        torch.testing.assert_close(found[mine], spread_of(u[:, other : other + 1], alike[:, :1])[0])
+    later = spreads(torch.tensor([1]), 2 * u[:, 1:2], alike[:, :1])
+    torch.testing.assert_close(later[0], found[1])  # the island that left is still known
+    wide = torch.randn(50, 2, 100)
+    spreads = Spreads(torch.zeros(2, dtype=torch.long))
+    found = spreads(torch.arange(2), wide, alike[:, :2])
+    torch.testing.assert_close(found[0], wide[:, 1].std(0, correction=0))
 
 
 def test_columns_that_are_done_are_not_computed_any_more():
@@ -103,7 +132,8 @@ def test_columns_that_are_done_are_not_computed_any_more():
     assert run.temperatures[0] == 1 < run.temperatures[1]
     assert told == [2, *[1] * (len(told) - 1)]
     assert len(told) == run.temperatures[1]
-    assert calls[1:] == [(8, 2)] * 12 + [(8, 1)] * 12 * (len(told) - 1)
+    each = 2 * Schedule.leaps
+    assert calls[1:] == [(8, 2)] * each + [(8, 1)] * each * (len(told) - 1)
 
 
 def test_a_column_is_the_same_beside_others_in_distribution_and_alone_reproducible():
@@ -215,7 +245,7 @@ def test_chains_learn_their_step_and_spread_and_sample_the_target():
     run = run_chains(at, first, columns, spread, 60, 100, 4, 0.1, lambda: told.append(1))
     assert len(told) == 160
     assert run.u.shape == (chains, 100, 2, 3)
-    assert ((run.acceptance > 0.6) & (run.acceptance < 0.95)).all()
+    assert ((run.acceptance > 0.6) & (run.acceptance < 0.99)).all()
     assert (run.diverged < 0.01 * 2000).all()
     assert rank_r_hat(run.u).max() < 1.02
     bulk, tail = bulk_and_tail_size(run.u)
