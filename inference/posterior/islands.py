@@ -1,4 +1,4 @@
-"""Statistics of islands: populations of particles of one posterior, independent but for the scale of moves.
+"""Statistics of islands: populations of particles that are independent but for the scale of moves.
 
 Of K islands, sample s is of island s % K, and samples of an island count alike.
 """

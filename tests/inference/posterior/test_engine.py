@@ -77,7 +77,8 @@ def test_every_engine_keeps_the_contract(name, images):
     found = query(rnp, images, method=name, **sizes)
     assert found.method == name == ENGINES.make(name).name
     assert len(found.tree.program) == 24 * 4
-    assert found.weights.shape == found.log_weights.shape == (24, 4)
+    assert found.weights.shape == (24, 4)
+    assert found.log_weights.shape == (3 if name == "hmc" else 24, 4)  # islands or samples
     torch.testing.assert_close(found.weights.sum(0), torch.ones(4))
     for each in ("log_evidence", "log_evidence_error", "effective_samples", "pareto_k"):
         assert getattr(found, each).shape == (4,)
