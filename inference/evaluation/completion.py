@@ -120,7 +120,7 @@ def completion_metrics(
             trusted.append(posterior.trusted.cpu())
             if log_likelihood:
                 before = time.perf_counter()
-                whole = query(rnp, batch, method=method, **options)
+                whole = query(rnp, batch, method=method, **_again(options))
                 nats.append((whole.log_evidence - posterior.log_evidence).cpu())
                 start += time.perf_counter() - before
         scores = _scores(torch.cat(expected)[:, :, hidden], true)
@@ -178,12 +178,16 @@ def hidden_log_likelihood(
     """
     found = []
     for batch in rnp.check(images).split(batch_size):
-        whole = query(rnp, batch, method=method, **options)
-        again = options | {"seed": options.get("seed", 0) + 1}  # so that errors are independent
-        part = query(rnp, batch, mask=seen, method=method, **again)
+        whole = query(rnp, batch, method=method, **_again(options))
+        part = query(rnp, batch, mask=seen, method=method, **options)
         error = whole.log_evidence_error.hypot(part.log_evidence_error)
         found.append((whole.log_evidence - part.log_evidence, error, whole.trusted & part.trusted))
     return HiddenLikelihood(*map(torch.cat, zip(*found, strict=True)))
+
+
+def _again(options: dict[str, Any]) -> dict[str, Any]:
+    """The same options with another seed, so that the errors of two answers are independent."""
+    return {**options, "seed": options.get("seed", 0) + 1}
 
 
 def _scores(guessed: Tensor, true: Tensor) -> dict[str, float]:

@@ -79,6 +79,8 @@ class SMCEngine(Engine):
         }  # fmt: skip
 
     def check(self, density: LogDensity, settings: Settings) -> None:
+        if not density.size:  # nothing is left to draw
+            return
         schedule, islands, _ = self._plan(settings)
         check_memory(
             2 * islands * _bytes(density, schedule),

@@ -662,6 +662,6 @@ def test_bad_input_gets_one_sentence(wrong, sentence, images):
 
 def test_a_point_has_no_density_to_weigh_with(images):
     rnp = RNP(tiny(guide="map"))
-    with pytest.raises(ValueError, match=r"map.*svi or nuts"):
+    with pytest.raises(ValueError, match=r"map.*smc, svi, hmc or nuts"):
         query(rnp, images, method="importance")
     query(rnp, images, method="svi", steps=2, num_samples=3)
