@@ -91,7 +91,7 @@ def test_evidence_and_moments_are_those_of_the_target(target):
 
 
 def test_small_islands_in_many_dimensions_know_the_evidence():
-    # Scaled by their own spread, these few particles would be 4 nats too low.
+    # Scaled by their own spread, these few particles would be more than a nat too low.
     size, images = 20, torch.arange(20)
     at = densities(lambda u, _: Normal(0.0, 0.3).log_prob(u).sum(-1))
     columns = images.repeat(8)
