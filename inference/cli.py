@@ -176,7 +176,7 @@ def _mistake(text: str) -> str:
         return text if text.endswith(".") else f"{text}."
     choices = re.search(r"typing\.Literal\[([^\]]*)\]", text)
     kinds = [KINDS[k] for k in re.findall(r"Expected a <class '(\w+)'>", text) if k in KINDS]
-    value = re.search(r"(?:Given|Got) value: (.*)$", text)
+    value = re.search(r"(?:Given|Got) value: (.*?)(?: - Expected a .*)?$", text)
     missing = re.search(r"File does not exist: '([^']*)'", text)
     if missing is not None:
         return f"--{key[1]}: the file {missing[1]} does not exist."

@@ -466,6 +466,10 @@ def test_a_flag_that_is_cut_short_is_a_mistake():
     ("flags", "said"),
     [
         (["--compile", "maybe"], "--compile must be one of true, false, auto, got maybe. Try"),
+        (
+            ["--mask_training", "halfs"],
+            "--mask_training must be one of halves, quadrants, blocks, pixels, none, got halfs.",
+        ),
         (["--invert", "maybe"], "--invert must be one of true, false, auto, got maybe. Try"),
         (["--schedule", "linear"], "--schedule must be one of cosine, constant, got linear. Try"),
         (["--batch_size", "many"], "--batch_size must be a whole number, got many. Try"),
