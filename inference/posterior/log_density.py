@@ -35,7 +35,8 @@ class LogDensity:
     Args:
         rnp: the model and its guide; the caller freezes it (`inference.isolation.frozen`).
         evidence: pixels and sites that are known.
-        progress: whether to show bars where it takes more than five seconds.
+        progress: whether to show bars where it takes more than five seconds; or a function that is
+            called before each run of the model.
 
     Attributes:
         sizes: numbers of u of each random site, by name.
@@ -46,8 +47,11 @@ class LogDensity:
         ValueError: if the model draws a site once for all images.
     """
 
-    def __init__(self, rnp: RNP, evidence: Evidence, progress: bool = False) -> None:
-        self.rnp, self.evidence, self.progress = rnp, evidence, progress
+    def __init__(
+        self, rnp: RNP, evidence: Evidence, progress: bool | Callable[[], object] = False
+    ) -> None:
+        self.rnp, self.evidence, self.progress = rnp, evidence, progress is True
+        self._tell: Callable[[], object] = progress if callable(progress) else lambda: None
         self._repeated = 1, evidence
         trace: Any = poutine.trace(self._model(1)).get_trace()
         random = per_image(latent_sites(trace))
@@ -76,6 +80,7 @@ class LogDensity:
 
         The evidence is that of all images, `copies` times over, or of the images of `rows`.
         """
+        self._tell()
         if rows is None and copies != self._repeated[0]:  # a sampler asks for one number for long
             self._repeated = copies, self.evidence.repeat(copies)
         evidence = self._repeated[1] if rows is None else self.evidence.take(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pyro
 import torch
@@ -32,7 +32,7 @@ def query(
     chains: int = 4,
     tolerance: float = TOLERANCE,
     seed: int = 0,
-    progress: bool = True,
+    progress: bool | Callable[[], object] = True,
 ) -> Posterior:
     """Sample the posterior of every site given pixels and sites, by name.
 
@@ -65,7 +65,8 @@ def query(
         tolerance: standard deviation of a determined site around its given value, as a share of
             the range of its numbers; above 0.
         seed: of all that is drawn; the caller's random state stays as it was.
-        progress: whether to show a bar where it takes more than five seconds.
+        progress: whether to show a bar where it takes more than five seconds; or a function that is
+            called before each evaluation of the model, and ends the query by raising an error.
 
     Returns:
         S samples of each of N images with their weights, the log evidence and diagnostics. It keeps
@@ -97,9 +98,9 @@ def query(
         density = LogDensity(rnp, evidence, progress)
         sampler.check(density, settings)
         density.check_memory(num_samples)
-        snapshot = Snapshot(rnp)
+        snapshot, bars = Snapshot(rnp), density.progress
         samples = sampler.sample(density, settings) if density.size else determined(density)
     fields = {**vars(samples), "notes": (*evidence.notes(rnp.config), *samples.notes)}
     return Posterior(
-        method=sampler.name, evidence=evidence, snapshot=snapshot, progress=progress, **fields
+        method=sampler.name, evidence=evidence, snapshot=snapshot, progress=bars, **fields
     )

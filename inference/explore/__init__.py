@@ -1,0 +1,33 @@
+"""Drawing, parsing and editing one image: the functions behind the page that `explore` opens.
+
+They know nothing of the page, so that they are tested, and may be used, without a browser.
+"""
+
+from inference.explore.frames import COLOUR_BLIND, HANDLES, Number, Part, dragged, handles, parts
+from inference.explore.images import brushed, open_image, rasterise
+from inference.explore.models import models, open_model
+from inference.explore.questions import Answer, Question, answer
+from inference.explore.session import Near, Session, Step
+from inference.explore.worker import Worker
+
+__all__ = [
+    "COLOUR_BLIND",
+    "HANDLES",
+    "Answer",
+    "Near",
+    "Number",
+    "Part",
+    "Question",
+    "Session",
+    "Step",
+    "Worker",
+    "answer",
+    "brushed",
+    "dragged",
+    "handles",
+    "models",
+    "open_image",
+    "open_model",
+    "parts",
+    "rasterise",
+]

@@ -1,0 +1,576 @@
+"""What one visitor has drawn and done: an image, its parse, edits, hidden pixels and kept parts."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from inference.evaluation import collect_parts
+from inference.evaluation.part_dictionary import PartTable
+from inference.explore.images import open_image
+from inference.explore.models import has_masked_guide
+from inference.explore.questions import Answer, Question, answer
+from inference.isolation import frozen
+from inference.plotting import COLOURS, parse_figure
+from inference.posterior import graft, intervene, remove
+from inference.posterior.evidence import site_value
+from pyro_rnp import RNP, ParseTree
+from pyro_rnp.affine import FIELDS, UNITS
+from pyro_rnp.checks import Images
+from pyro_rnp.parse_tree import COUNTING, read_path, sheets
+from pyro_rnp.plotting.figure import FORMATS, to_bytes
+from pyro_rnp.sites import sites
+
+HISTORY = 200
+"""Steps that can be undone."""
+AT_ONCE = 50
+"""Images that are parsed together while others wait."""
+JSON_BYTES = 50 * 2**20
+"""The most that a JSON text may have."""
+
+
+class Edit(NamedTuple):
+    """One intervention."""
+
+    values: Mapping[str, Tensor]
+    """Values, (d,), by site."""
+    react: bool
+
+
+class Step(NamedTuple):
+    """The canvas after a step of the program."""
+
+    site: str
+    """Of the part that was placed last, as `a/1`; "" before the first one."""
+    canvas: Float[Tensor, "c s s"]
+
+
+class Near(NamedTuple):
+    """A part of an image of a data set."""
+
+    image: int
+    """Number of the image, from 0."""
+    site: str
+    """Of the part's program, as `z/1`."""
+    distance: float
+    """Between the parts' canvases (Euclidean)."""
+    canvas: Float[Tensor, "c s s"]
+    """What the part draws in its own frame."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """All that can be undone."""
+
+    image: Tensor | None = None
+    seen: Tensor | None = None
+    tree: ParseTree | None = None
+    edits: tuple[Edit, ...] = ()
+    kept: frozenset[str] = frozenset()
+
+
+class Session:
+    """One visitor's image, parse and edits.
+
+    >>> from pyro_rnp import RNPConfig
+    >>> rnp = RNP(RNPConfig(image_size=8, patch_size=4, steps=(2, 1), program_size=3))
+    >>> session = Session(rnp)
+    >>> session.draw(torch.rand(1, 8, 8))
+    >>> tree = session.move("a/1", [0.3, 0.3, 0.0, 0.0, 0.5, 0.0])
+    >>> session.undo(), session.edits, session.redo(), len(session.edits)
+    (True, (), True, 1)
+
+    Args:
+        rnp: the model.
+        seed: of samples and questions.
+        name: of the model as `open_model` takes it, for `code`; by default the code expects `rnp`.
+
+    Attributes:
+        react: whether parts that the program places later react to the next edits.
+    """
+
+    def __init__(self, rnp: RNP, *, seed: int = 0, name: str | None = None) -> None:
+        self.rnp, self.seed, self.name = rnp, seed, name
+        self.react = False
+        self._past: list[_State] = []
+        self._now = _State()
+        self._future: list[_State] = []
+        self._drawn = 0
+        self._tables: dict[int, tuple[Images, PartTable]] = {}
+
+    # What there is -----------------------------------------------------------------------------
+
+    @property
+    def image(self) -> Float[Tensor, "c s s"] | None:
+        """The image that is parsed; None before anything is drawn."""
+        return self._now.image
+
+    @property
+    def mask(self) -> Bool[Tensor, "s s"]:
+        """True where a pixel is seen."""
+        size = self.rnp.config.image_size
+        seen = self._now.seen
+        return torch.ones(size, size, dtype=torch.bool) if seen is None else seen
+
+    @property
+    def tree(self) -> ParseTree:
+        """The parse after all edits, of one image.
+
+        Raises:
+            ValueError: if nothing is drawn yet.
+        """
+        if self._now.tree is None:
+            tree = self.rnp.parse(self._image().unsqueeze(0))
+            self._now = replace(self._now, tree=tree)
+        assert self._now.tree is not None
+        return self._now.tree
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """The interventions since the image was parsed, in order."""
+        return self._now.edits
+
+    @property
+    def kept(self) -> list[str]:
+        """The sites that questions hold at their present values."""
+        return sorted(self._now.kept)
+
+    def _image(self) -> Tensor:
+        if self._now.image is None:
+            raise ValueError("Nothing is drawn yet.")
+        return self._now.image
+
+    # Undo --------------------------------------------------------------------------------------
+
+    def _go(self, state: _State) -> None:
+        self._past = [*self._past[-HISTORY + 1 :], self._now]
+        self._now, self._future = state, []
+
+    def undo(self) -> bool:
+        """Take the last step back; false where there is none."""
+        if self._past:
+            self._future.append(self._now)
+            self._now = self._past.pop()
+            return True
+        return False
+
+    def redo(self) -> bool:
+        """Take the last step that was undone again; false where there is none."""
+        if self._future:
+            self._past.append(self._now)
+            self._now = self._future.pop()
+            return True
+        return False
+
+    # Image and parse ---------------------------------------------------------------------------
+
+    def draw(self, image: Float[Tensor, "c s s"]) -> None:
+        """Begin with another image, of which everything is seen and no part is kept.
+
+        Args:
+            image: as the model reads it, in [0, 1].
+
+        Raises:
+            ValueError: if the model does not read such images.
+        """
+        found = self.rnp.check(torch.as_tensor(image).unsqueeze(0))[0].cpu()
+        self._go(_State(image=found))
+
+    def parse(self) -> ParseTree:
+        """Parse the image, without the edits so far.
+
+        Raises:
+            ValueError: if nothing is drawn yet.
+        """
+        self._image()
+        if self._now.edits:
+            self._go(replace(self._now, tree=None, edits=()))
+        return self.tree
+
+    # Edits -------------------------------------------------------------------------------------
+
+    def preview(self, site: str, values: Sequence[float] | Tensor) -> ParseTree:
+        """Return the tree with a site set, while a frame is dragged; nothing is kept.
+
+        Args:
+            site: as for `set`.
+            values: as for `set`.
+
+        Raises:
+            ValueError: as `set`.
+        """
+        return self._intervened({site: self._value(site, values)})
+
+    def move(self, site: str, action: Sequence[float] | Tensor) -> ParseTree:
+        """Place a part by an action.
+
+        Args:
+            site: the action's, as `a/1/3`.
+            action: six numbers in the units of `pyro_rnp.affine.UNITS`, within the model's bounds.
+
+        Returns:
+            The tree after the edit.
+
+        Raises:
+            ValueError: in one sentence, if there is no such site, or a number is out of its bounds.
+        """
+        if not site.startswith("a/"):
+            raise ValueError(f"A part is moved by its action, as a/1, got {site!r}.")
+        return self.set(site, action)
+
+    def set(self, site: str, values: Sequence[float] | Tensor) -> ParseTree:
+        """Set a site: an action, or a program.
+
+        Args:
+            site: as `a/1` or `z/1/3`.
+            values: as many numbers as the site has, within the model's bounds.
+
+        Returns:
+            The tree after the edit.
+
+        Raises:
+            ValueError: in one sentence, if there is no such site, or the values do not fit it.
+        """
+        return self._edit({site: self._value(site, values)})
+
+    def remove(self, part: str) -> ParseTree:
+        """Take a part away.
+
+        Args:
+            part: its path, as `1/3`.
+
+        Returns:
+            The tree after the edit.
+
+        Raises:
+            ValueError: if there is no such part.
+        """
+        action = self.tree.part(part).action
+        assert action is not None
+        return self._edit({f"a/{part}": remove(action[0], self.rnp.config)})
+
+    def exchange(
+        self, part: str, other_image: Float[Tensor, "c s s"], *, pose: bool = False
+    ) -> ParseTree:
+        """Put the part of another image in the place of one of this image.
+
+        Args:
+            part: the path of both parts, as `1/3`.
+            other_image: as the model reads it.
+            pose: whether the part brings its own place along, too.
+
+        Returns:
+            The tree after the edit.
+
+        Raises:
+            ValueError: if there is no such part, or the model does not read such images.
+        """
+        other = self.rnp.parse(torch.as_tensor(other_image).unsqueeze(0))
+        edits = graft(other, read_path(part), pose=pose)
+        return self._edit({site: values[0] for site, values in edits.items()})
+
+    def _value(self, site: str, values: Any) -> Tensor:
+        return site_value(self.rnp.config, site, torch.as_tensor(values, dtype=torch.float32))
+
+    def _intervened(self, values: Mapping[str, Tensor]) -> ParseTree:
+        return intervene(self.rnp, self.tree, values, react=self.react)
+
+    def _edit(self, values: Mapping[str, Tensor]) -> ParseTree:
+        tree = self._intervened(values)
+        edits = (*self._now.edits, Edit(dict(values), self.react))
+        self._go(replace(self._now, tree=tree, edits=edits))
+        return tree
+
+    # Questions ---------------------------------------------------------------------------------
+
+    def hide(self, mask: Bool[Tensor, "s s"] | None) -> None:
+        """Hide pixels, beside those that are hidden already.
+
+        Args:
+            mask: True where a pixel is to be hidden; None shows all pixels again.
+
+        Raises:
+            ValueError: if the mask has another shape than the image.
+        """
+        if mask is None:
+            self._go(replace(self._now, seen=None))
+            return
+        hidden = torch.as_tensor(mask).bool()
+        if hidden.shape != self.mask.shape:
+            raise ValueError(
+                f"The mask must have shape {tuple(self.mask.shape)}, got {tuple(hidden.shape)}."
+            )
+        self._go(replace(self._now, seen=self.mask & ~hidden))
+
+    def keep(self, site: str) -> None:
+        """Hold a site at its present value in questions from now on.
+
+        Args:
+            site: as `a/1` or `z/1`.
+
+        Raises:
+            ValueError: if there is no such site.
+        """
+        self._known(site)
+        self._go(replace(self._now, kept=self._now.kept | {site}))
+
+    def release(self, site: str) -> None:
+        """Hold a site no more.
+
+        Args:
+            site: as for `keep`.
+
+        Raises:
+            ValueError: if there is no such site.
+        """
+        self._known(site)
+        self._go(replace(self._now, kept=self._now.kept - {site}))
+
+    def _known(self, site: str) -> None:
+        if site not in sites(self.rnp.config):
+            raise ValueError(f"There is no site {site!r}.")
+
+    def question(self, **options: Any) -> Question:
+        """What is hidden, given what is seen and which parts are kept; for `Worker.ask`.
+
+        Args:
+            options: other fields of `Question`, such as `num_samples`.
+
+        Raises:
+            ValueError: if nothing is drawn yet.
+        """
+        values = self.tree.sites()
+        given = {site: values[site][0].cpu() for site in self.kept}
+        return Question(image=self._image(), seen=self.mask, given=given, seed=self.seed, **options)
+
+    def complete(self, method: str = "smc", **options: Any) -> Answer:
+        """Ask what is hidden, and wait for the answer.
+
+        Args:
+            method: the engine, as `query` takes it.
+            options: as for `question`.
+
+        Raises:
+            ValueError: as `query`, or if nothing is drawn yet.
+        """
+        return answer(self.rnp, self.question(**options), method)
+
+    def sample(self, num: int = 8) -> ParseTree:
+        """Draw images of the prior, other ones at each call.
+
+        Args:
+            num: how many.
+
+        Returns:
+            The tree of `num` images.
+        """
+        self._drawn += 1
+        with frozen(self.rnp, self.seed + self._drawn):
+            return self.rnp.sample(num)
+
+    def walk(self, other_image: Float[Tensor, "c s s"], num: int = 8) -> ParseTree:
+        """Run programs on the straight line from the present program to that of another image.
+
+        Args:
+            other_image: as the model reads it.
+            num: how many, both ends included.
+
+        Returns:
+            The tree of `num` images.
+
+        Raises:
+            ValueError: if the model does not read such images, or `num` is below 2.
+        """
+        other = self.rnp.parse(torch.as_tensor(other_image).unsqueeze(0))
+        return self.rnp.interpolate(self.tree.program[0], other.program[0], num)
+
+    def nearest(self, site: str, images: Images, num: int = 8) -> list[Near]:
+        """Find the parts of other images that draw most alike.
+
+        Args:
+            site: of the part, as `a/1` or `z/1`.
+            images: as the model reads them, (N, C, H, W); parsing them the first time takes long.
+            num: how many, at most.
+
+        Returns:
+            Parts of the same level, the nearest first.
+
+        Raises:
+            ValueError: if there is no such part, or the model does not read such images.
+        """
+        self._known(site)
+        path = read_path(site.partition("/")[2])
+        known, table = self._tables.get(len(path), (None, None))
+        if table is None or known is not images:
+            table = collect_parts(self.rnp, images, len(path), AT_ONCE, progress=False)
+            self._tables[len(path)] = (images, table)
+        own = self.tree.part(path).canvas.cpu().flatten(1)
+        far = torch.cdist(own, table.canvases.flatten(1))[0]
+        best = far.topk(min(num, len(far)), largest=False)
+        found = []
+        for row, distance in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+            place = table.place(row)
+            name = "/".join(map(str, place.path))
+            found.append(Near(place.image, f"z/{name}", distance, table.canvases[row]))
+        return found
+
+    # What can be taken away --------------------------------------------------------------------
+
+    def steps(self) -> list[Step]:
+        """Return the canvas before the first part, and after each of the parts in order."""
+        tree, renderer = self.tree, self.tree.renderer
+        found = [Step("", torch.zeros_like(tree.canvas[0]).cpu())]
+        if renderer is not None:
+            size = tree.canvas.shape[-1]
+            for i in range(len(tree)):
+                placed = sheets(tree.children[: i + 1], renderer.composed)
+                found.append(Step(f"a/{i}", renderer.render(placed, size)[0].cpu()))
+        return found
+
+    def picture(self, format: str = "png", palette: Sequence[Any] = COLOURS) -> bytes:
+        """Draw the image and its parse into a file.
+
+        Args:
+            format: png, svg or pdf.
+            palette: colours of the parts, in their order.
+
+        Returns:
+            The file's content.
+
+        Raises:
+            ValueError: if there is no such format.
+        """
+        if f".{format}" not in FORMATS:
+            raise ValueError(f"format must be png, svg or pdf, got {format!r}.")
+        figure = parse_figure(self.tree, images=self._image().unsqueeze(0), palette=palette)
+        return to_bytes(figure, f".{format}")
+
+    def to_json(self) -> str:
+        """Write image, parse, hidden pixels and kept sites as JSON.
+
+        The entries `parts`, `units` and `tree` are those of `pyro-rnp parse`.
+        """
+        found = {
+            "model": self.name,
+            "image": base64.b64encode(_png(self._image())).decode(),
+            "seen": ["".join(map(str, row)) for row in self.mask.int().tolist()],
+            "kept": self.kept,
+            "parts": COUNTING,
+            "units": UNITS,
+            "tree": self.tree.to_dict(0),
+        }
+        return json.dumps(found, indent=2)
+
+    def from_json(self, text: str | bytes) -> ParseTree:
+        """Go to what `to_json` wrote, or to a parse of `pyro-rnp parse`.
+
+        Args:
+            text: the JSON; without an image the canvas is taken for it.
+
+        Returns:
+            The tree.
+
+        Raises:
+            ValueError: in one sentence, if the text is not the parse of such a model.
+        """
+        if len(text) > JSON_BYTES:
+            raise ValueError(f"The JSON is too long; at most {JSON_BYTES / 2**20:g} MiB are read.")
+        try:
+            found = json.loads(text)
+            values = _sites(found["tree"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError("This is not the JSON of a parse.") from error
+        config = self.rnp.config
+        if values.keys() != sites(config).keys():
+            raise ValueError("This is the parse of a model with other parts.")
+        edits = {
+            site: site_value(config, site, torch.as_tensor(value), bounds=False)
+            for site, value in values.items()
+        }
+        size = config.image_size
+        image = torch.zeros(config.channels, size, size)
+        if "image" in found:
+            image = open_image(base64.b64decode(found["image"]), config, invert=False)
+        tree = self.rnp.parse(image.unsqueeze(0))
+        own = tree.sites()
+        done: tuple[Edit, ...] = ()
+        if not all(torch.equal(own[site][0].cpu(), value) for site, value in edits.items()):
+            tree, done = intervene(self.rnp, tree, edits), (Edit(edits, False),)
+        if "image" not in found:
+            image = tree.canvas[0].clamp(0, 1).cpu()
+        seen = None
+        if "seen" in found:
+            seen = torch.tensor([[pixel == "1" for pixel in row] for row in found["seen"]])
+        self._go(_State(image, seen, tree, done, frozenset(found.get("kept", ()))))
+        return tree
+
+    def code(self, method: str | None = None) -> str:
+        """Return Python lines that give the same tree, and the same answer.
+
+        They define `rnp` (which they expect where the model has no name), `image`, `tree` and, of a
+        question, `posterior`.
+
+        Args:
+            method: the engine of the question, as `complete` takes it; by default none is asked.
+        """
+        asked = method is not None
+        what = "intervene, query" if asked else "intervene"
+        lines = ["import base64", "", "import torch", ""]
+        lines += ["from inference.explore import open_image"]
+        lines += [f"from inference.posterior import {what}"] if asked or self.edits else []
+        if self.name is not None:
+            masked = ", masked_guide=True" if has_masked_guide(self.name) else ""
+            lines += ["from pyro_rnp import load", "", f"rnp = load({self.name!r}{masked})"]
+        stored = base64.b64encode(_png(self._image())).decode()
+        lines += ["", f'stored = "{stored}"']
+        lines += ["image = open_image(base64.b64decode(stored), rnp.config, invert=False)"]
+        lines += ["tree = rnp.parse(image.unsqueeze(0))"]
+        for values, react in self.edits:
+            more = ", react=True" if react else ""
+            lines += [f"tree = intervene(rnp, tree, {_dict(values)}{more})"]
+        if asked:
+            q = self.question()
+            rows = " ".join("".join(map(str, row)) for row in q.seen.int().tolist())
+            lines += [f'rows = "{rows}".split()']
+            lines += ["seen = torch.tensor([[pixel == '1' for pixel in row] for row in rows])"]
+            held = f", given={_dict(q.given)}" if q.given else ""
+            pixels = "image.unsqueeze(0), mask=seen" if q.seen.any() else "None"
+            lines += [
+                f"posterior = query(rnp, {pixels}{held}, method={method!r}, "
+                f"num_samples={q.num_samples}, steps={q.steps}, seed={q.seed})"
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def _dict(values: Mapping[str, Tensor]) -> str:
+    """Tensors by name as Python text."""
+    texts = (f'"{name}": torch.tensor({value.tolist()})' for name, value in values.items())
+    return "{" + ", ".join(texts) + "}"
+
+
+def _png(image: Float[Tensor, "c s s"]) -> bytes:
+    """A PNG file of an image's pixels as they are."""
+    pixels = (image * 255).round().byte().permute(1, 2, 0).squeeze(-1).numpy()
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _sites(node: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Values by site of a tree's JSON."""
+    path = "" if node["part"] == "image" else f"/{node['part']}"
+    found = {f"z{path}": [float(x) for x in node["program"]]}
+    if path:
+        found[f"a{path}"] = [float(node["action"][field]) for field in FIELDS]
+    for part in node.get("parts", []):
+        found |= _sites(part)
+    return found
