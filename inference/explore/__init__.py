@@ -4,7 +4,7 @@ They know nothing of the page, so that they are tested, and may be used, without
 """
 
 from inference.explore.frames import COLOUR_BLIND, HANDLES, Number, Part, dragged, handles, parts
-from inference.explore.images import brushed, open_image, rasterise
+from inference.explore.images import Pen, brushed, centre, open_image, pen, rasterise
 from inference.explore.models import models, open_model
 from inference.explore.questions import Answer, Question, answer
 from inference.explore.session import Near, Session, Step
@@ -17,17 +17,20 @@ __all__ = [
     "Near",
     "Number",
     "Part",
+    "Pen",
     "Question",
     "Session",
     "Step",
     "Worker",
     "answer",
     "brushed",
+    "centre",
     "dragged",
     "handles",
     "models",
     "open_image",
     "open_model",
     "parts",
+    "pen",
     "rasterise",
 ]

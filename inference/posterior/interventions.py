@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -24,7 +25,7 @@ from inference.posterior.evidence import site_value
 from inference.posterior.reparam import NonCentered, base_normal, whiten
 from pyro_rnp import RNP, ParseTree, RNPConfig
 from pyro_rnp.affine import matrix
-from pyro_rnp.parse_tree import Path, read_path, site_name
+from pyro_rnp.parse_tree import Path, read_path, sheets, site_name
 from pyro_rnp.sites import is_random
 
 
@@ -78,6 +79,9 @@ def intervene(
         for name in old.keys() - edits.keys() - {"z"}
         if react or any(_inside(name, program) for program in changed)
     }
+    if not changed and not react:
+        with frozen(rnp):
+            return _placed(rnp, tree, new)
     with frozen(rnp, seed=0):  # nothing that is drawn here is used
         as_it_is: Any = old
         before: Any = poutine.trace(pyro.do(rnp.model, data=as_it_is)).get_trace(None, n).nodes
@@ -90,6 +94,19 @@ def intervene(
                 loose.remove(name)
         set_to = {name: value for name, value in new.items() if name not in loose}
         return pyro.do(poutine.reparam(rnp.model, config=noise), data=set_to)(None, n)
+
+
+def _placed(rnp: RNP, tree: ParseTree, values: Mapping[str, Tensor], path: Path = ()) -> ParseTree:
+    """The tree with other actions, for which only canvases above them are drawn again."""
+    below = tuple(_placed(rnp, part, values, (*path, i)) for i, part in enumerate(tree))
+    if tree.action is not None:
+        action = values[site_name("a", path)]
+        tree = tree if torch.equal(action, tree.action) else replace(tree, action=action)
+    if all(new is old for new, old in zip(below, tree, strict=True)):
+        return tree
+    renderer = rnp.model.recursion.renderer
+    canvas = renderer.render(sheets(below, renderer.composed), tree.canvas.shape[-1])
+    return replace(tree, canvas=canvas, children=below)
 
 
 class _SameNoise(Reparam):

@@ -222,3 +222,25 @@ def test_edits_as_text(parsed):
     ):
         with pytest.raises(ValueError, match=r"takes PART|written as 1|no part 2"):
             read_edit(rnp.config, tree, kind, text, {})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stochastic": "both"},
+        {"composition": "noisy_or", "channels": 3},
+        {"composition": "over", "placement": "continuous", "composed": True},
+        {"steps": (2, 2, 2), "feedback": "decoding"},
+    ],
+)
+def test_moved_parts_are_drawn_as_the_model_draws_them(changes):
+    rnp = RNP(tiny(**changes)).eval()
+    tree = rnp.sample(2)
+    edits = {"a/1": move(tree[1].action, x=0.3), "a/0/1": scale(tree[0][1].action, 0.9)}
+    values = {name: value for name, value in tree.sites().items() if name != "canvas"}
+    with torch.no_grad(), pyro.do(data={**values, **edits}):
+        wanted = rnp.model(None, 2).sites()
+    found = intervene(rnp, tree, edits)
+    assert all(torch.equal(found.sites()[name], value) for name, value in wanted.items())
+    assert found[0][0] is tree[0][0]
+    assert not torch.equal(found.canvas, tree.canvas)

@@ -665,3 +665,23 @@ def test_a_point_has_no_density_to_weigh_with(images):
     with pytest.raises(ValueError, match=r"map.*smc, svi, hmc or nuts"):
         query(rnp, images, method="importance")
     query(rnp, images, method="svi", steps=2, num_samples=3)
+
+
+@pytest.mark.parametrize("method", ["guide", "importance", "svi", "smc", "hmc", "nuts"])
+def test_a_query_is_ended_by_an_error_that_its_caller_raises(method, images):
+    rnp, called = trained(), []
+
+    def stop():
+        called.append(True)
+        if len(called) == 3:
+            raise InterruptedError
+
+    random, enabled = torch.get_rng_state(), torch.distributions.Distribution._validate_args
+    with pytest.raises(InterruptedError):
+        query(rnp, images, mask=LEFT, method=method, num_samples=16, steps=9, progress=stop)
+    assert len(called) == 3
+    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.distributions.Distribution._validate_args == enabled
+    assert not list(pyro.get_param_store())
+    assert not poutine.runtime._PYRO_STACK
+    assert all(p.requires_grad for p in rnp.parameters())
