@@ -24,6 +24,9 @@ def main() -> None:
         "(blank), the mean (mean_image) and the nearest training image, the share of images whose "
         "posterior is reliable, and seconds an image, with --log_likelihood true also log p(hidden "
         "pixels given the seen ones) in nats. "
+        "calibration and agreement: of images drawn from the model, the share of true numbers of z "
+        "and of hidden pixels in their 90 % intervals, and p of uniform ranks; and the differences "
+        "of trusted answers from long runs, squared, in units of their stated errors. "
         "segmentation: as test_ari, but by the posterior probability of each part.",
     )
     add_run(arguments)

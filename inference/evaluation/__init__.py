@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inference.evaluation.bounds import importance_weighted_bound
+    from inference.evaluation.calibration import agreement_metrics, calibration_metrics
     from inference.evaluation.completion import (
         HiddenLikelihood,
         completion_metrics,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "bounds": ("importance_weighted_bound",),
+    "calibration": ("agreement_metrics", "calibration_metrics"),
     "completion": ("HiddenLikelihood", "completion_metrics", "hidden_log_likelihood"),
     "latent_space": ("collect_programs", "latent_space_metrics"),
     "metrics": ("baselines", "evaluate"),
@@ -44,8 +46,10 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [
     "HiddenLikelihood",
     "PartLocation",
+    "agreement_metrics",
     "baselines",
     "build_dictionary",
+    "calibration_metrics",
     "class_log_likelihood",
     "collect_parts",
     "collect_programs",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inference.evaluation.bounds import bounds_file
+from inference.evaluation.calibration import agreement_metrics, calibration_metrics
 from inference.evaluation.completion import completion_metrics
 from inference.evaluation.metrics import TABLES, evaluate, write_per_image
 from inference.evaluation.segmentation import segmentation_metrics
@@ -31,6 +32,8 @@ def score_run(
     hide: Side | None = None,
     methods: tuple[Method, ...] = ("guide", "importance", "svi"),
     log_likelihood: bool = False,
+    calibrate: int = 0,
+    reference: int = 0,
     segment: Method | None = None,
     per_image: str | None = None,
     data_root: str | None = None,
@@ -53,6 +56,11 @@ def score_run(
         methods: how to fill in what is hidden, of guide, importance, svi, smc, hmc and nuts.
         log_likelihood: add to completion the log-likelihood of the hidden pixels given the seen
             ones, in nats, the difference of two log evidences, which takes twice the time.
+        calibrate: also draw so many images from the model, hide that half, and add how often
+            intervals of the methods hold the truth, and whether its ranks are uniform
+            (calibration); 0: none.
+        reference: also hold answers of the methods that count as trusted against two long runs of
+            smc of so many samples (agreement), for which 1000 are enough; 0: none.
         segment: add how well the parts that most probably made each pixel agree with the true
             ones (segmentation), by this method of query; for the data set strokes.
         per_image: .csv or .npz file to make, with the scores of each image: index in the split,
@@ -61,18 +69,21 @@ def score_run(
 
     Returns:
         `data`, `split` and `num`, which images were scored; the scores of `evaluate`, their names
-        with the split in front, as `test_sse`; `completion` and `segmentation` where asked for.
+        with the split in front, as `test_sse`; `completion`, `calibration`, `agreement` and
+        `segmentation` where asked for.
 
     Raises:
         FileNotFoundError: if the run or the data are not there.
         FileExistsError: if the file for `per_image` exists.
-        ValueError: if `particles` is negative, `num` is not positive, or the model and the images
-            do not fit.
+        ValueError: if `particles` is negative, `num` is not positive, `calibrate` or `reference`
+            is asked for without `hide`, or the model and the images do not fit.
     """
     if particles < 0 or (num is not None and num < 1):
         raise ValueError(
             f"particles must be 0 or more and num 1 or more; got {particles} and {num}."
         )
+    if (calibrate or reference) and hide is None:
+        raise ValueError("calibrate and reference are about hidden pixels: hide is wanted too.")
     table = None if per_image is None else Path(per_image)
     if table is not None and table.suffix.lower() not in TABLES:
         raise ValueError(f"per_image must be a {' or '.join(TABLES)} file, got {per_image!r}.")
@@ -89,6 +100,12 @@ def score_run(
         found["completion"] = completion_metrics(
             rnp, images.images, seen, splits.train, methods, **options
         )
+        if calibrate:
+            found["calibration"] = calibration_metrics(rnp, seen, methods, calibrate, seed=seed)
+        if reference:
+            found["agreement"] = agreement_metrics(
+                rnp, images.images, seen, methods, reference, seed
+            )
     if segment is not None:
         found["segmentation"] = segmentation_metrics(rnp, images, segment, seed=seed)
     file = None

@@ -15,8 +15,9 @@ from inference.posterior.interventions import graft, intervene, move, remove, ro
 from inference.posterior.log_density import LogDensity
 from inference.posterior.nuts import NUTSEngine
 from inference.posterior.posterior import POSE, Posterior, SiteSamples, Summary
-from inference.posterior.queries import query
+from inference.posterior.queries import answer, query
 from inference.posterior.smc import SMCEngine
+from inference.posterior.tempering import systematic
 from inference.posterior.variational import VariationalEngine
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "SiteSamples",
     "Summary",
     "VariationalEngine",
+    "answer",
     "graft",
     "half_mask",
     "intervene",
@@ -49,4 +51,5 @@ __all__ = [
     "remove",
     "rotate",
     "scale",
+    "systematic",
 ]

@@ -172,14 +172,25 @@ class Posterior(Samples):
                 yield f(self.weights[start:end], tree)
                 start = end
 
-    def _each(self, f: Callable[[Posterior], Tensor]) -> Tensor:
-        """Results of f, (N, ...), for the posterior of as many images as `KEPT` has room for."""
+    def split(self) -> Iterator[Posterior]:
+        """Go through the images in order, so many at a time that their trees are kept.
+
+        Several questions about the sites then run each program once.
+
+        Yields:
+            Posteriors of some of the images: of all, where memory keeps their trees.
+        """
         if self._keeps:
-            return f(self)
+            yield self
+            return
         n = self.weights.shape[1]
         few = max(1, KEPT * n // self._nbytes)
-        starts = tqdm(range(0, n, few), "images", disable=not self.progress, delay=5)
-        return torch.cat([f(replace(self[i : i + few], progress=False)) for i in starts])
+        for i in tqdm(range(0, n, few), "images", disable=not self.progress, delay=5):
+            yield replace(self[i : i + few], progress=False)
+
+    def _each(self, f: Callable[[Posterior], Tensor]) -> Tensor:
+        """Results of f, (N, ...), for the posteriors of some of the images after each other."""
+        return torch.cat([f(part) for part in self.split()])
 
     @cached_property
     def tree(self) -> ParseTree:
@@ -343,13 +354,14 @@ class Posterior(Samples):
 
     def _quantiles_of(self, values: Tensor, q: Sequence[float]) -> Tensor:
         """Quantiles, (N, K, ...), of values, (S, N, ...)."""
+        shape = values.shape[2:]
         values, order = values.flatten(2).sort(0)
         weights = self.weights.double().unsqueeze(-1).expand(values.shape).gather(0, order)
         reached = weights.cumsum(0).movedim(0, -1).contiguous()
         # Sums of rounded weights fall short of q, and samples without weight come before q = 0.
         at = reached.new_tensor(q).sub(1e-6).clamp(min=1e-30).expand(*reached.shape[:-1], -1)
         rows = torch.searchsorted(reached, at.contiguous()).clamp(max=len(values) - 1)
-        return values.movedim(0, -1).gather(-1, rows).movedim(-1, 1)
+        return values.movedim(0, -1).gather(-1, rows).movedim(-1, 1).unflatten(2, shape)
 
     def interval(self, name: str, level: float = 0.95) -> Tensor:
         """Return the equal-tailed posterior interval of each number of a site.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inference.isolation import Snapshot, frozen
 from inference.posterior.engine import Engine, Settings, determined, engine
-from inference.posterior.evidence import TOLERANCE, read_evidence
+from inference.posterior.evidence import TOLERANCE, Evidence, read_evidence
 from inference.posterior.log_density import LogDensity
 from inference.posterior.posterior import Posterior
 from pyro_rnp import RNP
@@ -87,17 +87,47 @@ def query(
     >>> query(rnp, given={"z": torch.zeros(3)}).weights  # nothing is left to draw
     tensor([[1.]])
     """
-    for name, number in {"num_samples": num_samples, "chains": chains, "warmup": warmup}.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}.")
-    if steps < 0:
-        raise ValueError(f"steps must be at least 0, got {steps}.")
-    sampler, settings = engine(method), Settings(num_samples, steps, warmup, chains)
+    settings = Settings(num_samples, steps, warmup, chains)
     evidence = read_evidence(rnp, images, dict(given or {}), mask, num_images, tolerance)
+    return answer(rnp, evidence, method, settings, seed, progress)
+
+
+@torch.no_grad()
+def answer(
+    rnp: RNP,
+    evidence: Evidence,
+    method: str | Engine = "smc",
+    settings: Settings | None = None,
+    seed: int = 0,
+    progress: bool | Callable[[], object] = True,
+) -> Posterior:
+    """Sample the posterior given evidence that `query` would not read, as pixels beyond [0, 1].
+
+    Images that are drawn from a model with normal noise have such pixels; to clamp them would
+    change their likelihood.
+
+    Args:
+        rnp: the model and its guide, neither of which is changed.
+        evidence: pixels and sites, which are not checked.
+        method, seed, progress: as of `query`.
+        settings: numbers of samples, steps and chains; by default those of `query`.
+
+    Returns:
+        As `query`.
+
+    Raises:
+        ValueError: in one sentence, if a number is out of its range, memory does not hold so many
+            samples, or the engine is not valid for the model or the evidence.
+    """
+    settings = settings or Settings()
+    for name, least in {"num_samples": 1, "chains": 1, "warmup": 1, "steps": 0}.items():
+        if (number := getattr(settings, name)) < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}.")
+    sampler = engine(method)
     with frozen(rnp, seed), pyro.validation_enabled(False):
         density = LogDensity(rnp, evidence, progress)
         sampler.check(density, settings)
-        density.check_memory(num_samples)
+        density.check_memory(settings.num_samples)
         snapshot, bars = Snapshot(rnp), density.progress
         samples = sampler.sample(density, settings) if density.size else determined(density)
     fields = {**vars(samples), "notes": (*evidence.notes(rnp.config), *samples.notes)}

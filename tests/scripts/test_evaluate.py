@@ -111,3 +111,14 @@ def test_evaluate_completes_a_half(monkeypatch, capsys, run_folder):
     assert "not known" in refused(
         monkeypatch, capsys, "evaluate.py", run_folder, "--num=2", "--segment=guide"
     )
+
+
+def test_evaluate_says_whether_answers_can_be_trusted(monkeypatch, capsys, run_folder):
+    how = ("--num=2", "--methods=[guide]", "--calibrate=3", "--reference=40")
+    asked = "calibrate and reference are about hidden pixels"
+    assert asked in refused(monkeypatch, capsys, "evaluate.py", run_folder, *how)
+    call(monkeypatch, "evaluate.py", run_folder, "--hide=left", *how)
+    found = json.loads(capsys.readouterr().out)
+    assert found["calibration"]["guide"]["images"] == 3
+    assert found["agreement"].keys() == {"reference", "guide"}
+    assert found["agreement"]["reference"]["images"] == 2

@@ -122,6 +122,8 @@ def test_of_more_trees_than_are_kept_a_few_images_run_at_a_time(method, monkeypa
         for name, moments in pieces.to_dict(i)["sites"].items():
             for kind, value in moments.items():
                 same(torch.tensor(value), torch.tensor(whole.to_dict(i)["sites"][name][kind]))
+    assert [len(part.trusted) for part in pieces.split()] == [2, 2, 1]
+    assert next(whole.split()) is whole
     assert "tree" not in vars(pieces)
     assert 0 < largest < two
     same(pieces[1:4].mean("canvas"), whole.mean("canvas")[1:4])
@@ -201,6 +203,7 @@ def test_a_quantile_is_the_smallest_sample_that_enough_weight_reaches():
             reached = answer.weights[order, n].cumsum(0)
             wanted = [x[order][(reached >= p - 1e-6) & (reached > 0)][0] for p in q]
             assert found[:, n, field].tolist() == [float(value) for value in wanted]
+    assert answer.quantile("canvas", 0.5).shape == answer.mean("canvas").shape
     assert torch.equal(answer.quantile("canvas", 0.5), answer.quantile("canvas", [0.5])[0])
     assert torch.equal(answer.interval("z", 0.8), answer.quantile("z", [0.1, 0.9]))
     alike = replace(answer, weights=torch.full((S, N), 1 / S))
