@@ -1,0 +1,49 @@
+// What a pointer does on a stage: a stroke is drawn, or a part is dragged by one of its handles.
+// Positions are shares of the stage's width and height. A stroke's trail is drawn here, and goes
+// when the server's answer replaces what is above the image.
+window.rnpPointer = (down, emit) => {
+  const stage = down.currentTarget;
+  const svg = stage.querySelector("svg");
+  const handle = down.target.dataset?.handle;
+  const pen = stage.dataset.pen; // the width and the colour of a stroke; none where parts are held
+  if (down.button || stage.onpointermove || !(handle || pen)) return;
+  down.preventDefault();
+  stage.focus({ preventScroll: true });
+  stage.setPointerCapture(down.pointerId);
+  const box = svg.getBoundingClientRect();
+  const at = (e) => [(e.clientX - box.left) / box.width, (e.clientY - box.top) / box.height];
+  const points = [at(down)];
+  const emitted = (type) => ({
+    type, handle, pointer: down.pointerType, points: handle ? [points[0], points.at(-1)] : points,
+  });
+  let trail = null;
+  if (pen) {
+    const [width, colour] = pen.split(" ");
+    trail = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+    const style = "fill:none;stroke-linecap:round;stroke-linejoin:round;";
+    trail.setAttribute("style", `${style}stroke:${colour};stroke-width:${width}`);
+    svg.querySelector("g:last-of-type").append(trail);
+  }
+  const draw = () => {
+    const { width, height } = svg.viewBox.baseVal;
+    const ends = points.length > 1 ? points : [points[0], points[0]];
+    trail?.setAttribute("points", ends.map(([x, y]) => `${x * width},${y * height}`).join(" "));
+  };
+  draw();
+  let due = false;
+  stage.onpointermove = (e) => {
+    if (e.pointerId !== down.pointerId) return;
+    const passed = e.getCoalescedEvents?.() ?? [];
+    points.push(...(passed.length ? passed : [e]).map(at));
+    draw();
+    if (handle && !due) {
+      due = true;
+      requestAnimationFrame(() => { due = false; if (stage.onpointermove) emit(emitted("drag")); });
+    }
+  };
+  stage.onpointerup = stage.onpointercancel = (e) => {
+    if (e.pointerId !== down.pointerId) return;
+    stage.onpointermove = stage.onpointerup = stage.onpointercancel = null;
+    emit(emitted(e.type === "pointerup" ? "up" : "cancel"));
+  };
+};

@@ -1,0 +1,161 @@
+"""Who may speak to the page: one host, one origin, a password outside of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+BODY = 16 << 20
+"""Bytes that a request may carry; what an upload may hold is checked again before it is read."""
+PAUSE = 0.5
+"""Seconds that a wrong password waits for its answer, so that guessing takes long."""
+FRAMES = "frame-ancestors 'self' http://localhost:* http://127.0.0.1:* vscode-webview:"
+"""Who may show the page inside of a page of its own: notebooks of this machine."""
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is that of this machine for itself.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+class Gate:
+    """An ASGI application in front of another, which hands on what may pass and refuses the rest.
+
+    A request passes if it names this server as its host (a name that somebody else's DNS points
+    here does not), comes from no page of another origin, is not too large, and brings the password
+    where there is one: once by HTTP's basic scheme, under any user name, then by a cookie.
+
+    Args:
+        app: the application behind it.
+        host: the address that the server listens on. Of the loopback addresses only requests from
+            this machine pass.
+        password: None asks for none.
+    """
+
+    def __init__(self, app: Any, host: str = "127.0.0.1", password: str | None = None) -> None:
+        self.app, self.host, self.password = app, host, password
+        self.names = {"localhost", host.lower(), socket.gethostname().lower()}
+        self.token = secrets.token_urlsafe(32)
+        self.cookie = f"rnp-{hashlib.sha256(self.token.encode()).hexdigest()[:8]}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on a request, or refuse it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1")
+                   for name, value in scope["headers"]}  # fmt: skip
+        refused = self.refuses(scope, headers)
+        if refused is not None:
+            await _refuse(scope, receive, send, 403, refused)
+        elif not self.welcome(headers):
+            if "authorization" in headers:
+                await asyncio.sleep(PAUSE)
+            asks = [(b"www-authenticate", b'Basic realm="pyro-rnp explore", charset="UTF-8"')]
+            await _refuse(scope, receive, send, 401, "This page asks for a password.", asks)
+        elif int(headers.get("content-length", 0)) > BODY or "transfer-encoding" in headers:
+            said = f"A request may carry {BODY >> 20} MiB, and says how many."
+            await _refuse(scope, receive, send, 413, said)
+        else:
+            await self.app(scope, receive, self._with_headers(send))
+
+    def refuses(self, scope: Scope, headers: dict[str, str]) -> str | None:
+        """Say why a request does not come from this server's own page, or None if it does.
+
+        Args:
+            scope: ASGI's.
+            headers: by lower-case names.
+        """
+        client = (scope.get("client") or ("",))[0]
+        if is_loopback(self.host) and client and not is_loopback(client):
+            return f"This page is for its own machine alone, not for {client}."
+        at = headers.get("host", "")
+        name = (urlsplit(f"//{at}").hostname or "").lower()
+        known = name in self.names or is_loopback(name)
+        if not (known or (not is_loopback(self.host) and _address(name) is not None)):
+            return "This server does not have the name by which it was called."
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != at.lower():
+            return "A page of another origin may not ask here."
+        foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        if foreign and headers.get("sec-fetch-mode") != "navigate":
+            return "A page of another origin may not ask here."
+        return None
+
+    def welcome(self, headers: dict[str, str]) -> bool:
+        """Whether a request brings the password, its cookie, or needs neither.
+
+        Args:
+            headers: by lower-case names.
+        """
+        if self.password is None:
+            return True
+        try:
+            found = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
+        except CookieError:
+            found = None
+        if found is not None and hmac.compare_digest(found.value.encode(), self.token.encode()):
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        try:
+            _, _, word = base64.b64decode(given.strip()).partition(b":")
+        except (binascii.Error, ValueError):
+            return False
+        return scheme.lower() == "basic" and hmac.compare_digest(word, self.password.encode())
+
+    def _with_headers(self, send: Send) -> Send:
+        async def sends(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                more = [(b"content-security-policy", FRAMES.encode()),
+                        (b"referrer-policy", b"no-referrer")]  # fmt: skip
+                if self.password is not None:
+                    kept = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+                    more.append((b"set-cookie", kept.encode()))
+                message = {**message, "headers": [*message.get("headers", []), *more]}
+            await send(message)
+
+        return sends
+
+
+async def _refuse(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    status: int,
+    said: str,
+    headers: list[tuple[bytes, bytes]] | None = None,
+) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008, "reason": said})
+        return
+    kept = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    start = {"type": "http.response.start", "status": status, "headers": kept + (headers or [])}
+    await send(start)
+    await send({"type": "http.response.body", "body": said.encode()})

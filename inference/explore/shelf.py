@@ -1,0 +1,101 @@
+"""The models and the images from which visitors choose, loaded once for all of them."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inference.data import load_data
+from inference.explore.models import models, open_model
+from inference.run import Run
+from pyro_rnp import RNP
+
+OWN = "this model"
+"""The name of a model that was given as an object."""
+AT_HAND = ("digits", "strokes")
+"""Data sets that need no download."""
+MOST = 500
+"""Images of a data set that are shown."""
+
+
+class Shelf:
+    """Models by name, and images for each.
+
+    Args:
+        rnp: a model; or the name of a pretrained one, or a run folder.
+        images: as the model reads them, (N, C, H, W) in [0, 1]. By default test images of `data`.
+        data: a data set, as `inference.data.load_data` takes it. By default the one that the model
+            learned from, where it needs no download, else the embedded digits.
+        data_root: the folder of data sets; with it, the model's own is read there.
+
+    Raises:
+        FileNotFoundError, ValueError: in one sentence, if there is no such model or data set, or
+            the model does not read such images.
+    """
+
+    def __init__(
+        self,
+        rnp: RNP | str | Path = "mnist",
+        images: Any = None,
+        data: str | None = None,
+        data_root: str | None = None,
+    ) -> None:
+        self.first = OWN if isinstance(rnp, RNP) else str(rnp)
+        self.data, self.data_root = data, data_root
+        self._lock = threading.RLock()
+        self._models: dict[str, RNP] = {self.first: rnp} if isinstance(rnp, RNP) else {}
+        self._images: dict[str, Tensor] = {}
+        model = self.model(self.first)
+        if images is not None:
+            self._images[self.first] = model.check(torch.as_tensor(images))[:MOST].cpu()
+        elif data is not None:
+            self.images(self.first)  # what is wrong with it is told at once
+
+    def names(self) -> list[str]:
+        """The models to choose from, the first one first."""
+        return list(dict.fromkeys([self.first, *models()]))
+
+    def model(self, name: str) -> RNP:
+        """Return a model.
+
+        Args:
+            name: of `names`.
+
+        Raises:
+            FileNotFoundError, ValueError: if it cannot be loaded.
+        """
+        with self._lock:
+            if name not in self._models:
+                self._models[name] = open_model(name).eval()
+            return self._models[name]
+
+    def images(self, name: str) -> Float[Tensor, "n c s s"]:
+        """Return images that a model reads.
+
+        Args:
+            name: of the model.
+
+        Raises:
+            FileNotFoundError, ValueError: if they cannot be read.
+        """
+        with self._lock:
+            if name not in self._images:
+                self._images[name] = self._load(name)
+            return self._images[name]
+
+    def _load(self, name: str) -> Tensor:
+        if name == OWN:
+            config = self.model(name).config
+            size, channels = config.image_size, config.channels
+            splits = load_data(self.data or "digits", self.data_root, size=size, channels=channels)
+        else:
+            run = Run(name)
+            own = run.training.get("data")
+            near = self.data_root is not None or own in AT_HAND or Path(str(own)).exists()
+            splits = run.data(self.data or (own if own and near else "digits"), self.data_root)
+        return splits.test[:MOST].images
