@@ -101,22 +101,22 @@ def parts(tree: ParseTree, config: RNPConfig, palette: Sequence[Any] = COLOURS) 
     """
     box: Any = codomain(config, tree.program)
     bounds = list(zip(box.lower_bound.tolist(), box.upper_bound.tolist(), strict=True))
-    whole = torch.eye(2, 3, device=tree.program.device).unsqueeze(0)
-    maps: dict[tuple[int, ...], Tensor] = {(): whole}
-    found = []
+    corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    maps, above, found = torch.eye(2, 3).unsqueeze(0), [()], []
     for depth in range(1, tree.level + 1):
         colours = shades(tree, depth, palette) if depth > 1 else [*palette] * len(tree)
         nodes = [(path, node) for path, node in tree.walk() if len(path) == depth]
-        for (path, node), colour in zip(nodes, colours, strict=False):
-            assert node.action is not None
-            outer = maps[path[:-1]]
-            maps[path] = compose(outer, matrix(node.action))
+        outer = maps[[above.index(path[:-1]) for path, _ in nodes]]
+        actions = torch.cat([node.action for _, node in nodes if node.action is not None]).cpu()
+        maps, above = compose(outer, matrix(actions)), [path for path, _ in nodes]
+        places = (1 + corners @ maps[:, :, :2].mT + maps[:, :, 2].unsqueeze(1)) / 2
+        for i, ((path, node), action, where, colour) in enumerate(
+            zip(nodes, actions.tolist(), places.tolist(), colours, strict=False)
+        ):
             name = "/".join(map(str, path))
             numbers = tuple(
                 Number(field, FIELD_LABELS[field], value, UNITS[field], *limits)
-                for field, value, limits in zip(
-                    FIELDS, node.action[0].tolist(), bounds, strict=True
-                )
+                for field, value, limits in zip(FIELDS, action, bounds, strict=True)
             )
             found.append(
                 Part(
@@ -125,9 +125,9 @@ def parts(tree: ParseTree, config: RNPConfig, palette: Sequence[Any] = COLOURS) 
                     level=node.level,
                     label=f"{'sub-' * (depth - 1)}part {name}",
                     colour=to_hex(colour),
-                    corners=tuple(_shown(maps[path][0], u) for u in CORNERS),
+                    corners=tuple((x, y) for x, y in where),
                     numbers=numbers,
-                    outer=outer[0].cpu(),
+                    outer=outer[i],
                 )
             )
     return found

@@ -23,9 +23,10 @@ from inference.explore.images import BYTES, brushed, open_image, rasterise
 from inference.explore.questions import Answer
 from inference.explore.session import Session
 from inference.explore.shelf import Shelf
-from inference.explore.view import frames, ink, painted, spread, uri
+from inference.explore.view import frames, ink, painted, placed, spread, uri
 from inference.explore.worker import Worker
 from pyro_rnp import ParseTree
+from pyro_rnp.parse_tree import read_path
 from pyro_rnp.plotting import COLOURS
 
 T = TypeVar("T")
@@ -594,12 +595,19 @@ class Page:
         else:
             site, values, still = gesture["site"], gesture["values"], False
         if kind == "drag":
-            self.show(await self.do(lambda: session.preview(site, values)))
+            self.show(await self.do(lambda: self._preview(site, values)))
         elif kind == "cancel" or still:
             self.show()
         else:
             await self.do(lambda: session.set(site, values))
             self.show()
+
+    def _preview(self, site: str, values: Sequence[float]) -> ParseTree:
+        if self.session.react:
+            return self.session.preview(site, values)
+        tree = self.session.tree
+        action = torch.tensor([values]).to(tree.program)
+        return placed(tree, read_path(site.removeprefix("a/")), action)
 
     async def _key(self, event: events.KeyEventArguments) -> None:
         if not event.action.keydown:
