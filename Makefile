@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 
-.PHONY: setup train test lint docs linkcheck clean
+.PHONY: setup train explore test lint docs linkcheck clean
 
 setup: $(READY)
 
@@ -19,6 +19,9 @@ $(READY): pyproject.toml
 
 train: setup
 	$(BIN)/python scripts/train.py
+
+explore: setup
+	$(BIN)/python scripts/explore.py
 
 test: setup lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile

@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "score a trained model on a data set",
     "parse": "take image files apart",
     "query": "compute the posterior given some pixels, some parts, or both",
+    "explore": "open a page on which one draws, sees the parse, and takes hold of the parts",
     "edit": "change parts of images and draw them anew",
     "sample": "draw images from the prior",
     "dictionary": "sort parts into primitives, and find parts that are alike",

@@ -7,6 +7,7 @@ from inference.explore.frames import COLOUR_BLIND, HANDLES, Number, Part, dragge
 from inference.explore.images import Pen, brushed, centre, open_image, pen, rasterise
 from inference.explore.models import models, open_model
 from inference.explore.questions import Answer, Question, answer
+from inference.explore.server import Explorer, explore, need_nicegui, serve
 from inference.explore.session import Near, Session, Step
 from inference.explore.worker import Worker
 
@@ -14,6 +15,7 @@ __all__ = [
     "COLOUR_BLIND",
     "HANDLES",
     "Answer",
+    "Explorer",
     "Near",
     "Number",
     "Part",
@@ -26,11 +28,14 @@ __all__ = [
     "brushed",
     "centre",
     "dragged",
+    "explore",
     "handles",
     "models",
+    "need_nicegui",
     "open_image",
     "open_model",
     "parts",
     "pen",
     "rasterise",
+    "serve",
 ]

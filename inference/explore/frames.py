@@ -102,7 +102,7 @@ def parts(tree: ParseTree, config: RNPConfig, palette: Sequence[Any] = COLOURS) 
     box: Any = codomain(config, tree.program)
     bounds = list(zip(box.lower_bound.tolist(), box.upper_bound.tolist(), strict=True))
     corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-    maps, above, found = torch.eye(2, 3).unsqueeze(0), [()], []
+    maps, above, found = torch.eye(2, 3).unsqueeze(0), [tuple[int, ...]()], []
     for depth in range(1, tree.level + 1):
         colours = shades(tree, depth, palette) if depth > 1 else [*palette] * len(tree)
         nodes = [(path, node) for path, node in tree.walk() if len(path) == depth]

@@ -9,16 +9,29 @@ import asyncio
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from fastapi import FastAPI
-from nicegui import app, events, ui
+from matplotlib.colors import is_color_like, to_hex, to_rgb
+from nicegui import events, ui
 from torch import Tensor
 
-from inference.explore.frames import COLOUR_BLIND, Part, dragged, parts
+from inference.explore.controls import (
+    KEY,
+    POINTER,
+    button,
+    card,
+    points,
+    row,
+    stage,
+    tile,
+    tile_row,
+)
+from inference.explore.frames import COLOUR_BLIND, FIELD_LABELS, Part, dragged, parts
 from inference.explore.images import BYTES, brushed, open_image, rasterise
 from inference.explore.questions import Answer
 from inference.explore.session import Session
@@ -26,8 +39,9 @@ from inference.explore.shelf import Shelf
 from inference.explore.view import frames, ink, painted, placed, spread, uri
 from inference.explore.worker import Worker
 from pyro_rnp import ParseTree
+from pyro_rnp.affine import FIELDS, UNITS, codomain
 from pyro_rnp.parse_tree import read_path
-from pyro_rnp.plotting import COLOURS
+from pyro_rnp.plotting import COLOURS, MISSING
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
@@ -35,8 +49,20 @@ TITLE = "Recursive neural programs"
 TOOLS = {"draw": "Draw", "erase": "Erase", "hide": "Hide"}
 LINE, BRUSH = 2.2, 6.0
 """Widths of the pen, and of the other tools, in pixels of 28."""
-STEP, TURN = 0.02, 0.05
-"""What an arrow key moves a part by, in half-widths, and `[` and `]` turn it by, in radians."""
+LARGER = ((0, 1.05, 0.0), (1, 1.05, 0.0))
+SMALLER = ((0, 1 / 1.05, 0.0), (1, 1 / 1.05, 0.0))
+MOVES: dict[str, tuple[tuple[int, float, float], ...]] = {
+    "ArrowLeft": ((4, 1.0, -0.02),),
+    "ArrowRight": ((4, 1.0, 0.02),),
+    "ArrowUp": ((5, 1.0, -0.02),),
+    "ArrowDown": ((5, 1.0, 0.02),),
+    "[": ((2, 1.0, -0.05),),
+    "]": ((2, 1.0, 0.05),),
+    "+": LARGER,
+    "=": LARGER,
+    "-": SMALLER,
+}
+"""Keys with what they do to the numbers of an action: which, times what, plus what."""
 TILES = 8
 """Images in a row."""
 ENGINES = {"guide": "the guide", "smc": "sequential Monte Carlo"}
@@ -50,22 +76,20 @@ KEYS = (
     ("Delete", "remove the part"),
 )
 """Keys with what they do."""
-POINTER = "(event) => rnpPointer(event, emit)"
-"""Hands what a pointer does to `pointer.js`."""
 
 
-def application(shelf: Shelf | None = None) -> FastAPI:
+def application(shelf: Shelf) -> FastAPI:
     """Make the ASGI application that serves the page.
 
     A process has one, since NiceGUI has; pages of further models join it by `add_page`.
 
     Args:
-        shelf: models and images of the page at `/`; by default the pretrained ones.
+        shelf: models and images of the page at `/`.
     """
     # NiceGUI looks at every object of the process, and torch has some that warn of being looked at.
     warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui.ui_run_with")
     own = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    add_page("/", shelf or Shelf())
+    add_page("/", shelf)
     ui.run_with(
         own,
         title=TITLE,
@@ -160,7 +184,7 @@ class Page:
                 self.note(" ".join(str(error).split()), "warning")
                 return None
 
-    def note(self, text: str, kind: str = "info") -> None:
+    def note(self, text: str, kind: Literal["info", "warning"] = "info") -> None:
         """Show a note for some seconds, which screen readers read."""
         with self.client:
             ui.notify(text, type=kind, position="bottom", close_button="Close", timeout=6000)
@@ -209,9 +233,7 @@ class Page:
                     auto_upload=True,
                     max_file_size=BYTES,
                     on_upload=self._open,
-                    on_rejected=lambda: self.note(
-                        f"A file may have {BYTES >> 20} MiB.", "warning"
-                    ),
+                    on_rejected=lambda: self.note(f"A file may have {BYTES >> 20} MiB.", "warning"),
                 )
                 .props('accept=".json,image/*"')
                 .classes("rnp-upload")
@@ -231,6 +253,8 @@ class Page:
                 self.width = ui.slider(min=1, max=10, step=0.2, value=LINE)
                 self.width.props('aria-label="Width of the tool"').classes("rnp-grow")
                 self.width.on_value_change(self._choose_pen)
+                self.ink = ui.color_input("Colour", value="#ffffff", on_change=self._choose_pen)
+                self.ink.props("dense outlined").classes("rnp-colour")
             with row():
                 button("Clear", self._clear, "delete_outline")
                 button("Next test image", self._next, "skip_next")
@@ -244,9 +268,19 @@ class Page:
         self._choose_pen()
 
     def _choose_pen(self) -> None:
-        colour = {"draw": "#000", "erase": "#fff", "hide": "#b0c4de"}[self.tool.value]
+        light = self.config.channels == 3
+        colours = {"draw": "#000", "erase": "#fff", "hide": to_hex(MISSING)}
+        if light:  # images in colour have a dark ground
+            colours |= {"draw": to_hex(self._ink()), "erase": "#000"}
+        colour = colours[self.tool.value]
         width = self.width.value * self.config.image_size / 28
         self.image_stage.props(f'data-pen="{width:g} {colour}"')
+
+    def _ink(self) -> tuple[float, float, float]:
+        """The colour of the pen, as the model has it."""
+        if self.config.channels == 1 or not is_color_like(self.ink.value):
+            return 1.0, 1.0, 1.0
+        return to_rgb(self.ink.value)
 
     async def _stroke(self, event: events.GenericEventArguments) -> None:
         found = points(event.args)
@@ -255,6 +289,7 @@ class Page:
             return
         tool, width = self.tool.value, self.width.value
         session, config = self.session, self.config
+        colour = torch.tensor(self._ink()).view(3, 1, 1)
 
         def work() -> bool:
             if tool == "hide":
@@ -262,7 +297,13 @@ class Page:
                 return True
             line = rasterise([found], config, width, centred=False)
             image = torch.zeros_like(line) if session.image is None else session.image
-            session.draw(torch.maximum(image, line) if tool == "draw" else image * (1 - line))
+            if tool == "erase":
+                image = image * (1 - line)
+            elif config.channels == 1:
+                image = torch.maximum(image, line)
+            else:
+                image = image * (1 - line) + line * colour
+            session.draw(image)
             return bool(session.tree)
 
         if await self.do(work) is None:
@@ -328,6 +369,8 @@ class Page:
         with card("Parse", "Drag a frame, or one of its handles."):
             self.parse_stage = stage("Parse. Keys move the chosen part.")
             self.parse_stage.on("pointerdown", self._hold, js_handler=POINTER)
+            self.parse_stage.on("keydown", self._stage_key, js_handler=KEY)
+            self.parse_stage.on("keyup", self._stage_key, js_handler=KEY)
             with row():
                 self.depth_choice = ui.toggle({1: "Parts"}, value=1, on_change=self._choose_depth)
                 self.depth_choice.props('no-caps unelevated aria-label="Depth" role=group')
@@ -348,6 +391,8 @@ class Page:
         depths = {1: "Parts", 2: "Sub-parts"}
         shown = {d: depths.get(d, f"Depth {d}") for d in range(1, self.config.depth + 1)}
         self.depth_choice.set_options(shown or {0: "Image"}, value=self.depth)
+        self.session.react = bool(self.react.value)
+        self.ink.set_visibility(self.config.channels == 3)
         self._fit_steps()
         self._name_parts()
         self._fit_numbers()
@@ -464,11 +509,11 @@ class Page:
                 above = path[: depth - 1]
                 for i in range(self.config.steps[depth - 1]):
                     name = "/".join([*above, str(i)])
-                    chip = ui.button(name, on_click=lambda _, name=name: self.choose(name))
+                    chip = ui.button(name, on_click=partial(self.choose, name))
                     words = f"{'sub-' * (depth - 1)}part {name}".capitalize()
-                    hue = self.palette[int(name.split("/")[0]) % len(self.palette)]
+                    hue = to_hex(self.palette[int(name.split("/")[0]) % len(self.palette)])
                     chip.props(f'flat dense no-caps aria-label="{words}"').classes("rnp-chip")
-                    chip.style(f"--rnp-hue: {hue.removeprefix('tab:')}")
+                    chip.style(f"--rnp-hue: {hue}")
                     self.part_buttons[name] = chip
                 ui.element("div").classes("rnp-break")
         self._press_parts()
@@ -495,9 +540,6 @@ class Page:
         self.show()
 
     def _fit_numbers(self) -> None:
-        from inference.explore.frames import FIELD_LABELS
-        from pyro_rnp.affine import FIELDS, UNITS, codomain
-
         box: Any = codomain(self.config)
         self.fields: list[tuple[ui.slider, ui.number]] = []
         self.number_box.clear()
@@ -517,9 +559,9 @@ class Page:
                     number = ui.number(value=low, min=low, max=high, step=0.01, format="%.3f")
                     number.props(f'dense outlined debounce=300 aria-label="{label}: {bounds}"')
                     number.tooltip(f"{label}: {bounds}")
-                slider.on_value_change(lambda e, i=i: self._slide(i, e.value))
+                slider.on_value_change(partial(self._slide, i))
                 slider.on("change", self._let_go)
-                number.on_value_change(lambda e, i=i: self._type(i, e.value))
+                number.on_value_change(partial(self._type, i))
                 self.fields.append((slider, number))
 
     def _show_numbers(self) -> None:
@@ -535,24 +577,24 @@ class Page:
         self.filling = False
         self._press_parts()
 
-    def _slide(self, i: int, value: float) -> Any:
-        return self._set_number(i, value, "drag")
+    async def _slide(self, i: int, event: events.ValueChangeEventArguments) -> None:
+        await self._set_number(i, event.value, "drag")
 
-    def _type(self, i: int, value: float | None) -> Any:
-        return None if value is None else self._set_number(i, value, "up")
+    async def _type(self, i: int, event: events.ValueChangeEventArguments) -> None:
+        await self._set_number(i, event.value, "up")
 
     async def _let_go(self) -> None:
         part = self.parts.get(self.chosen or "")
         if part is not None:
-            await self._queue({"type": "up", "site": part.site, "values": part.action})
+            await self._queue({"type": "up", "site": part.site, "values": None})
 
-    async def _set_number(self, i: int, value: float, kind: str) -> None:
+    async def _set_number(self, i: int, value: float | None, kind: str) -> None:
         part = self.parts.get(self.chosen or "")
-        if self.filling or part is None or abs(value - part.action[i]) < 1e-3:
+        if self.filling or part is None or value is None or abs(value - part.action[i]) < 1e-3:
             return
         values = list(part.action)
-        values[i] = min(max(value, part.numbers[i].low), part.numbers[i].high)
-        await self._queue({"type": kind, "site": part.site, "values": values})
+        values[i] = value
+        await self._queue({"type": kind, "site": part.site, "values": bounded(part, values)})
 
     # Gestures ----------------------------------------------------------------------------------
 
@@ -587,13 +629,17 @@ class Page:
                     return
                 if self.chosen != gesture["path"]:
                     self.choose(gesture["path"])
-            site, dx, dy = self.grabbed.site, *gesture["by"]
+            site, (dx, dy) = self.grabbed.site, gesture["by"]
             still = abs(dx) + abs(dy) < 1e-3
             values: Sequence[float] = dragged(self.grabbed, gesture["handle"], dx, dy)
             if kind != "drag":
                 self.grabbed = None
         else:
-            site, values, still = gesture["site"], gesture["values"], False
+            site, values = gesture["site"], gesture["values"]
+            if values is None:  # what was shown last is kept
+                values = self.parts[site.removeprefix("a/")].action
+            kept = session.tree.sites()[site][0].tolist()
+            still = kind == "up" and not moved(values, kept)
         if kind == "drag":
             self.show(await self.do(lambda: self._preview(site, values)))
         elif kind == "cancel" or still:
@@ -617,6 +663,24 @@ class Page:
             again = event.key.name != "z" or event.modifiers.shift
             await (self.redo() if again else self.undo())
 
+    async def _stage_key(self, event: events.GenericEventArguments) -> None:
+        """Follow a key that is pressed on the parse; its release keeps what it has done."""
+        key, part = str(event.args), self.parts.get(self.chosen or "")
+        if key == "keyup":
+            await self._let_go()
+        elif key == "Delete":
+            await self._remove()
+        elif key.isdigit():
+            above = (self.chosen or "").rpartition("/")[0]
+            name = f"{above}/{key}".lstrip("/")
+            if name in self.parts:
+                self.choose(name)
+        elif part is not None and key in MOVES:
+            values = list(part.action)
+            for i, factor, more in MOVES[key]:
+                values[i] = values[i] * factor + more
+            await self._queue({"type": "drag", "site": part.site, "values": bounded(part, values)})
+
     def _choose_react(self) -> None:
         self.session.react = bool(self.react.value)
 
@@ -635,7 +699,7 @@ class Page:
 
     async def _remove(self) -> None:
         chosen = self.chosen
-        if chosen in self.parts:
+        if chosen is not None and chosen in self.parts:
             await self.do(lambda: self.session.remove(chosen))
             self.show()
         else:
@@ -654,7 +718,7 @@ class Page:
         with self.near_row:
             for near in found or []:
                 words = f"part {near.site[2:]} of image {near.image}"
-                tile(ink(near.canvas), words, lambda _, i=near.image: self._take_image(images[i]))
+                tile(ink(near.canvas), words, partial(self._take_image, images[near.image]))
 
     # What is hidden ----------------------------------------------------------------------------
 
@@ -664,15 +728,21 @@ class Page:
                 button("Ask", self.ask, "help_outline")
                 self.stop_button = button("Stop", self._stop, "stop")
                 self.busy = ui.spinner(size="1.4rem")
-                self.trust = ui.label().classes("rnp-hint").props("role=status aria-live=polite")
+                self.trust = ui.label().classes("rnp-trust").props("role=status aria-live=polite")
+            self.why = ui.label().classes("rnp-hint")
             self.answer_row = tile_row()
 
     def forget(self) -> None:
         """End the question, and take away its answers."""
         self.worker.cancel()
         self.answer_row.clear()
-        self.trust.set_text("")
+        self._trust("")
         self._busy(False)
+
+    def _trust(self, text: str, why: str = "", mark: str = "") -> None:
+        self.trust.set_text(text)
+        self.trust.classes(add=mark, remove="rnp-good rnp-bad")
+        self.why.set_text(why)
 
     def _busy(self, busy: bool) -> None:
         self.stop_button.set_visibility(busy)
@@ -700,7 +770,7 @@ class Page:
         if others is True:
             question = replace(question, seen=torch.zeros_like(question.seen))
         self._busy(True)
-        self.trust.set_text("The guide answers …")
+        self._trust("The guide is at work …")
         worker = self.worker
         try:
             async for answer in worker.answers(question):
@@ -712,25 +782,26 @@ class Page:
 
     def _answer(self, answer: Answer, methods: Sequence[str]) -> None:
         engine = ENGINES.get(answer.method, answer.method)
-        more = "" if answer.method == methods[-1] else f" {ENGINES[methods[-1]].capitalize()} is at work …"
-        why = " ".join(answer.notes)
-        says = "It can be trusted." if answer.trusted else f"It is not to be trusted. {why}"
-        self.trust.set_text(f"Answer of {engine}. {says}{more}")
+        last = ENGINES.get(methods[-1], methods[-1])
+        more = "" if answer.method == methods[-1] else f" Still at work: {last} …"
+        says, mark = ("Trusted", "rnp-good") if answer.trusted else ("Not to be trusted", "rnp-bad")
+        self._trust(f"{says}: {engine}.{more}", " ".join(answer.notes), mark)
         self.answer_row.clear()
         with self.answer_row:
             tile(ink(answer.mean), "mean")
             tile(spread(answer.std), "spread")
             for i, sample in enumerate(answer.samples[:TILES]):
-                tile(ink(sample), f"sample {i}", lambda _, s=sample: self._take_image(s.clamp(0, 1)))
+                take = partial(self._take_image, sample.clamp(0, 1))
+                tile(ink(sample), f"sample {i}", take)
 
     # Other images ------------------------------------------------------------------------------
 
     def _others_card(self) -> None:
-        with card("Another image", "Choose one: its parts can replace parts of yours."):
+        with card("Another image", "Choose one, whose parts may replace yours."):
             button("Show test images", self._more_others, "grid_view")
             self.others_row = tile_row()
             with row():
-                button("Take its part", self._exchange, "swap_horiz")
+                button("Exchange the part", self._exchange, "swap_horiz")
                 button("Walk to it", self._walk, "trending_flat")
             self.walk_row = tile_row()
 
@@ -747,7 +818,7 @@ class Page:
         self.shown_images, self.other_tiles = list(images), []
         with self.others_row:
             for i, image in enumerate(self.shown_images):
-                self.other_tiles.append(tile(ink(image), f"image {i}", lambda _, i=i: self._pick(i)))
+                self.other_tiles.append(tile(ink(image), f"image {i}", partial(self._pick, i)))
 
     def _pick(self, i: int) -> None:
         self.other = self.shown_images[i]
@@ -756,7 +827,7 @@ class Page:
 
     async def _exchange(self) -> None:
         chosen, other = self.chosen, self.other
-        if other is None or chosen not in self.parts:
+        if other is None or chosen is None or chosen not in self.parts:
             self.note("Draw an image, and choose another one.")
             return
         await self.do(lambda: self.session.exchange(chosen, other))
@@ -774,10 +845,10 @@ class Page:
         with where:
             for i in range(0 if tree is None else len(tree.program)):
                 assert tree is not None
-                one = tree.map(lambda values, i=i: values[i : i + 1])
+                one = tree.map(partial(_one, i))
                 image = one.canvas[0].clamp(0, 1)
                 shown = painted(one, self.depth, None, self.palette)
-                tile(shown, f"{name} {i}", lambda _, image=image: self._take_image(image))
+                tile(shown, f"{name} {i}", partial(self._take_image, image))
 
     def _samples_card(self) -> None:
         with card("Samples of the prior", "Images that the model imagines."):
@@ -790,12 +861,17 @@ class Page:
     # What can be taken away --------------------------------------------------------------------
 
     def _take_card(self) -> None:
-        with card("Take it away", "Files of what you see. Open the JSON again as an image file."):
-            with row():
-                for kind in ("png", "svg"):
-                    button(f"{kind.upper()} picture", lambda _, kind=kind: self._picture(kind), "image")
-                button("JSON", self._json, "data_object")
-                button("Python", self._code, "code")
+        with (
+            card(
+                "Take it away",
+                "Pictures, the parse as JSON, which Open a file reads again, and Python lines that give the same.",
+            ),
+            row(),
+        ):
+            button("PNG", partial(self._picture, "png"), "image")
+            button("SVG", partial(self._picture, "svg"), "image")
+            button("JSON", self._json, "data_object")
+            button("Python", self._code, "code")
 
     async def _picture(self, kind: str) -> None:
         found = await self.do(lambda: self.session.picture(kind, self.palette))
@@ -814,57 +890,26 @@ class Page:
             ui.download.content(found, "parse.py")
 
 
-def points(args: Any) -> list[tuple[float, float]]:
-    """The points of a pointer's event, none where it has something else."""
-    found = args.get("points") if isinstance(args, dict) else None
-    try:
-        return [(float(x), float(y)) for x, y in found or ()]
-    except (TypeError, ValueError):
-        return []
+def bounded(part: Part, values: Sequence[float]) -> list[float]:
+    """Numbers of an action within the model's bounds.
+
+    Args:
+        part: the part, which has the bounds.
+        values: six numbers.
+    """
+    limits = [(number.low, number.high) for number in part.numbers]
+    return [min(max(v, low), high) for v, (low, high) in zip(values, limits, strict=True)]
 
 
-def card(title: str, hint: str, wide: bool = False) -> ui.element:
-    """A card with a title and a sentence."""
-    section = ui.element("section").classes("rnp-card" + " rnp-wide" * wide)
-    section.props(f'aria-label="{title}"')
-    with section:
-        ui.html(title, tag="h2", sanitize=False)
-        if hint:
-            ui.label(hint).classes("rnp-hint")
-    return section
+def moved(values: Sequence[float], kept: Sequence[float]) -> bool:
+    """Whether the numbers of an action differ by more than rounding.
+
+    Args:
+        values: six numbers.
+        kept: six others.
+    """
+    return max(abs(a - b) for a, b in zip(values, kept, strict=True)) > 1e-4
 
 
-def row() -> ui.element:
-    """Controls beside one another, in as many lines as they need."""
-    return ui.element("div").classes("rnp-row")
-
-
-def tile_row() -> ui.element:
-    """Pictures beside one another."""
-    return ui.element("div").classes("rnp-tiles")
-
-
-def stage(words: str) -> ui.interactive_image:
-    """A picture that a pointer draws on, or whose parts it takes hold of."""
-    made = ui.interactive_image(sanitize=False).classes("rnp-stage")
-    return made.props(f'tabindex=0 role=application aria-label="{words}"')
-
-
-def button(words: str, does: Any, icon: str, flat: bool = False) -> ui.button:
-    """A button with words, by which a screen reader names it."""
-    kind = "flat" if flat else "outline"
-    return ui.button(words, on_click=does, icon=icon).props(f"{kind} no-caps dense").classes("rnp-button")
-
-
-def tile(rgb: Tensor, words: str, does: Any = None) -> ui.element:
-    """A small picture with a name; a button where it does something."""
-    made = ui.element("div" if does is None else "button").classes("rnp-tile")
-    if does is not None:
-        made.on("click", does).props(f'type=button title="Take {words} as the image"')
-    with made:
-        ui.element("img").props(f'src="{uri(rgb)}" alt="{words}"')
-        ui.label(words)
-    return made
-
-
-__all__ = ["Page", "add_page", "app", "application"]
+def _one(i: int, values: Tensor) -> Tensor:
+    return values[i : i + 1]

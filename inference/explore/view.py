@@ -148,7 +148,9 @@ def _polygon(part: Part, size: int, kind: str, held: str = "", fill: str = "") -
     style = f"stroke:{part.colour}" + (f";fill:{fill}" if fill else "")
     title = f"<title>{escape(part.label)}: drag to move it</title>" if held else ""
     halo = f'<polygon class="{kind} rnp-halo" points="{points}"/>'
-    return f'{halo}<polygon class="{kind}" points="{points}" style="{style}"{grip}>{title}</polygon>'
+    return (
+        f'{halo}<polygon class="{kind}" points="{points}" style="{style}"{grip}>{title}</polygon>'
+    )
 
 
 def _places(part: Part) -> dict[str, tuple[float, float]]:

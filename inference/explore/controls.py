@@ -1,0 +1,77 @@
+"""The controls of the page: cards, rows, buttons, stages and small pictures, each with a name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nicegui import ui
+from torch import Tensor
+
+from inference.explore.view import uri
+
+POINTER = "(event) => rnpPointer(event, emit)"
+"""Hands what a pointer does to `pointer.js`."""
+KEY = """(event) => {
+  const known = /^(Arrow(Left|Right|Up|Down)|Delete|[-+=0-9\\[\\]])$/.test(event.key);
+  if (!known || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  emit(event.type === "keyup" ? "keyup" : event.key);
+}"""
+"""Hands keys that move a part to the server."""
+
+
+def points(args: Any) -> list[tuple[float, float]]:
+    """The points of a pointer's event, none where it has something else."""
+    found = args.get("points") if isinstance(args, dict) else None
+    try:
+        return [(float(x), float(y)) for x, y in found or ()]
+    except (TypeError, ValueError):
+        return []
+
+
+def card(title: str, hint: str, wide: bool = False) -> ui.element:
+    """A card with a title and a sentence."""
+    section = ui.element("section").classes("rnp-card" + " rnp-wide" * wide)
+    section.props(f'aria-label="{title}"')
+    with section:
+        ui.html(title, tag="h2", sanitize=False)
+        if hint:
+            ui.label(hint).classes("rnp-hint")
+    return section
+
+
+def row() -> ui.element:
+    """Controls beside one another, in as many lines as they need."""
+    return ui.element("div").classes("rnp-row")
+
+
+def tile_row() -> ui.element:
+    """Pictures beside one another."""
+    return ui.element("div").classes("rnp-tiles")
+
+
+def stage(words: str) -> ui.interactive_image:
+    """A picture that a pointer draws on, or whose parts it takes hold of."""
+    made = ui.interactive_image(sanitize=False).classes("rnp-stage")
+    return made.props(f'tabindex=0 role=application aria-label="{words}"')
+
+
+def button(words: str, does: Any, icon: str, flat: bool = False) -> ui.button:
+    """A button with words, by which a screen reader names it."""
+    kind = "flat" if flat else "outline"
+    return (
+        ui.button(words, on_click=does, icon=icon)
+        .props(f"{kind} no-caps dense")
+        .classes("rnp-button")
+    )
+
+
+def tile(rgb: Tensor, words: str, does: Any = None) -> ui.element:
+    """A small picture with a name; a button where it does something."""
+    made = ui.element("div" if does is None else "button").classes("rnp-tile")
+    if does is not None:
+        made.on("click", does).props(f'type=button title="Take {words} as the image"')
+    with made:
+        ui.element("img").props(f'src="{uri(rgb)}" alt="{words}"')
+        ui.label(words)
+    return made
