@@ -21,7 +21,11 @@ KEY = """(event) => {
 
 
 def points(args: Any) -> list[tuple[float, float]]:
-    """The points of a pointer's event, none where it has something else."""
+    """Return the points of a pointer's event; none where it has something else.
+
+    Args:
+        args: what the browser sent.
+    """
     found = args.get("points") if isinstance(args, dict) else None
     try:
         return [(float(x), float(y)) for x, y in found or ()]
@@ -30,7 +34,13 @@ def points(args: Any) -> list[tuple[float, float]]:
 
 
 def card(title: str, hint: str, wide: bool = False) -> ui.element:
-    """A card with a title and a sentence."""
+    """Make a card with a title and a sentence.
+
+    Args:
+        title: also its name for screen readers.
+        hint: the sentence; "" is none.
+        wide: whether it takes a whole row.
+    """
     section = ui.element("section").classes("rnp-card" + " rnp-wide" * wide)
     section.props(f'aria-label="{title}"')
     with section:
@@ -41,23 +51,34 @@ def card(title: str, hint: str, wide: bool = False) -> ui.element:
 
 
 def row() -> ui.element:
-    """Controls beside one another, in as many lines as they need."""
+    """Make a row of controls beside one another, in as many lines as they need."""
     return ui.element("div").classes("rnp-row")
 
 
 def tile_row() -> ui.element:
-    """Pictures beside one another."""
+    """Make a row of pictures."""
     return ui.element("div").classes("rnp-tiles")
 
 
 def stage(words: str) -> ui.interactive_image:
-    """A picture that a pointer draws on, or whose parts it takes hold of."""
+    """Make a picture that a pointer draws on, or whose parts it takes hold of.
+
+    Args:
+        words: its name for screen readers.
+    """
     made = ui.interactive_image(sanitize=False).classes("rnp-stage")
     return made.props(f'tabindex=0 role=application aria-label="{words}"')
 
 
 def button(words: str, does: Any, icon: str, flat: bool = False) -> ui.button:
-    """A button with words, by which a screen reader names it."""
+    """Make a button with words, by which a screen reader names it.
+
+    Args:
+        words: its name.
+        does: what is called.
+        icon: of Material's.
+        flat: whether it has no border.
+    """
     kind = "flat" if flat else "outline"
     return (
         ui.button(words, on_click=does, icon=icon)
@@ -67,7 +88,13 @@ def button(words: str, does: Any, icon: str, flat: bool = False) -> ui.button:
 
 
 def tile(rgb: Tensor, words: str, does: Any = None) -> ui.element:
-    """A small picture with a name; a button where it does something."""
+    """Make a small picture with a name.
+
+    Args:
+        rgb: the picture, (H, W, 3) in [0, 1].
+        words: its name.
+        does: what is called when it is pressed; None makes it no button.
+    """
     made = ui.element("div" if does is None else "button").classes("rnp-tile")
     if does is not None:
         made.on("click", does).props(f'type=button title="Take {words} as the image"')

@@ -864,7 +864,7 @@ class Page:
         with (
             card(
                 "Take it away",
-                "Pictures, the parse as JSON, which Open a file reads again, and Python lines that give the same.",
+                "Pictures; JSON, which Open a file reads again; Python lines that give the same.",
             ),
             row(),
         ):
