@@ -185,7 +185,12 @@ class Page:
                 return None
 
     def note(self, text: str, kind: Literal["info", "warning"] = "info") -> None:
-        """Show a note for some seconds, which screen readers read."""
+        """Show a note for some seconds, which screen readers read.
+
+        Args:
+            text: the note.
+            kind: how it looks.
+        """
         with self.client:
             ui.notify(text, type=kind, position="bottom", close_button="Close", timeout=6000)
 
