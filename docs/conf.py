@@ -187,6 +187,26 @@ def _choices(rows: dict[str, dict[str, Any]]) -> str:
     return markdown(head, lines)
 
 
+def _calibration(rows: dict[str, dict[str, Any]]) -> str:
+    """Intervals and ranks on images drawn from the model, as a table: a row for each method."""
+
+    def share(row: dict[str, Any], name: str) -> str:
+        if f"{name}_coverage" not in row:
+            return ""
+        return f"{row[f'{name}_coverage']:.1%} ± {row[f'{name}_coverage_error']:.1%}"
+
+    head = ["method", "images", "trusted", "z, trusted images", "z, all", "hidden pixels, trusted"]
+    head += ["hidden pixels, all", "smallest p of ranks"]
+    names = ("trusted_z", "z", "trusted_pixels", "pixels")
+    lines = [
+        [f"`{method}`", str(row["images"]), f"{row['trusted']:.0%}"]
+        + [share(row, name) for name in names]
+        + [f"{row['smallest_p']:.1g}"]
+        for method, row in rows.items()
+    ]
+    return markdown(head, lines)
+
+
 def _folders(parent: Path) -> dict[str, Any]:
     return {folder.name: _read(folder) for folder in sorted(parent.iterdir()) if folder.is_dir()}
 
@@ -207,6 +227,9 @@ myst_substitutions["sizes_table"] = _sizes(myst_substitutions["benchmarks"]["siz
 myst_substitutions["choices_table"] = _choices(myst_substitutions["benchmarks"]["sizes-choices"])
 myst_substitutions["factors_table"] = _factors(myst_substitutions["benchmarks"]["factors"])
 myst_substitutions["pieces_table"] = _pieces(myst_substitutions["benchmarks"]["pieces"])
+myst_substitutions["calibration_table"] = _calibration(
+    myst_substitutions["benchmarks"]["calibration"]["calibration"]
+)
 
 # Tutorials: Markdown with cells of code, which the build runs
 nb_execution_mode = "force"
