@@ -22,32 +22,49 @@ PIECE = 2**24
 SHRINK, WIDEN, FREEDOM, BROAD = 0.3, 1.2, 5.0, 0.05
 """Of a round's proposal: the share of the covariance that is diagonal, the factor of the
 covariance, the degrees of freedom, and the share of samples of the standard normal of u.
-These numbers were chosen on 24 validation digits of MNIST with the right half hidden, by 1,400
-samples."""
+These numbers were chosen on validation digits of MNIST with the right half hidden."""
 
 
 def rounds_of_importance(
     density: LogDensity, num: int, rounds: int
 ) -> tuple[Float[Tensor, "s n d"], Float[Tensor, "s n"]]:
-    """Draw samples in rounds, each from a Student's t around the samples before it.
+    """Adapt a proposal in rounds, then draw samples that it has not seen.
 
-    A round's t has the weighted mean and covariance of all samples so far, of which the first are
-    of the guide. At the end each sample is weighted by the mixture of all that was drawn from. A
-    twentieth of each round is of the standard normal of u, where the prior lies, which bounds the
-    weights. The guide's samples, a seventh, belong to the mixture where its density is known at any
-    u (`LogDensity.proposal_log_prob`), so that weights tell of modes that it found and no round
-    followed; elsewhere they are left out.
+    As many samples as are wanted adapt it. A seventh of them is of the guide. Each round draws from
+    a Student's t around all samples before it, and weights these by the mixture of all that was
+    drawn from. A twentieth of a round is of the standard normal of u, where the prior lies.
 
-    Source: Cornuet, Marin, Mira and Robert, "Adaptive multiple importance sampling", 2012.
+    A proposal that was fitted to samples is too likely at just these, so that their weights are too
+    small by nats, and yet even: they tell nothing of the error. So none of them is returned. The
+    samples are new, of a t around those, with a twentieth of the standard normal, which bounds the
+    weights, and a tenth of the guide where its density is known at any u
+    (`LogDensity.proposal_log_prob`), so that weights tell of modes that no round followed.
+
+    Source: Cornuet, Marin, Mira and Robert, "Adaptive multiple importance sampling", 2012, for the
+    rounds.
 
     Args:
         density: log p(u, evidence).
         num: S, samples for each of N images.
-        rounds: how many rounds share them, at least 1, at most S.
+        rounds: how many rounds share as many others, at least 1, at most S.
 
     Returns:
         u, (S, N, D), and log p(u, evidence) - log q(u), (S, N), in nats.
     """
+    q = adapted(density, num, rounds)
+    guided = num // 10
+    own = density.proposal_log_prob(guided, 0) if guided else None
+    final, u = Mixture(q.loc), []
+    if own is not None:
+        u.append(density.propose(guided)[0])
+        final.parts.append((own, guided))
+    u.append(final.add(q, num - sum(map(len, u))))
+    drawn = torch.cat(u)
+    return drawn, density.visit(drawn) - final.log_prob(drawn)
+
+
+def adapted(density: LogDensity, num: int, rounds: int) -> Any:
+    """Return a Student's t that rounds of samples have adapted, see `rounds_of_importance`."""
     guided = max(num // 7, 1)
     first, log_q, log_p = density.propose(guided, guided // 10)
     own = density.proposal_log_prob(guided, guided // 10)
@@ -57,7 +74,7 @@ def rounds_of_importance(
         mixture.parts.append((own, guided))
     else:
         u, log_p, log_weights = first[:0], log_p[:0], log_p[:0]
-    left = num - len(u)
+    left = num - len(first)
     for k in torch.arange(left).tensor_split(min(rounds, left)) if left else ():
         before = (u, log_weights)
         if own is None:
@@ -65,7 +82,9 @@ def rounds_of_importance(
         drawn = mixture.add(follow(*before), len(k))
         u, log_p = torch.cat([u, drawn]), torch.cat([log_p, density.visit(drawn)])
         log_weights = log_p - mixture.log_prob(u)
-    return u, log_weights
+    if own is None:
+        u, log_weights = torch.cat([first, u]), torch.cat([guided_log_weights, log_weights])
+    return follow(u, log_weights)
 
 
 class Mixture:

@@ -77,11 +77,12 @@ class ImportanceEngine(_FromGuide):
     guide; else hidden pixels are first filled in with the model's own expectation, since a guide
     reads whole images; see `LogDensity.fill_hidden`.
 
-    With `rounds` the samples come in rounds, each from a distribution around the samples before it,
-    the first of which are of the guide; see `rounds_of_importance`. That needs no gradients, and
-    more samples are effective where the guide is far from right: take twenty rounds and
-    `num_samples` of 1,000 or more. Mass that no sample met stays unknown, so that the log evidence
-    may be too low although the answer counts as trusted.
+    With `rounds` as many samples as are wanted first adapt a proposal in rounds, each around the
+    samples before it, the first of which are of the guide; the answer is new samples of what comes
+    of it, see `rounds_of_importance`. That needs no gradients, takes twice the time, and more
+    samples are effective where the guide is far from right: take twenty rounds and `num_samples` of
+    800 or more. Mass that no sample met stays unknown, so that the log evidence may still be lower
+    than the truth by more than it states.
 
     It is valid for every guide that has a density, and for all evidence. Estimates are consistent
     in the number of samples if the guide is nowhere far narrower than the posterior, which Pareto k
@@ -91,7 +92,7 @@ class ImportanceEngine(_FromGuide):
     backpropagation", 2014, for hidden pixels.
 
     Args:
-        rounds: how many rounds share the samples; by default 0, all are of the guide.
+        rounds: how many rounds adapt the proposal; by default 0, samples are of the guide.
 
     Raises:
         ValueError: if the guide is a point, or there are fewer samples than rounds.

@@ -6,6 +6,7 @@ from pyro.distributions import Normal
 
 from inference.posterior import adaptation, query
 from inference.posterior.adaptation import FREEDOM, Mixture, flattened, follow
+from inference.posterior.weights import importance_weights
 from pyro_rnp import RNP
 from pyro_rnp.sites import sites
 from tests.conftest import tiny
@@ -58,6 +59,34 @@ def test_rounds_find_the_posterior_from_a_guide_that_is_far_off():
     assert plain.trusted.float().mean() < 0.5
     assert rounds.trusted.float().mean() > 0.8
     assert rounds.effective_samples.median() > 10 * plain.effective_samples.median()
+
+
+class Known:
+    """A density of 16 numbers whose evidence is 1, with the prior as guide."""
+
+    def __init__(self, known):
+        self.prior = Normal(torch.zeros(200, 16), 1.0).to_event(1)
+        self.posterior = Normal(torch.full((200, 16), 0.3), 0.6).to_event(1)
+        self.visit = self.posterior.log_prob
+        self.known = known
+
+    def propose(self, num, broad=0):
+        u = self.prior.sample((num,))
+        return u, self.prior.log_prob(u), self.visit(u)
+
+    def proposal_log_prob(self, num, broad):
+        return self.prior.log_prob if self.known else None
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_samples_that_a_proposal_was_fitted_to_do_not_count(known):
+    torch.manual_seed(0)
+    _, log_weights = adaptation.rounds_of_importance(Known(known), 300, 10)
+    found = importance_weights(log_weights)
+    assert (found.effective_samples > 10).float().mean() > 0.8, "the answers look good"
+    assert found.log_evidence.exp().mean() == pytest.approx(1, abs=0.05)
+    error = found.log_evidence / found.log_evidence_error
+    assert error.square().mean().sqrt() < 1.5, "and are as good as they say"
 
 
 def test_the_mixture_counts_every_round_as_often_as_it_was_drawn_from():
