@@ -302,7 +302,8 @@ class Run:
         Args:
             guide: a guide in place of the run's, as `refined:steps=50`; by default the run's own.
             pieces: other pieces, as `prior=MyPrior()`; those that were given as objects in training
-                have to be given again, but to the run that `inference.fit` returned.
+                have to be given again, but to the run that `inference.fit` returned; or
+                `masked_guide=True`.
 
         Raises:
             FileNotFoundError, ValueError, TypeError: as `pyro_rnp.load`.

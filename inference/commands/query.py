@@ -50,6 +50,10 @@ def main() -> None:
         "svi: a normal fitted to each image, weighted; hmc and nuts: Markov chains, of each image "
         "by itself and of all as one; or an engine that PYRO_RNP_PIECES adds",
     )
+    arguments.add_argument(
+        "--masked_guide", type=bool, default=False, help="take the guide that has seen masks, "
+        "where one lies beside the weights, as that of mnist: the proposal for hidden pixels"
+    )  # fmt: skip
     arguments.add_argument("--num_samples", type=PositiveInt, default=200, help="of each image")
     arguments.add_argument("--steps", type=PositiveInt, default=200, help="of svi, smc, hmc, nuts")
     arguments.add_argument("--warmup", type=PositiveInt, default=100, help="of hmc and nuts")
@@ -64,7 +68,7 @@ def main() -> None:
     if args.mask is not None and args.hide is not None:
         raise ValueError("Give --mask or --hide, not both.")
     unused_folder(args.out)
-    rnp, mask = load(args.run), None
+    rnp, mask = load(args.run, masked_guide=args.masked_guide), None
     hidden = args.mask is not None or args.hide is not None
     images = chosen_images(args, rnp.config, needed=hidden)
     if args.mask is not None:

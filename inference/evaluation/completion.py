@@ -14,7 +14,7 @@ from tqdm import tqdm
 from inference.data import ImageSet
 from inference.evaluation.metrics import check_images, mean_of, without_labels
 from inference.evaluation.statistics import standard_error
-from inference.posterior import Engine, Method, query
+from inference.posterior import Engine, query
 from pyro_rnp import RNP
 from pyro_rnp.checks import Images
 from pyro_rnp.missing import error
@@ -65,7 +65,7 @@ def completion_metrics(
     images: Images,
     seen: Bool[Tensor, "h w"],
     among: ImageSet | Images,
-    methods: Sequence[Method] = ("guide", "importance", "svi"),
+    methods: Sequence[str] = ("guide", "importance", "svi"),
     batch_size: int = 64,
     log_likelihood: bool = False,
     **options: Any,
@@ -82,7 +82,7 @@ def completion_metrics(
         images: (N, C, H, W) in [0, 1].
         seen: (H, W), True where pixels are seen.
         among: training images, (M, C, H, W) in [0, 1] or as an image set.
-        methods: engines of `inference.posterior.query`.
+        methods: engines of `inference.posterior.query`, with options, as `importance:rounds=20`.
         batch_size: images in one query.
         log_likelihood: whether to add the log-likelihood of the hidden pixels, for which methods
             are asked about the whole images too; by default false.

@@ -12,7 +12,7 @@ from inference.evaluation.metrics import TABLES, evaluate, write_per_image
 from inference.evaluation.segmentation import segmentation_metrics
 from inference.isolation import isolated
 from inference.outputs import new_file, unused
-from inference.posterior import Method, Side, half_mask
+from inference.posterior import ENGINES, Method, Side, half_mask
 from inference.run import Run
 from inference.system import keep_large_blocks
 
@@ -30,7 +30,9 @@ def score_run(
     keep: str | None = None,
     num: int | None = None,
     hide: Side | None = None,
-    methods: tuple[Method, ...] = ("guide", "importance", "svi"),
+    methods: tuple[str, ...] = ("guide", "importance", "svi"),
+    num_samples: int = 200,
+    masked_guide: bool = False,
     log_likelihood: bool = False,
     calibrate: int = 0,
     reference: int = 0,
@@ -53,7 +55,12 @@ def score_run(
         hide: hide this half and add the squared error of its pixels (completion), as methods fill
             it in, and of the nearest training image; svi takes half a second an image and smc
             three, so choose num.
-        methods: how to fill in what is hidden, of guide, importance, svi, smc, hmc and nuts.
+        methods: how to fill in what is hidden, of guide, importance, svi, smc, hmc and nuts, with
+            options after the name, as importance:rounds=20.
+        num_samples: samples of each image by which methods fill in what is hidden.
+        masked_guide: take the guide that has seen masks, where one lies beside the weights, as that
+            of mnist: methods that fill in what is hidden begin with it. All other scores are the
+            same.
         log_likelihood: add to completion the log-likelihood of the hidden pixels given the seen
             ones, in nats, the difference of two log evidences, which takes twice the time.
         calibrate: also draw so many images from the model, hide that half, and add how often
@@ -73,10 +80,11 @@ def score_run(
         `segmentation` where asked for.
 
     Raises:
-        FileNotFoundError: if the run or the data are not there.
+        FileNotFoundError: if the run, its masked guide or the data are not there.
         FileExistsError: if the file for `per_image` exists.
-        ValueError: if `particles` is negative, `num` is not positive, `calibrate` or `reference`
-            is asked for without `hide`, or the model and the images do not fit.
+        ValueError: if `particles` is negative, `num` is not positive, a method does not exist,
+            `calibrate` or `reference` is asked for without `hide`, or the model and the images do
+            not fit.
     """
     if particles < 0 or (num is not None and num < 1):
         raise ValueError(
@@ -89,22 +97,28 @@ def score_run(
         raise ValueError(f"per_image must be a {' or '.join(TABLES)} file, got {per_image!r}.")
     if table is not None:
         unused(table)
+    for method in methods:
+        ENGINES.make(method)  # that there is none is said before anything is computed
     trained = Run(run)
     name = data or trained.data_name
-    splits, rnp = trained.data(name, data_root), trained.load(guide)
+    splits = trained.data(name, data_root)
+    rnp = trained.load(guide, masked_guide=masked_guide)
     images = getattr(splits, split)[:num]
     found: dict[str, Any] = {}  # first the scores that may be refused
     if hide is not None:
         seen = half_mask(hide, rnp.config.image_size)
         options: dict[str, Any] = {"log_likelihood": log_likelihood, "seed": seed}
+        options["num_samples"] = num_samples
         found["completion"] = completion_metrics(
             rnp, images.images, seen, splits.train, methods, **options
         )
         if calibrate:
-            found["calibration"] = calibration_metrics(rnp, seen, methods, calibrate, seed=seed)
+            found["calibration"] = calibration_metrics(
+                rnp, seen, methods, calibrate, seed=seed, num_samples=num_samples
+            )
         if reference:
             found["agreement"] = agreement_metrics(
-                rnp, images.images, seen, methods, reference, seed
+                rnp, images.images, seen, methods, reference, seed, num_samples=num_samples
             )
     if segment is not None:
         found["segmentation"] = segmentation_metrics(rnp, images, segment, seed=seed)

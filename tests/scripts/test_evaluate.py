@@ -2,6 +2,9 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +12,10 @@ import pytest
 import inference.evaluation.metrics
 from inference.data import load_data
 from inference.evaluation.metrics import evaluate
+from inference.posterior import half_mask, query
 from inference.run import Run
 from pyro_rnp import RNP, load, save
+from pyro_rnp.checkpoint import WEIGHTS, load_weights, save_masked_guide
 from tests.conftest import tiny
 from tests.scripts.helpers import call, refused
 
@@ -91,6 +96,48 @@ def test_a_model_that_does_not_say_its_data_is_scored_on_what_is_named_alone(
     call(monkeypatch, "evaluate.py", own, "--data=strokes", "--num=4")
     scores = json.loads(capsys.readouterr().out)
     assert (scores["data"], scores["split"], scores["num"]) == ("strokes", "test", 4)
+
+
+@pytest.fixture
+def beside(run_folder, tmp_path):
+    """A run folder with a guide that has seen masks beside the weights."""
+    own = tmp_path / "run"
+    shutil.copytree(run_folder, own)
+    rnp = RNP(replace(Run(own).model_config, masked_guide="diagonal"))
+    load_weights(rnp, own / WEIGHTS, partial=True)
+    save_masked_guide(rnp, own)
+    return own
+
+
+def test_the_guide_that_has_seen_masks_is_taken_where_it_is_wanted(monkeypatch, capsys, beside):
+    def scores(*more):
+        call(monkeypatch, "evaluate.py", beside, "--num=2", "--hide=left", "--num_samples=30",
+             "--methods=[importance,importance:rounds=2]", *more)  # fmt: skip
+        return json.loads(capsys.readouterr().out)
+
+    without, with_ = scores(), scores("--masked_guide=true")
+    for method in ("importance", "importance:rounds=2"):
+        assert with_["completion"].pop(method) != without["completion"].pop(method)
+    seconds = {name for name in with_ if "second" in name}
+    assert {k: v for k, v in with_.items() if k not in seconds} == {
+        k: v for k, v in without.items() if k not in seconds
+    }, "all other scores are the same"
+    out = beside.parent / "answer"
+    how = {"method": "importance", "num_samples": 30}
+    call(monkeypatch, "query.py", beside, "--data=digits", "--num=2", "--hide=left", "--out", out,
+         "--masked_guide=true", *(f"--{k}={v}" for k, v in how.items()))  # fmt: skip
+    found = [
+        image["log_evidence"] for image in json.loads((out / "query.json").read_text())["images"]
+    ]
+    rnp, images = load(beside, masked_guide=True), load_data("digits").test.images[:2]
+    wanted = query(rnp, images, mask=half_mask("left", 28), progress=False, **how)
+    assert found == pytest.approx(wanted.log_evidence.tolist(), rel=1e-5)
+
+
+def test_a_method_or_a_guide_that_there_is_not_is_refused(monkeypatch, capsys, run_folder):
+    wrong = partial(refused, monkeypatch, capsys, "evaluate.py", run_folder, "--num=2")
+    assert "no engine 'smcc' (did you mean smc?)" in wrong("--hide=left", "--methods=[guide,smcc]")
+    assert "train one with --mask_training" in wrong("--hide=left", "--masked_guide=true")
 
 
 def test_evaluate_completes_a_half(monkeypatch, capsys, run_folder):
