@@ -24,7 +24,7 @@ class Question:
     """Sites that are kept, (d,) each."""
     seed: int = 0
     num_samples: int = 64
-    steps: int = 50
+    steps: int = 0
     """Gradient steps, see `query`."""
     methods: tuple[str, ...] = ("guide", "smc")
     """Engines that answer one after another, the fast one first."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -25,15 +27,16 @@ from inference.posterior import graft, intervene, remove
 from inference.posterior.evidence import site_value
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.affine import FIELDS, UNITS
-from pyro_rnp.checks import Images
-from pyro_rnp.parse_tree import COUNTING, read_path, sheets
+from pyro_rnp.parse_tree import COUNTING, Path, read_path, sheets, site_name
 from pyro_rnp.plotting.figure import FORMATS, to_bytes
-from pyro_rnp.sites import sites
+from pyro_rnp.sites import is_random, sites
 
-HISTORY = 200
+HISTORY = 50
 """Steps that can be undone."""
 AT_ONCE = 50
 """Images that are parsed together while others wait."""
+TABLES = 4
+"""Collections of parts that all visitors share, a data set's parts of one level each."""
 JSON_BYTES = 50 * 2**20
 """The most that a JSON text may have."""
 
@@ -44,6 +47,14 @@ class Edit(NamedTuple):
     values: Mapping[str, Tensor]
     """Values, (d,), by site."""
     react: bool
+
+    def undone_by(self, values: Mapping[str, Tensor]) -> bool:
+        """Whether another edit, to which nothing reacts, leaves nothing of this one.
+
+        Args:
+            values: of the other edit.
+        """
+        return not self.react and all(site[0] == "a" and site in values for site in self.values)
 
 
 class Step(NamedTuple):
@@ -105,7 +116,6 @@ class Session:
         self._now = _State()
         self._future: list[_State] = []
         self._drawn = 0
-        self._tables: dict[int, tuple[Images, PartTable]] = {}
 
     # What there is -----------------------------------------------------------------------------
 
@@ -176,14 +186,18 @@ class Session:
     def draw(self, image: Float[Tensor, "c s s"]) -> None:
         """Begin with another image, of which everything is seen and no part is kept.
 
+        Pixels are rounded to multiples of 1/255, so that files hold the image exactly.
+
         Args:
-            image: as the model reads it, in [0, 1].
+            image: as the model reads it, in [0, 1]; a pixel that is NaN is blank, and hidden.
 
         Raises:
             ValueError: if the model does not read such images.
         """
-        found = self.rnp.check(torch.as_tensor(image).unsqueeze(0))[0].cpu()
-        self._go(_State(image=found))
+        found = self.rnp.check(torch.as_tensor(image).unsqueeze(0))[0].cpu().float()
+        missing = found.isnan().any(0)
+        found = (found.nan_to_num() * 255).round() / 255
+        self._go(_State(image=found, seen=~missing if missing.any() else None))
 
     def parse(self) -> ParseTree:
         """Parse the image, without the edits so far.
@@ -259,14 +273,20 @@ class Session:
         return self._edit({f"a/{part}": remove(action[0], self.rnp.config)})
 
     def exchange(
-        self, part: str, other_image: Float[Tensor, "c s s"], *, pose: bool = False
+        self,
+        part: str,
+        other_image: Float[Tensor, "c s s"],
+        other_part: str | None = None,
+        *,
+        pose: bool = False,
     ) -> ParseTree:
-        """Put the part of another image in the place of one of this image.
+        """Put a part of another image in the place of one of this image.
 
         Args:
-            part: the path of both parts, as `1/3`.
+            part: the path of the part that goes, as `1/3`.
             other_image: as the model reads it.
-            pose: whether the part brings its own place along, too.
+            other_part: the path of the part that comes, of the same level; by default the same.
+            pose: whether it comes with its own place.
 
         Returns:
             The tree after the edit.
@@ -275,18 +295,20 @@ class Session:
             ValueError: if there is no such part, or the model does not read such images.
         """
         other = self.rnp.parse(torch.as_tensor(other_image).unsqueeze(0))
-        edits = graft(other, read_path(part), pose=pose)
-        return self._edit({site: values[0] for site, values in edits.items()})
+        source, at = read_path(other_part or part), read_path(part)
+        return self._edit({k: v[0] for k, v in graft(other, source, at, pose).items()})
 
     def _value(self, site: str, values: Any) -> Tensor:
-        return site_value(self.rnp.config, site, torch.as_tensor(values, dtype=torch.float32))
+        return site_value(self.rnp.config, site, torch.as_tensor(values).to(self.tree.program))
 
     def _intervened(self, values: Mapping[str, Tensor]) -> ParseTree:
         return intervene(self.rnp, self.tree, values, react=self.react)
 
     def _edit(self, values: Mapping[str, Tensor]) -> ParseTree:
-        tree = self._intervened(values)
-        edits = (*self._now.edits, Edit(dict(values), self.react))
+        tree, edits = self._intervened(values), self._now.edits
+        if edits and edits[-1].undone_by(values) and not self.react:
+            edits = edits[:-1]
+        edits = (*edits, Edit(dict(values), self.react))
         self._go(replace(self._now, tree=tree, edits=edits))
         return tree
 
@@ -320,7 +342,7 @@ class Session:
         Raises:
             ValueError: if there is no such site.
         """
-        self._known(site)
+        self._path(site)
         self._go(replace(self._now, kept=self._now.kept | {site}))
 
     def release(self, site: str) -> None:
@@ -332,12 +354,17 @@ class Session:
         Raises:
             ValueError: if there is no such site.
         """
-        self._known(site)
+        self._path(site)
         self._go(replace(self._now, kept=self._now.kept - {site}))
 
-    def _known(self, site: str) -> None:
-        if site not in sites(self.rnp.config):
-            raise ValueError(f"There is no site {site!r}.")
+    def _path(self, site: str) -> Path:
+        """The path of a site's part.
+
+        Raises:
+            ValueError: if the model has no such site.
+        """
+        is_random(self.rnp.config, site)
+        return tuple(map(int, site.split("/")[1:]))
 
     def question(self, **options: Any) -> Question:
         """What is hidden, given what is seen and which parts are kept; for `Worker.ask`.
@@ -393,12 +420,12 @@ class Session:
         other = self.rnp.parse(torch.as_tensor(other_image).unsqueeze(0))
         return self.rnp.interpolate(self.tree.program[0], other.program[0], num)
 
-    def nearest(self, site: str, images: Images, num: int = 8) -> list[Near]:
+    def nearest(self, site: str, images: Float[Tensor, "n c s s"], num: int = 8) -> list[Near]:
         """Find the parts of other images that draw most alike.
 
         Args:
             site: of the part, as `a/1` or `z/1`.
-            images: as the model reads them, (N, C, H, W); parsing them the first time takes long.
+            images: as the model reads them; it takes long the first time that they are asked about.
             num: how many, at most.
 
         Returns:
@@ -407,33 +434,32 @@ class Session:
         Raises:
             ValueError: if there is no such part, or the model does not read such images.
         """
-        self._known(site)
-        path = read_path(site.partition("/")[2])
-        known, table = self._tables.get(len(path), (None, None))
-        if table is None or known is not images:
-            table = collect_parts(self.rnp, images, len(path), AT_ONCE, progress=False)
-            self._tables[len(path)] = (images, table)
-        own = self.tree.part(path).canvas.cpu().flatten(1)
-        far = torch.cdist(own, table.canvases.flatten(1))[0]
+        part = self.tree.part(self._path(site))
+        table = _table(self.rnp, images, self.tree.level - part.level)
+        far = torch.cdist(part.canvas.cpu().flatten(1), table.canvases.flatten(1))[0]
         best = far.topk(min(num, len(far)), largest=False)
         found = []
         for row, distance in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-            place = table.place(row)
-            name = "/".join(map(str, place.path))
-            found.append(Near(place.image, f"z/{name}", distance, table.canvases[row]))
+            image, path = table.place(row)
+            found.append(Near(image, site_name("z", path), distance, table.canvases[row]))
         return found
 
     # What can be taken away --------------------------------------------------------------------
 
-    def steps(self) -> list[Step]:
-        """Return the canvas before the first part, and after each of the parts in order."""
-        tree, renderer = self.tree, self.tree.renderer
+    def steps(self, depth: int = 1) -> list[Step]:
+        """Return the blank canvas, and the canvas after each step of the program.
+
+        Args:
+            depth: 1 for a step a part, 2 for a step a sub-part.
+
+        Raises:
+            ValueError: if nothing is drawn yet.
+        """
+        tree = self.tree
         found = [Step("", torch.zeros_like(tree.canvas[0]).cpu())]
-        if renderer is not None:
-            size = tree.canvas.shape[-1]
-            for i in range(len(tree)):
-                placed = sheets(tree.children[: i + 1], renderer.composed)
-                found.append(Step(f"a/{i}", renderer.render(placed, size)[0].cpu()))
+        for path, _ in tree.walk():
+            if len(path) == depth:
+                found.append(Step(site_name("a", path), _up_to(tree, path).canvas[0].cpu()))
         return found
 
     def picture(self, format: str = "png", palette: Sequence[Any] = COLOURS) -> bytes:
@@ -462,7 +488,7 @@ class Session:
         found = {
             "model": self.name,
             "image": base64.b64encode(_png(self._image())).decode(),
-            "seen": ["".join(map(str, row)) for row in self.mask.int().tolist()],
+            "seen": _rows(self.mask),
             "kept": self.kept,
             "parts": COUNTING,
             "units": UNITS,
@@ -484,36 +510,38 @@ class Session:
         """
         if len(text) > JSON_BYTES:
             raise ValueError(f"The JSON is too long; at most {JSON_BYTES / 2**20:g} MiB are read.")
+        config = self.rnp.config
         try:
             found = json.loads(text)
-            values = _sites(found["tree"])
+            lists = _sites(found["tree"])
+            stored = base64.b64decode(found["image"]) if "image" in found else None
+            rows = found.get("seen", ["1" * config.image_size] * config.image_size)
+            seen = torch.tensor([[pixel == "1" for pixel in row] for row in rows])
+            kept = frozenset(map(str, found.get("kept", ())))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError("This is not the JSON of a parse.") from error
-        config = self.rnp.config
-        if values.keys() != sites(config).keys():
-            raise ValueError("This is the parse of a model with other parts.")
-        edits = {
-            site: site_value(config, site, torch.as_tensor(value), bounds=False)
-            for site, value in values.items()
+        if lists.keys() != sites(config).keys() or seen.shape != self.mask.shape:
+            raise ValueError("This is the parse of a model with other parts, or of another size.")
+        for site in kept:
+            self._path(site)
+        like = next(self.rnp.parameters())
+        values = {
+            site: site_value(config, site, torch.tensor(value).to(like), bounds=False).cpu()
+            for site, value in lists.items()
         }
-        size = config.image_size
-        image = torch.zeros(config.channels, size, size)
-        if "image" in found:
-            image = open_image(base64.b64decode(found["image"]), config, invert=False)
+        image = torch.zeros(config.channels, *seen.shape)
+        if stored is not None:
+            image = open_image(stored, config, invert=False)
         tree = self.rnp.parse(image.unsqueeze(0))
-        own = tree.sites()
-        done: tuple[Edit, ...] = ()
-        if not all(torch.equal(own[site][0].cpu(), value) for site, value in edits.items()):
-            tree, done = intervene(self.rnp, tree, edits), (Edit(edits, False),)
-        if "image" not in found:
-            image = tree.canvas[0].clamp(0, 1).cpu()
-        seen = None
-        if "seen" in found:
-            seen = torch.tensor([[pixel == "1" for pixel in row] for row in found["seen"]])
-        self._go(_State(image, seen, tree, done, frozenset(found.get("kept", ()))))
+        edits: tuple[Edit, ...] = ()
+        if stored is None or not _same(tree, values):
+            tree, edits = intervene(self.rnp, tree, values), (Edit(values, False),)
+        if stored is None:
+            image = (tree.canvas[0].clamp(0, 1).cpu().float() * 255).round() / 255
+        self._go(_State(image, None if seen.all() else seen, tree, edits, kept))
         return tree
 
-    def code(self, method: str | None = None) -> str:
+    def code(self, method: str | None = None, **options: Any) -> str:
         """Return Python lines that give the same tree, and the same answer.
 
         They define `rnp` (which they expect where the model has no name), `image`, `tree` and, of a
@@ -521,39 +549,74 @@ class Session:
 
         Args:
             method: the engine of the question, as `complete` takes it; by default none is asked.
+            options: as for `question`.
+
+        Raises:
+            ValueError: if nothing is drawn yet.
         """
-        asked = method is not None
-        what = "intervene, query" if asked else "intervene"
-        lines = ["import base64", "", "import torch", ""]
+        asks = None if method is None else self.question(**options)
+        names = [*(["intervene"] if self.edits else []), *(["query"] if asks else [])]
+        lines = ["import base64", ""]
+        lines += ["import torch", ""] if names else []
         lines += ["from inference.explore import open_image"]
-        lines += [f"from inference.posterior import {what}"] if asked or self.edits else []
+        lines += [f"from inference.posterior import {', '.join(names)}"] if names else []
         if self.name is not None:
             masked = ", masked_guide=True" if has_masked_guide(self.name) else ""
             lines += ["from pyro_rnp import load", "", f"rnp = load({self.name!r}{masked})"]
         stored = base64.b64encode(_png(self._image())).decode()
-        lines += ["", f'stored = "{stored}"']
-        lines += ["image = open_image(base64.b64decode(stored), rnp.config, invert=False)"]
-        lines += ["tree = rnp.parse(image.unsqueeze(0))"]
+        lines += ["", "image = open_image(base64.b64decode("]
+        lines += [f'    "{some}"' for some in textwrap.wrap(stored, 92)]
+        lines += ["), rnp.config, invert=False)", "tree = rnp.parse(image.unsqueeze(0))"]
         for values, react in self.edits:
             more = ", react=True" if react else ""
             lines += [f"tree = intervene(rnp, tree, {_dict(values)}{more})"]
-        if asked:
-            q = self.question()
-            rows = " ".join("".join(map(str, row)) for row in q.seen.int().tolist())
-            lines += [f'rows = "{rows}".split()']
-            lines += ["seen = torch.tensor([[pixel == '1' for pixel in row] for row in rows])"]
-            held = f", given={_dict(q.given)}" if q.given else ""
-            pixels = "image.unsqueeze(0), mask=seen" if q.seen.any() else "None"
-            lines += [
-                f"posterior = query(rnp, {pixels}{held}, method={method!r}, "
-                f"num_samples={q.num_samples}, steps={q.steps}, seed={q.seed})"
-            ]
+        if asks is not None:
+            arguments = [f"method={method!r}, num_samples={asks.num_samples}, steps={asks.steps}"]
+            if asks.seen.any():
+                lines += ["seen = torch.tensor([[int(pixel) for pixel in row] for row in ("]
+                lines += [f'    "{row}",' for row in _rows(asks.seen)]
+                lines += [")]).bool()"]
+                arguments = ["image.unsqueeze(0), mask=seen", *arguments]
+            arguments += [f"given={_dict(asks.given)}"] if asks.given else []
+            arguments += [f"seed={asks.seed}"]
+            lines += ["posterior = query(", f"    rnp, {', '.join(arguments)},", ")"]
         return "\n".join(lines) + "\n"
+
+
+@lru_cache(TABLES)
+def _table(rnp: RNP, images: Tensor, depth: int) -> PartTable:
+    """The parts of images at a depth, which all visitors share."""
+    return collect_parts(rnp, images, depth, AT_ONCE, progress=False)
+
+
+def _up_to(node: ParseTree, path: Path) -> ParseTree:
+    """A node with what its program has drawn up to the step at a path."""
+    if not path:
+        return node
+    below = (*node.children[: path[0]], _up_to(node[path[0]], path[1:]))
+    renderer = node.renderer
+    assert renderer is not None
+    canvas = renderer.render(sheets(below, renderer.composed), node.canvas.shape[-1])
+    return replace(node, children=below, canvas=canvas)
+
+
+def _same(tree: ParseTree, values: Mapping[str, Tensor]) -> bool:
+    """Whether a tree has these values, (d,) by site."""
+    own = tree.sites()
+    return all(torch.equal(own[site][0].cpu(), value) for site, value in values.items())
+
+
+def _rows(mask: Tensor) -> list[str]:
+    """A mask as text, a row a line."""
+    return ["".join(map(str, row)) for row in mask.int().tolist()]
 
 
 def _dict(values: Mapping[str, Tensor]) -> str:
     """Tensors by name as Python text."""
-    texts = (f'"{name}": torch.tensor({value.tolist()})' for name, value in values.items())
+    texts = []
+    for name, value in values.items():
+        double = ", dtype=torch.float64" if value.dtype == torch.float64 else ""
+        texts.append(f'"{name}": torch.tensor({value.tolist()}{double})')
     return "{" + ", ".join(texts) + "}"
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
+import runpy
 import subprocess
 import sys
 import tempfile
 import traceback
-from collections import deque
 from collections.abc import AsyncIterator
+from copy import deepcopy
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
@@ -36,52 +38,59 @@ class Worker:
         self._pipe: Connection | None = None
         self._ready = False
         self._number = 0
-        self._waiting: tuple[int, Question] | None = None
-        self._arrived: deque[Answer | str] = deque()
+        self._waiting: Question | None = None
         self.busy = False
         """Whether the newest question still has answers to come."""
 
     def start(self) -> None:
-        """Start the process, so that it is there when the first question is asked."""
-        if self._process is not None:
+        """Start the process, so that it is there when the first question is asked.
+
+        Raises:
+            ValueError: if this system cannot hand a pipe to another process, as Windows.
+        """
+        if self._process is not None and self._process.poll() is None:
             return
-        here, there = Pipe()
+        self.close()
+        self._pipe, there = Pipe()
         paths = os.pathsep.join(path for path in sys.path if path)
         with there, tempfile.TemporaryFile() as model:
-            pickle.dump(self.rnp, model)
+            model.write(_stored(self.rnp))
             model.seek(0)
             fds = there.fileno(), model.fileno()
             self._process = subprocess.Popen(
                 [sys.executable, "-c", f"from inference.explore.worker import serve; serve{fds}"],
                 pass_fds=fds,
-                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # an interrupt from the terminal is for this process
                 env={**os.environ, "PYTHONPATH": paths},
             )
-        self._pipe = here
 
     def ask(self, question: Question) -> None:
         """Ask a question, which ends the one before.
 
         Args:
             question: the question, as `Session.question` gives it.
+
+        Raises:
+            ValueError: as `start`.
         """
         self.start()
         self._number += 1
-        self._waiting, self.busy = (self._number, question), True
+        self._waiting, self.busy = question, True
         self._hand_over()
 
     def cancel(self) -> None:
         """End the question, if there is one."""
-        self._number += 1
-        self._waiting, self.busy = None, False
-        if self._ready and self._pipe is not None:
-            _send(self._pipe, None)
+        if self.busy:
+            self._number += 1
+            self._waiting, self.busy = None, False
+            self._hand_over()
 
     def _hand_over(self) -> None:
-        """Send the question once the process listens, so that sending never waits for it."""
-        if self._ready and self._waiting is not None and self._pipe is not None:
-            _send(self._pipe, self._waiting)
-            self._waiting = None
+        """Send the newest question, or None, once the process listens: sending never waits."""
+        if self._ready and self._pipe is not None:
+            with contextlib.suppress(OSError):  # it has ended, which `poll` tells
+                _send(self._pipe, (self._number, self._waiting))
 
     def poll(self) -> list[Answer]:
         """Take the answers to the newest question that have arrived since, without waiting.
@@ -96,17 +105,19 @@ class Worker:
                 if number == 0:
                     self._ready = True
                     self._hand_over()
-                elif number == self._number:
-                    if isinstance(said, str):
-                        self.busy = False
+                elif number != self._number:
+                    continue
+                elif isinstance(said, Answer):
+                    found.append(said)
+                else:
+                    self.busy = False
+                    if said is not None:
                         raise ValueError(said)
-                    if said is None:
-                        self.busy = False
-                    else:
-                        found.append(said)
         except (EOFError, OSError) as error:
+            asked = self.busy
             self.close()
-            raise ValueError("The process that answers has ended; ask again.") from error
+            if asked:
+                raise ValueError("The process that answers has ended; ask again.") from error
         return found
 
     async def answers(self, question: Question, every: float = 0.05) -> AsyncIterator[Answer]:
@@ -137,7 +148,30 @@ class Worker:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        self._process, self._pipe, self._ready, self.busy = None, None, False, False
+        self._process, self._pipe, self._waiting = None, None, None
+        self._ready = self.busy = False
+
+
+def _stored(rnp: RNP) -> bytes:
+    """A model as bytes: itself, or where pieces that it names cannot be pickled, its state."""
+    rnp = deepcopy(rnp)  # which is not compiled
+    try:
+        return pickle.dumps(rnp)
+    except Exception:  # pieces of PYRO_RNP_PIECES, of which only that file knows
+        return pickle.dumps((rnp.config, rnp.state_dict()))
+
+
+def _loaded(stored: bytes) -> RNP:
+    """The inverse of `_stored`."""
+    if own := os.environ.get("PYRO_RNP_PIECES"):
+        runpy.run_path(own)
+    found = pickle.loads(stored)
+    if isinstance(found, RNP):
+        return found
+    config, state = found
+    rnp = RNP(config).to(next(t.dtype for t in state.values() if t.is_floating_point()))
+    rnp.load_state_dict(state)
+    return rnp.eval()
 
 
 def _send(pipe: Connection, message: Any) -> None:
@@ -154,48 +188,43 @@ def serve(pipe: int, model: int) -> None:
 
     Args:
         pipe: file descriptor of a connection.
-        model: file descriptor of the pickled model.
+        model: file descriptor of the model's file.
     """
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is for parses meanwhile
-    if hasattr(os, "nice"):
-        os.nice(5)
-    connection = Connection(pipe)
-    with open(model, "rb") as file:
-        rnp = pickle.load(file)
+    os.nice(5)
+    connection, rnp = Connection(pipe), None
+    try:
+        with open(model, "rb") as file:
+            rnp = _loaded(file.read())
+    except Exception as error:
+        refused = f"The process that answers cannot load the model: {str(error).rstrip('.')}."
+    with contextlib.suppress(EOFError, ConnectionError):  # nobody listens any more
+        _send(connection, (0, None))
+        while True:
+            number, question = pickle.loads(connection.recv_bytes())
+            if rnp is None:
+                _send(connection, (number, refused))
+            elif question is not None:
+                with contextlib.suppress(_Newer):
+                    _answer(connection, rnp, number, question)
 
+
+def _answer(connection: Connection, rnp: RNP, number: int, question: Question) -> None:
     def tick() -> None:
         if connection.poll():
             raise _Newer
 
-    _send(connection, (0, None))
-    while True:
-        try:
-            asked: Any = pickle.loads(connection.recv_bytes())
-        except EOFError:
-            return
-        if asked is None:
-            continue
-        number, question = asked
-        try:
-            _answer(connection, rnp, number, question, tick)
-        except _Newer:
-            continue
-
-
-def _answer(connection: Connection, rnp: RNP, number: int, question: Question, tick: Any) -> None:
-    refused = ""
-    for i, method in enumerate(question.methods):
+    refused: str | None = None
+    for method in question.methods:
         try:
             _send(connection, (number, answer(rnp, question, method, tick)))
-        except _Newer:
-            raise
-        except ValueError as error:
+            refused = None
+        except ValueError as error:  # an engine that is not valid here; the next one may be
             refused = str(error)
-            if i + 1 == len(question.methods):
-                _send(connection, (number, refused))
-                return
+        except (_Newer, ConnectionError):
+            raise
         except Exception as error:
             traceback.print_exc()
-            _send(connection, (number, f"The question has no answer: {error}"))
-            return
-    _send(connection, (number, None))
+            refused = f"The question has no answer: {type(error).__name__}: {error}"
+        tick()
+    _send(connection, (number, refused))
