@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.posterior.log_density import LogDensity
+from inference.posterior.log_density import AT_ONCE, LogDensity
 
 FOLLOWED = 30.0
 """Effective samples that a round follows, by weights that are flattened until there are as many."""
@@ -51,6 +51,10 @@ def rounds_of_importance(
     Returns:
         u, (S, N, D), and log p(u, evidence) - log q(u), (S, N), in nats.
     """
+    groups = density.groups(AT_ONCE)
+    if len(groups) > 1:
+        every = [rounds_of_importance(part, num, rounds) for part in groups]
+        return torch.cat([u for u, _ in every], 1), torch.cat([w for _, w in every], 1)
     q = adapted(density, num, rounds)
     guided = num // 10
     own = density.proposal_log_prob(guided, 0) if guided else None

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from inference.posterior.log_density import AT_ONCE, LogDensity
+from inference.posterior.log_density import WITH_GRADIENTS, LogDensity
 from inference.posterior.moves import NEVER, Points
 from inference.posterior.variational import FittedNormal
 
@@ -66,8 +66,9 @@ class Densities:
 
     def __call__(self, u: Tensor, images: Tensor) -> Points:
         """Return the points at u, (P, C, D), whose columns are of these images, (C,)."""
-        rows, pieces = images.repeat(len(u)), []
-        for some, of in zip(u.flatten(0, 1).split(AT_ONCE), rows.split(AT_ONCE), strict=True):
+        every, rows, pieces = u.flatten(0, 1), images.repeat(len(u)), []
+        few = WITH_GRADIENTS
+        for some, of in zip(every.split(few), rows.split(few), strict=True):
             with torch.enable_grad():
                 here = some.clone().requires_grad_()
                 log_p, _ = self.density.log_joint(here, of)

@@ -6,6 +6,7 @@ before any evidence is seen, as far as priors are normal.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -27,6 +28,8 @@ from pyro_rnp import RNP, ParseTree
 
 AT_ONCE = 1000
 """Images that are run together."""
+WITH_GRADIENTS = 256
+"""Images that are run together with gradients, which keep all that was computed."""
 
 
 class LogDensity:
@@ -41,7 +44,6 @@ class LogDensity:
     Attributes:
         sizes: numbers of u of each random site, by name.
         size: D, the length of u; 0 where the evidence holds every random site.
-        nbytes: bytes of the trees of one sample of all images.
 
     Raises:
         ValueError: if the model draws a site once for all images.
@@ -53,11 +55,28 @@ class LogDensity:
         self.rnp, self.evidence, self.progress = rnp, evidence, progress is True
         self._tell: Callable[[], object] = progress if callable(progress) else lambda: None
         self._repeated = 1, evidence
-        trace: Any = poutine.trace(self._model(1)).get_trace()
+        few = self.groups(AT_ONCE)[0]
+        trace: Any = poutine.trace(few._model(1)).get_trace()
         random = per_image(latent_sites(trace))
-        self.nbytes: int = trace.nodes["_RETURN"]["value"].nbytes
+        self._each: int = trace.nodes["_RETURN"]["value"].nbytes // len(few.evidence.images)
         self.sizes = {name: site["value"].shape[-1] for name, site in random.items()}
         self.size = sum(self.sizes.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the trees of one sample of all images."""
+        return self._each * len(self.evidence.images)
+
+    def groups(self, most: int) -> list[LogDensity]:
+        """Return the densities of groups of images in order, of at most so many images each."""
+        n = len(self.evidence.images)
+        if n <= most:
+            return [self]
+        found = [copy.copy(self) for _ in range(0, n, most)]
+        for k, part in enumerate(found):
+            part.evidence = self.evidence.take(slice(k * most, (k + 1) * most))
+            part._repeated = 1, part.evidence
+        return found
 
     def check_memory(self, num: int) -> None:
         """Raise unless memory holds u of `num` samples and the trees that run together.
@@ -157,7 +176,7 @@ class LogDensity:
         Returns:
             (S, N), in nats.
         """
-        few = [self.log_joint(some.flatten(0, 1))[0] for some in self._few(u, "weighing")]
+        few = [self._run(some)[0] for some in self._few(u, "weighing")]
         return torch.cat(few).unflatten(0, u.shape[:2])
 
     def trees(self, u: Tensor) -> Iterator[ParseTree]:
@@ -170,7 +189,18 @@ class LogDensity:
             Trees of s * N images, all N of the first sample first, until there are S * N.
         """
         for some in self._few(u, "running programs"):
-            yield self.log_joint(some.flatten(0, 1))[1]
+            yield self._run(some)[1]
+
+    def _run(self, u: Tensor) -> tuple[Tensor, ParseTree]:
+        """`log_joint` of samples, (s, N, D), without gradients; of many images a few at a time."""
+        few = [
+            part.log_joint(some.flatten(0, 1))
+            for part, some in zip(self.groups(AT_ONCE), u.split(AT_ONCE, 1), strict=True)
+        ]
+        if len(few) == 1:
+            return few[0]
+        log_p, trees = zip(*few, strict=True)  # of many images, samples come one by one
+        return torch.cat(log_p), ParseTree.join(list(trees))
 
     def log_likelihood(self, canvas: Tensor) -> Tensor:
         """Return log p(seen pixels | canvas) of each sample.
@@ -208,6 +238,11 @@ class LogDensity:
         Returns:
             u, (num, N, D), log q(u) and log p(u, evidence), (num, N) in nats.
         """
+        groups = self.groups(AT_ONCE)
+        if len(groups) > 1:
+            drawn = [part.propose(num, broad) for part in groups]
+            u, q, p = (torch.cat(some, 1) for some in zip(*drawn, strict=True))
+            return u, q, p
         seen, images = self.evidence.seen, self.evidence.images
         programs = None
         if self.rnp.guide.masked is not None and not seen.all() and "z" in self.sizes:
@@ -277,9 +312,11 @@ class LogDensity:
         Returns:
             (N, C, H, W), the images where pixels are seen.
         """
-        evidence, model = self.evidence, self.rnp.model
+        evidence, model, groups = self.evidence, self.rnp.model, self.groups(AT_ONCE)
         if evidence.seen.all():
             return evidence.images
+        if len(groups) > 1:
+            return torch.cat([part.fill_hidden(rounds) for part in groups])
         images = best = evidence.images
         most: Tensor | None = None
         guide = poutine.condition(self.rnp.guide, data=evidence.hard)

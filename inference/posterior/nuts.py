@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inference.posterior.chains import chain_size, mixing
+from inference.posterior.densities import Densities
 from inference.posterior.engine import ENGINES, Engine, Samples, Settings
 from inference.posterior.log_density import LogDensity
 from inference.posterior.variational import FittedNormal, fit_normal
@@ -88,10 +89,12 @@ def sample_chains(
         (chains, draws, N, D), and how many transitions diverged.
     """
     like, shape = fitted.loc, (chains, *fitted.loc.shape)
+    at, images = Densities(density), torch.arange(len(like), device=like.device)
 
     def potential(params: dict[str, Tensor]) -> Tensor:
-        u = fitted.from_standard(params["e"]).flatten(0, 1)
-        return -density.log_joint(u)[0].sum()
+        u = fitted.from_standard(params["e"])
+        here = at(u.detach(), images)  # whose gradients are taken a few rows at a time
+        return -(here.log_p.sum() + ((u - u.detach()) * here.slope_p).sum())
 
     each = math.ceil(num / chains)
     bar = tqdm(total=warmup + each, desc="nuts", disable=not density.progress, delay=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from inference.posterior.engine import ENGINES, Engine, Samples, Settings
-from inference.posterior.log_density import LogDensity
+from inference.posterior.log_density import WITH_GRADIENTS, LogDensity
 from inference.posterior.weights import importance_weights
+from pyro_rnp.params import unowned
 
 FULL = 128
 """Largest size of u for which the fitted normal has a full covariance; above, it is diagonal."""
@@ -95,6 +97,15 @@ class FittedNormal(nn.Module):
             densities = densities.logaddexp(before.log_prob(u) + math.log(share))
         return u, densities
 
+    @classmethod
+    def join(cls, fits: list[FittedNormal]) -> FittedNormal:
+        """Return the normals of several groups of images as one."""
+        states = [fit.state_dict() for fit in fits]
+        every = {name: torch.cat([state[name] for state in states]) for name in states[0]}
+        found = cls(every["loc"], torch.ones_like(every["loc"]))
+        found.load_state_dict(every)
+        return found.requires_grad_(False)
+
     def from_standard(self, e: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
         """Map e, where this normal is a standard one, to u."""
         if self.below is None:
@@ -106,7 +117,7 @@ def fit_normal(density: LogDensity, steps: int) -> FittedNormal:
     """Fit a normal of u to each image by SVI.
 
     The fit starts at the most probable of 32 samples of the guide, or of the prior where no pixel
-    is seen, with their spread.
+    is seen, with their spread. A few images are fitted at a time.
 
     Args:
         density: the target.
@@ -115,6 +126,14 @@ def fit_normal(density: LogDensity, steps: int) -> FittedNormal:
     Raises:
         ValueError: if the loss becomes infinite or NaN.
     """
+    groups = density.groups(WITH_GRADIENTS)
+    total, quiet = steps * len(groups), not density.progress
+    with tqdm(total=total, desc="svi", disable=quiet, delay=5) as bar:
+        return FittedNormal.join([_fit(part, steps, bar.update) for part in groups])
+
+
+def _fit(density: LogDensity, steps: int, tell: Callable[[], object]) -> FittedNormal:
+    """Fit a normal to each image of a group."""
     u, _, log_p = density.propose(32)
     spread = u.std(0).clamp(1e-2, 1)
     best = log_p.argmax(0)
@@ -130,10 +149,11 @@ def fit_normal(density: LogDensity, steps: int) -> FittedNormal:
             pyro.sample("u", dist.Delta(u, here.log_prob(u), 1))
 
     rates = {"lr": 0.03, "lrd": 0.1 ** (1 / max(steps, 1)), "clip_norm": 1e3}
-    with torch.enable_grad():
+    with torch.enable_grad(), pyro.get_param_store().scope(unowned()):
         svi = SVI(density.model, guide, ClippedAdam(rates), Trace_ELBO())
-        for _ in tqdm(range(steps), "svi", disable=not density.progress, delay=5):
+        for _ in range(steps):
             loss = svi.step()
+            tell()
             if not math.isfinite(loss):
                 raise ValueError("The fit came upon a value that is not finite; use fewer steps.")
-    return normal.requires_grad_(False)
+    return normal

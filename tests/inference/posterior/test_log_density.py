@@ -5,14 +5,17 @@ import math
 import pytest
 import torch
 
-from inference.posterior import query
+from inference.isolation import frozen
+from inference.posterior import adaptation, densities, log_density, query, variational
 from inference.posterior.evidence import read_evidence
 from inference.posterior.log_density import LogDensity
-from pyro_rnp import ParseTree
+from pyro_rnp import RNP, ParseTree
 from tests.by_hand import ByHand, FromPrior, log_normal, stirred
+from tests.conftest import tiny
 
 pytestmark = pytest.mark.usefixtures("double", "unchecked")
 S, N, TOLERANCE = 3, 2, 0.05
+LEFT = (torch.arange(8) < 4).expand(8, 8)
 CASES = [
     ("both", ()),
     ("both", ("z",)),
@@ -149,3 +152,52 @@ def test_hidden_pixels_are_filled_in_by_what_the_guide_said_best():
     assert len(best.unique()) > 1, "of some images an early round is best, of others a later one"
     for i, round in enumerate(best):
         assert torch.equal(found[i], asked[round][0][i])
+
+
+METHODS = ["guide", "importance", "importance:rounds=2", "svi", "smc:islands=2", "hmc", "nuts"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_many_images_a_few_run_at_a_time_with_and_without_gradients(method, monkeypatch):
+    monkeypatch.setattr(log_density, "AT_ONCE", 6)
+    monkeypatch.setattr(adaptation, "AT_ONCE", 6)
+    for each in (densities, variational):
+        monkeypatch.setattr(each, "WITH_GRADIENTS", 4)
+    rnp, images = RNP(tiny(masked_guide="full")).eval(), torch.rand(9, 1, 8, 8)
+    rows: dict[bool, set[int]] = {True: set(), False: set()}
+
+    def count(_, inputs, *rest):
+        rows[torch.is_grad_enabled()].add(len(inputs[0]))
+
+    hooks = [each.register_forward_hook(count) for each in (rnp.model, rnp.guide)]
+    hooks.append(rnp.guide.masked.top.encoder.register_forward_hook(count))
+    how = {"num_samples": 16, "steps": 2, "warmup": 2, "chains": 2, "mask": LEFT}
+    found = query(rnp, images, method=method, **how)
+    assert found.weights.shape == (16, 9)
+    assert max(rows[False]) <= 6
+    assert max(rows[True], default=0) <= 4
+    assert bool(rows[True]) == (method.partition(":")[0] in ("svi", "smc", "hmc", "nuts"))
+    for hook in hooks:
+        hook.remove()
+    density = LogDensity(rnp, found.evidence)
+    u, _, log_p = density.propose(16, 1)
+    monkeypatch.undo()  # all at once, in what follows
+    canvas = found._density.log_joint(found.u.flatten(0, 1))[1].canvas.view(16, 9, 1, 8, 8)
+    same = torch.testing.assert_close
+    same(found.canvas, canvas)
+    same(density.visit(u), log_p)
+    assert density.nbytes == LogDensity(rnp, found.evidence).nbytes
+
+
+def test_each_image_keeps_its_own_answer_where_they_are_fitted_in_groups(monkeypatch):
+    rnp = RNP(tiny(sigma=0.02)).eval()
+    with frozen(rnp, 0):
+        images = rnp.sample(3).canvas.clamp(0, 1).repeat(3, 1, 1, 1)
+    density = LogDensity(rnp, read_evidence(rnp, images, {}, LEFT, None, 0.1))
+    monkeypatch.setattr(variational, "WITH_GRADIENTS", 4)
+    with frozen(rnp, 0):
+        fitted = variational.fit_normal(density, 60)
+        own, of_others = (density.visit(fitted.loc.roll(k, 0).unsqueeze(0))[0] for k in (0, 1))
+    assert fitted.loc.shape == (9, density.size)
+    assert (own - of_others).mean() > 2
+    assert (fitted.below.flatten(1).abs().amax(1) > 0).all(), "which start at 0"
