@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from inference.cli import add_images, add_out, add_run, chosen_images, named_images, parser, reading
@@ -21,8 +22,9 @@ def main() -> None:
         "Query a trained model for the posterior given pixels, parts, both or nothing.",
         "The folder holds query.png, a column an image; query.json: notes, log evidence (nats) "
         "and effective samples of each image, and mean and standard deviation of every site; and "
-        "samples.npz: samples of every site (S, N, ...), their weights (S, N), and the probability "
-        "that each part made a pixel (N, parts + 1, H, W), last that none did. Parts count from 0: "
+        "samples.npz: samples of every site (S, N, ...; see --keep), their weights (S, N), and the "
+        "probability that each part made a pixel (N, parts + 1, H, W), last that none did. "
+        "Parts count from 0: "
         "a/0 is the action of the first part, z/0/2 the program of its third sub-part. "
         "Examples: complete digits whose right half is hidden: pyro-rnp query RUN "
         "--hide right; draw digits whose first part is where that of a.png is: pyro-rnp parse RUN "
@@ -63,6 +65,10 @@ def main() -> None:
         "a determined site around its given value, as a share of the range of its numbers"
     )  # fmt: skip
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+    arguments.add_argument(
+        "--keep", type=PositiveInt, default=200, help="of more samples of an image, so many are "
+        "drawn by weight for samples.npz; query.json is of all"
+    )  # fmt: skip
     add_out(arguments, "answers")
     args = arguments.parse_args()
     if args.mask is not None and args.hide is not None:
@@ -90,7 +96,12 @@ def main() -> None:
     rows = [posterior.to_dict(i) for i in range(len(posterior.log_evidence))]
     levels = range(1, rnp.config.depth + 1)
     chances = {f"parts_{depth}": posterior.part_probabilities(depth) for depth in levels}
-    arrays: dict[str, Any] = {**posterior.samples, "weights": posterior.weights, **chances}
+    samples, weights = posterior.samples, posterior.weights
+    if len(weights) > args.keep:
+        drawn, weights = posterior.sample(args.keep, args.seed).sites(), weights[: args.keep]
+        samples = {name: value.unflatten(0, weights.shape) for name, value in drawn.items()}
+        weights = torch.full_like(weights, 1 / args.keep)
+    arrays: dict[str, Any] = {**samples, "weights": weights, **chances}
     np.savez_compressed(out / "samples.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
     found = {"notes": posterior.notes, "method": posterior.method, "parts": COUNTING}
     write_json(out / "query.json", {**found, "images": rows})

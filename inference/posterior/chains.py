@@ -96,12 +96,16 @@ def mixing(r_hat: dict[str, Tensor], diverged: int, num: int) -> list[str]:
     """
     found = []
     if diverged:
-        found.append(f"{diverged} of {num} transitions diverged: the posterior may miss a part.")
+        found.append(
+            f"{diverged} of {num} transitions diverged: the posterior may miss a part; "
+            "take method='smc'."
+        )
     worst = torch.stack(list(r_hat.values())).amax(0)
     apart = int((~(worst <= MIXED)).sum())
     if apart:
         found.append(
             f"The posterior of {apart} of {len(worst)} images is unreliable: chains disagree, with "
-            f"r-hat up to {float(worst.max()):.2f} (above {MIXED}); take more samples or warm-up."
+            f"r-hat up to {float(worst.max()):.2f} (above {MIXED}); take more num_samples "
+            "or warmup, or method='smc'."
         )
     return found

@@ -21,10 +21,15 @@ class Start:
     """
 
     def __init__(self, fitted: FittedNormal, wider: float = 1.5) -> None:
-        self.loc, self.tril = fitted.loc.detach(), wider * fitted.scale_tril.detach()
-        one = torch.eye(self.loc.shape[1]).to(self.tril)
-        self.inverse = torch.linalg.solve_triangular(self.tril, one, upper=False)
-        self.log_det = self.tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        self.loc, scale = fitted.loc.detach(), wider * fitted.log_scale.detach().exp()
+        if fitted.below is None:
+            self.spread, self.inverse = scale, 1 / scale
+        else:
+            self.spread = wider * fitted.scale_tril.detach()
+            one = torch.eye(scale.shape[1]).to(scale)
+            self.inverse = torch.linalg.solve_triangular(self.spread, one, upper=False)
+            scale = self.spread.diagonal(dim1=-2, dim2=-1)
+        self.log_det = scale.log().sum(-1)
 
     def draw(self, num: int, images: Tensor) -> Tensor:
         """Draw samples, (num, C, D), of which the first half are of the normal.
@@ -34,7 +39,7 @@ class Start:
             images: numbers of C images.
         """
         e = torch.randn(num, len(images), self.loc.shape[1]).to(self.loc)
-        near = self.loc[images] + torch.einsum("cij,pcj->pci", self.tril[images], e[: num // 2])
+        near = self.loc[images] + _times(self.spread[images], e[: num // 2])
         return torch.cat([near, e[num // 2 :]])
 
     def log_prob(self, u: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,12 +50,17 @@ class Start:
             images: numbers of C images.
         """
         inverse = self.inverse[images]
-        e = torch.einsum("cij,pcj->pci", inverse, u - self.loc[images])
+        e = _times(inverse, u - self.loc[images])
         near, broad = -e.square().sum(-1) / 2 - self.log_det[images], -u.square().sum(-1) / 2
         share = (near - broad).sigmoid().unsqueeze(-1)
-        slope = -share * torch.einsum("cji,pcj->pci", inverse, e) - (1 - share) * u
+        slope = -share * _times(inverse.mT if inverse.ndim == 3 else inverse, e) - (1 - share) * u
         constant = math.log(2) + u.shape[-1] / 2 * math.log(2 * math.pi)
         return torch.logaddexp(near, broad) - constant, slope
+
+
+def _times(matrix: Tensor, e: Tensor) -> Tensor:
+    """Matrices, (C, D, D), or their diagonals, (C, D), times vectors, (P, C, D)."""
+    return matrix * e if matrix.ndim == 2 else torch.einsum("cij,pcj->pci", matrix, e)
 
 
 class Densities:

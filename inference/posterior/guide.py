@@ -8,7 +8,7 @@ from pyro.distributions import Delta
 from inference.posterior.adaptation import rounds_of_importance
 from inference.posterior.engine import ENGINES, Engine, Samples, Settings
 from inference.posterior.log_density import LogDensity
-from inference.posterior.weights import importance_weights
+from inference.posterior.weights import REMEDY, importance_weights
 from pyro_rnp import RNP
 from pyro_rnp.registry import within
 
@@ -57,7 +57,8 @@ class GuideEngine(_FromGuide):
                 f"The guide has not looked at {', '.join(hard)}; only what it draws "
                 "after them can follow."
             )
-        notes += filter(None, [found.poor()])
+        better = "take method='importance' with more num_samples, or method='smc'"
+        notes += filter(None, [found.poor(better)])
         found = found._replace(weights=torch.full_like(found.weights, 1 / len(found.weights)))
         return Samples(
             kind="unweighted",
@@ -119,7 +120,7 @@ class ImportanceEngine(_FromGuide):
             u, log_q, log_p = density.propose(num, num // 10)
             log_weights = log_p - log_q
         found = importance_weights(log_weights)
-        notes = tuple(filter(None, [found.poor()]))
+        notes = tuple(filter(None, [found.poor(REMEDY)]))
         return Samples(u=u, log_weights=log_weights, notes=notes, **found._asdict())
 
 

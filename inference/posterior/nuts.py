@@ -15,7 +15,7 @@ from inference.posterior.densities import Densities
 from inference.posterior.engine import ENGINES, Engine, Samples, Settings
 from inference.posterior.log_density import LogDensity
 from inference.posterior.variational import FittedNormal, fit_normal
-from inference.posterior.weights import importance_weights
+from inference.posterior.weights import REMEDY, importance_weights
 
 
 @ENGINES.add("nuts")
@@ -45,7 +45,7 @@ class NUTSEngine(Engine):
         u, log_q = fitted.draw(settings.num_samples)
         log_weights = density.visit(u) - log_q
         found, notes = importance_weights(log_weights), []
-        if poor := found.poor():
+        if poor := found.poor("take method='smc' for it"):
             notes.append(f"The log evidence, from the fit before the chains: {poor}")
         num, warmup, chains = settings.num_samples, settings.warmup, settings.chains
         u, diverged = sample_chains(density, fitted, num, warmup, chains)
@@ -60,7 +60,7 @@ class NUTSEngine(Engine):
             effective_samples=chain_size(u).amin(-1),
             pareto_k=torch.zeros_like(found.pareto_k),
         )
-        notes += filter(None, [found.poor()])
+        notes += filter(None, [found.poor(REMEDY)])
         return Samples(
             kind="chains",
             u=u.flatten(0, 1),

@@ -29,6 +29,8 @@ from pyro_rnp.checks import Images
 from pyro_rnp.parse_tree import Pose
 from pyro_rnp.sites import sites
 
+PIECE = 2**25
+"""Products of numbers that the error of a covariance holds at a time."""
 KEPT = 2**29
 """Bytes of the trees of all samples up to which a posterior keeps them."""
 POSE = Pose._fields
@@ -257,8 +259,18 @@ class Posterior(Samples):
 
         Args:
             name: name of a site of D numbers; those of the canvas are flattened.
+
+        Raises:
+            ValueError: if memory does not hold it.
         """
+        self._check_covariance(name)
         return self._each(lambda part: part._covariance_of(part.samples[name])[1])
+
+    def _check_covariance(self, name: str) -> None:
+        n, d, device = self.weights.shape[1], len(self._fields(name)), self.snapshot.rnp.device
+        what = f"The covariance of {name} of {n} images needs"
+        needed = 3 * n * d * d * self.u.element_size()
+        check_memory(needed, device, what, "ask for fewer images at a time, as posterior[:4]")
 
     def _covariance_of(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Values, (S, N, D), less their mean, and their covariance."""
@@ -289,12 +301,20 @@ class Posterior(Samples):
 
         Args:
             name: name of the site; see `covariance`, and `standard_error` on biased samples.
+
+        Raises:
+            ValueError: if memory does not hold it.
         """
+        self._check_covariance(name)
         return self._each(lambda part: part._covariance_error_of(part.samples[name]))
 
     def _covariance_error_of(self, values: Tensor) -> Tensor:
         apart, covariance = self._covariance_of(values)
-        error = self._error(apart.unsqueeze(-1) * apart.unsqueeze(-2), covariance)
+        few = max(1, PIECE // apart.numel())  # rows of the matrix
+        pieces = zip(apart.split(few, -1), covariance.split(few, 1), strict=True)
+        error = torch.cat(
+            [self._error(rows.unsqueeze(-1) * apart.unsqueeze(-2), of) for rows, of in pieces], 1
+        )
         if self.kind != "unweighted":
             return error
         return error.hypot(self._weighted()._covariance_of(values)[1] - covariance)

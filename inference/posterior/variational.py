@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from inference.posterior.engine import ENGINES, Engine, Samples, Settings
 from inference.posterior.log_density import WITH_GRADIENTS, LogDensity
-from inference.posterior.weights import importance_weights
+from inference.posterior.weights import REMEDY, importance_weights
 from pyro_rnp.params import unowned
 
 FULL = 128
@@ -44,7 +44,7 @@ class VariationalEngine(Engine):
         u, log_q = fit_normal(density, settings.steps).draw(settings.num_samples)
         log_weights = density.visit(u) - log_q
         found = importance_weights(log_weights)
-        notes = tuple(filter(None, [found.poor()]))
+        notes = tuple(filter(None, [found.poor(REMEDY)]))
         return Samples(u=u, log_weights=log_weights, notes=notes, **found._asdict())
 
 

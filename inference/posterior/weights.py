@@ -14,6 +14,8 @@ ENOUGH = 10.0
 """Effective samples below which a posterior is not trusted."""
 HEAVY = 0.7
 """Pareto k of the weights above which a posterior is not trusted (Vehtari et al., 2024)."""
+REMEDY = "take more num_samples, or method='smc'"
+"""What to do about weights that are not trusted."""
 FEWEST = 21
 """Samples from which on Pareto k can be estimated: a fifth of them are five."""
 
@@ -32,11 +34,14 @@ class ImportanceWeights(NamedTuple):
     pareto_k: Tensor
     """See `pareto_k`."""
 
-    def poor(self) -> str:
+    def poor(self, remedy: str = "") -> str:
         """Return a sentence on the images whose posterior is not trusted; empty if there are none.
 
         A posterior is trusted if it has `ENOUGH` effective samples and a Pareto k of at most
         `HEAVY`.
+
+        Args:
+            remedy: what to do about it, the end of the sentence; by default nothing is said.
         """
         s, enough, tails = len(self.weights), self.effective_samples, self.pareto_k
         few, heavy, unknown = ~(enough >= ENOUGH), tails > HEAVY, tails.isnan()
@@ -53,7 +58,8 @@ class ImportanceWeights(NamedTuple):
         elif unknown.any():
             why.append("weights that are not finite")
         images = f"{bad} of {len(enough)} images"
-        sentence = f"The posterior of {images} is unreliable: {', or '.join(why)}."
+        end = f"; {remedy}." if remedy else "."
+        sentence = f"The posterior of {images} is unreliable: {', or '.join(why)}{end}"
         return sentence if bad else ""
 
 

@@ -140,6 +140,19 @@ def test_a_method_or_a_guide_that_there_is_not_is_refused(monkeypatch, capsys, r
     assert "train one with --mask_training" in wrong("--hide=left", "--masked_guide=true")
 
 
+def test_evaluate_gives_the_log_likelihood_of_what_is_hidden(monkeypatch, capsys, run_folder):
+    how = ("--num=3", "--hide=bottom", "--methods=[importance]", "--log_likelihood=true")
+    call(monkeypatch, "evaluate.py", run_folder, *how)
+    found = json.loads(capsys.readouterr().out)["completion"]["importance"]
+    rnp, images = load(run_folder), load_data("digits").test[:3].images
+    kept = {"method": "importance"}
+    half = query(rnp, images, mask=half_mask("bottom", images.shape[-1]), **kept).log_evidence
+    wanted = query(rnp, images, seed=1, **kept).log_evidence - half
+    assert found["log_likelihood"] == pytest.approx(float(wanted.mean()), abs=1e-3)
+    error = float(wanted.std()) / 3**0.5
+    assert found["log_likelihood_error"] == pytest.approx(error, rel=1e-3)
+
+
 def test_evaluate_completes_a_half(monkeypatch, capsys, run_folder):
     call(monkeypatch, "evaluate.py", run_folder, "--num=2", "--hide=left")
     found = json.loads(capsys.readouterr().out)["completion"]
@@ -151,6 +164,7 @@ def test_evaluate_completes_a_half(monkeypatch, capsys, run_folder):
     call(monkeypatch, "evaluate.py", run_folder, *how)
     found = json.loads(capsys.readouterr().out)
     assert found["completion"].keys() == {"blank", "mean_image", "nearest", "guide"}
+    assert "log_likelihood" not in found["completion"]["guide"]
     assert found["segmentation"].keys() >= {"ari_parts", "ari_subparts_floor", "ari_parts_error"}
     monkeypatch.delattr(
         inference.evaluation.metrics, "_scores"

@@ -36,6 +36,28 @@ def test_query(monkeypatch, capsys, run_folder, tmp_path):
     assert "within a tolerance" in capsys.readouterr().out
 
 
+def test_of_many_samples_few_are_written_by_weight(monkeypatch, run_folder, tmp_path):
+    ask = ("--data=digits", "--num=2", "--method=importance", "--num_samples=300", "--out")
+    call(monkeypatch, "query.py", run_folder, *ask, tmp_path / "few")
+    call(monkeypatch, "query.py", run_folder, "--keep=300", *ask, tmp_path / "all")
+    found = [(tmp_path / name / "query.json").read_text() for name in ("few", "all")]
+    assert found[0] == found[1]
+    with (
+        np.load(tmp_path / "few" / "samples.npz") as few,
+        np.load(tmp_path / "all" / "samples.npz") as every,
+    ):
+        assert few.keys() == every.keys()
+        assert few["canvas"].shape == (200, *every["canvas"].shape[1:])
+        np.testing.assert_allclose(few["weights"], 1 / 200)
+        np.testing.assert_array_equal(few["parts_1"], every["parts_1"])
+        for image in range(2):
+            weights = every["weights"][:, image]
+            same = (few["z"][:, None, image] == every["z"][None, :, image]).all(-1)
+            assert same.any(1).all(), "each is one of the samples"
+            often = same.mean(0)
+            assert abs(often - weights).max() < 5 * (weights.max() / 200) ** 0.5
+
+
 def test_query_says_what_is_wrong(monkeypatch, capsys, run_folder, tmp_path):
     def wrong(*args):
         return refused(monkeypatch, capsys, "query.py", run_folder, *args, "--out", tmp_path / "x")

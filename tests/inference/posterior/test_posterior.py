@@ -131,6 +131,29 @@ def test_of_more_trees_than_are_kept_a_few_images_run_at_a_time(method, monkeypa
     same(pieces.tree.canvas, whole.tree.canvas)
 
 
+def test_the_error_of_a_covariance_of_a_large_site_is_computed_in_pieces(images, monkeypatch):
+    answer = query(RNP(tiny()), images, method="importance", num_samples=20)
+    whole, covariance = answer.covariance_error("canvas"), answer.covariance("canvas")
+    largest, error = 0, module.Posterior._error
+
+    def measured(self, values, mean):
+        nonlocal largest
+        largest = max(largest, values.numel())
+        return error(self, values, mean)
+
+    monkeypatch.setattr(module.Posterior, "_error", measured)
+    monkeypatch.setattr(module, "PIECE", 7 * 20 * 4 * 64)
+    torch.testing.assert_close(answer.covariance_error("canvas"), whole)
+    assert largest == 7 * 20 * 4 * 64
+    needed = 3 * covariance.nbytes
+    monkeypatch.setattr("inference.posterior.log_density.available_memory", lambda _: needed)
+    torch.testing.assert_close(answer.covariance("canvas"), covariance)
+    monkeypatch.setattr("inference.posterior.log_density.available_memory", lambda _: needed - 1)
+    for ask in (answer.covariance, answer.covariance_error):
+        with pytest.raises(ValueError, match="covariance of canvas of 4 images needs .* fewer im"):
+            ask("canvas")
+
+
 def test_trees_and_sites_that_memory_does_not_hold_are_refused(images, monkeypatch):
     answer = query(RNP(tiny()), images, method="importance", num_samples=50)
     size = answer._nbytes

@@ -557,6 +557,20 @@ def test_answers_of_few_samples_are_not_trusted_until_there_are_enough(images):
     assert query(rnp, num_images=2, method="guide", num_samples=12).trusted.all(), "the prior's own"
 
 
+@pytest.mark.parametrize("method", ["guide", "importance", "svi", "smc", "hmc", "nuts"])
+def test_a_doubt_says_what_to_do(method):
+    rnp = trained()
+    how = {"num_samples": 16, "steps": 0, "warmup": 2, "mask": LEFT}
+    answer = query(rnp, torch.rand(2, 1, 8, 8), method=method, **how)
+    doubts = [note for note in answer.notes if "unreliable" in note or "diverged" in note]
+    assert doubts
+    for note in doubts:
+        remedy = note.rpartition("; take ")[2]
+        assert note.count(".") > 0
+        assert "num_samples" in remedy or "smc" in remedy, note
+        assert method == "smc" or "method='smc'" in remedy or method == "hmc", note
+
+
 def test_a_note_names_what_is_wrong_and_nothing_else():
     fine = {"effective_samples": torch.tensor([50.0, 60.0]), "pareto_k": torch.tensor([0.1, 0.2])}
 
