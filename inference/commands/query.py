@@ -96,7 +96,8 @@ def main() -> None:
     rows = [posterior.to_dict(i) for i in range(len(posterior.log_evidence))]
     levels = range(1, rnp.config.depth + 1)
     chances = {f"parts_{depth}": posterior.part_probabilities(depth) for depth in levels}
-    samples, weights = posterior.samples, posterior.weights
+    samples: Any = posterior.samples
+    weights = posterior.weights
     if len(weights) > args.keep:
         drawn, weights = posterior.sample(args.keep, args.seed).sites(), weights[: args.keep]
         samples = {name: value.unflatten(0, weights.shape) for name, value in drawn.items()}
