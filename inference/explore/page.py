@@ -32,23 +32,22 @@ from inference.explore.controls import (
     tile_row,
 )
 from inference.explore.frames import COLOUR_BLIND, FIELD_LABELS, Part, dragged, parts
-from inference.explore.images import BYTES, brushed, open_image, rasterise
+from inference.explore.images import BYTES, brushed, centre, open_image, rasterise
 from inference.explore.questions import Answer
 from inference.explore.session import Session
 from inference.explore.shelf import Shelf
-from inference.explore.view import frames, ink, painted, placed, spread, uri
+from inference.explore.view import frames, ink, painted, spread, uri
 from inference.explore.worker import Worker
 from pyro_rnp import ParseTree
 from pyro_rnp.affine import FIELDS, UNITS, codomain
-from pyro_rnp.parse_tree import read_path
 from pyro_rnp.plotting import COLOURS, MISSING
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
 TITLE = "Recursive neural programs"
 TOOLS = {"draw": "Draw", "erase": "Erase", "hide": "Hide"}
-LINE, BRUSH = 2.2, 6.0
-"""Widths of the pen, and of the other tools, in pixels of 28."""
+BRUSH = 6.0
+"""Width of what erases and hides, in pixels of 28."""
 LARGER = ((0, 1.05, 0.0), (1, 1.05, 0.0))
 SMALLER = ((0, 1 / 1.05, 0.0), (1, 1 / 1.05, 0.0))
 MOVES: dict[str, tuple[tuple[int, float, float], ...]] = {
@@ -148,7 +147,7 @@ class Page:
             self._samples_card()
             self._take_card()
         ui.keyboard(self._key, repeating=True)
-        self.client.on_disconnect(lambda: self.worker.cancel())
+        self.client.on_disconnect(lambda: self.worker.close())
         self.client.on_delete(lambda: self.worker.close())
         self._fit()
         self.show()
@@ -159,7 +158,7 @@ class Page:
         known = name if name in self.shelf.names() and name != "this model" else None
         self.session = Session(self.rnp, name=known)
         self.worker = Worker(self.rnp)
-        self.config = self.rnp.config
+        self.config, self.line = self.rnp.config, self.shelf.line(name)
         self.depth = min(1, self.config.depth)
         self.chosen = "0" if self.depth else None
         self.other, self.parts = None, {}
@@ -255,13 +254,15 @@ class Page:
                 self.tool.props('no-caps unelevated aria-label="Tool of the pointer" role=group')
             with row():
                 ui.label("Width").props("aria-hidden=true")
-                self.width = ui.slider(min=1, max=10, step=0.2, value=LINE)
+                self.width = ui.slider(min=1, max=10, step=0.2, value=self.line)
                 self.width.props('aria-label="Width of the tool"').classes("rnp-grow")
                 self.width.on_value_change(self._choose_pen)
                 self.ink = ui.color_input("Colour", value="#ffffff", on_change=self._choose_pen)
                 self.ink.props("dense outlined").classes("rnp-colour")
             with row():
                 button("Clear", self._clear, "delete_outline")
+                centred = button("Centre", self._centre, "filter_center_focus")
+                centred.tooltip("Scale and move the drawing as the makers of MNIST did")
                 button("Next test image", self._next, "skip_next")
                 opener = button("Open a file", None, "folder_open")
                 opener.on("click", js_handler=f"() => {picker}.pickFiles()")
@@ -269,7 +270,7 @@ class Page:
         self._choose_pen()
 
     def _choose_tool(self) -> None:
-        self.width.set_value(LINE if self.tool.value == "draw" else BRUSH)
+        self.width.set_value(self.line if self.tool.value == "draw" else BRUSH)
         self._choose_pen()
 
     def _choose_pen(self) -> None:
@@ -332,6 +333,11 @@ class Page:
     async def _clear(self) -> None:
         size, channels = self.config.image_size, self.config.channels
         await self._take_image(torch.zeros(channels, size, size))
+
+    async def _centre(self) -> None:
+        image = self.session.image
+        if image is not None:
+            await self._take_image(centre(image))
 
     async def _next(self) -> None:
         images = await self.do(lambda: self.shelf.images(self.name))
@@ -401,7 +407,7 @@ class Page:
         self._fit_steps()
         self._name_parts()
         self._fit_numbers()
-        self._choose_pen()
+        self._choose_tool()
         self._show_others([])
         self.sample_row.clear()
         self.near_row.clear()
@@ -646,19 +652,12 @@ class Page:
             kept = session.tree.sites()[site][0].tolist()
             still = kind == "up" and not moved(values, kept)
         if kind == "drag":
-            self.show(await self.do(lambda: self._preview(site, values)))
+            self.show(await self.do(lambda: session.preview(site, values)))
         elif kind == "cancel" or still:
             self.show()
         else:
             await self.do(lambda: session.set(site, values))
             self.show()
-
-    def _preview(self, site: str, values: Sequence[float]) -> ParseTree:
-        if self.session.react:
-            return self.session.preview(site, values)
-        tree = self.session.tree
-        action = torch.tensor([values]).to(tree.program)
-        return placed(tree, read_path(site.removeprefix("a/")), action)
 
     async def _key(self, event: events.KeyEventArguments) -> None:
         if not event.action.keydown:

@@ -79,7 +79,7 @@ class Gate:
                 await asyncio.sleep(PAUSE)
             asks = [(b"www-authenticate", b'Basic realm="pyro-rnp explore", charset="UTF-8"')]
             await _refuse(scope, receive, send, 401, "This page asks for a password.", asks)
-        elif int(headers.get("content-length", 0)) > BODY or "transfer-encoding" in headers:
+        elif not _fits(headers):
             said = f"A request may carry {BODY >> 20} MiB, and says how many."
             await _refuse(scope, receive, send, 413, said)
         else:
@@ -141,6 +141,12 @@ class Gate:
             await send(message)
 
         return sends
+
+
+def _fits(headers: dict[str, str]) -> bool:
+    """Whether a request says how many bytes it carries, and they are not too many."""
+    length = headers.get("content-length", "0")
+    return "transfer-encoding" not in headers and length.isdecimal() and int(length) <= BODY
 
 
 async def _refuse(

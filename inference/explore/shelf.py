@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.data import load_data
+from inference.explore.images import pen
 from inference.explore.models import models, open_model
+from inference.explore.session import Session
 from inference.run import Run
 from pyro_rnp import RNP
 
@@ -19,6 +21,8 @@ OWN = "this model"
 """The name of a model that was given as an object."""
 AT_HAND = ("digits", "strokes")
 """Data sets that need no download."""
+MEASURED = 32
+"""Samples of a model whose lines are measured."""
 MOST = 500
 """Images of a data set that are shown."""
 
@@ -50,6 +54,7 @@ class Shelf:
         self._lock = threading.RLock()
         self._models: dict[str, RNP] = {self.first: rnp} if isinstance(rnp, RNP) else {}
         self._images: dict[str, Tensor] = {}
+        self._lines: dict[str, float] = {}
         model = self.model(self.first)
         if images is not None:
             self._images[self.first] = model.check(torch.as_tensor(images))[:MOST].cpu()
@@ -87,6 +92,18 @@ class Shelf:
             if name not in self._images:
                 self._images[name] = self._load(name)
             return self._images[name]
+
+    def line(self, name: str) -> float:
+        """Return how wide a pen draws lines as the model's images have them, in pixels of 28.
+
+        Args:
+            name: of the model.
+        """
+        with self._lock:
+            if name not in self._lines:
+                images = Session(self.model(name)).sample(MEASURED).canvas
+                self._lines[name] = round(pen(images).width, 1)
+            return self._lines[name]
 
     def _load(self, name: str) -> Tensor:
         if name == OWN:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from inference.explore.frames import HANDLES, Part, handles
 from pyro_rnp import ParseTree
-from pyro_rnp.parse_tree import Path, sheets
 from pyro_rnp.plotting import COLOURS, MISSING, coloured, grey, shades
 
 HINTS = {
@@ -91,25 +90,6 @@ def painted(
     if tree.canvas.shape[1] == 3:
         return shares.sum(1)[0].clamp(0, 1).permute(1, 2, 0)
     return coloured(shares, colours)[0] if steps else torch.ones(*tree.canvas.shape[-2:], 3)
-
-
-def placed(tree: ParseTree, path: Path, action: Float[Tensor, "n 6"]) -> ParseTree:
-    """The parse with a part at another place, as `intervene` gives it where no part reacts.
-
-    It draws anew and runs nothing, so that a canvas follows a pointer.
-
-    Args:
-        tree: the parse.
-        path: the part's, as (1, 3).
-        action: of the part.
-    """
-    if not path:
-        return replace(tree, action=action)
-    children, renderer = list(tree.children), tree.renderer
-    assert renderer is not None
-    children[path[0]] = placed(children[path[0]], path[1:], action)
-    canvas = renderer.render(sheets(children, renderer.composed), tree.canvas.shape[-1])
-    return replace(tree, children=tuple(children), canvas=canvas)
 
 
 def frames(
