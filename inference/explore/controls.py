@@ -97,8 +97,8 @@ def tile(rgb: Tensor, words: str, does: Any = None) -> ui.element:
     """
     made = ui.element("div" if does is None else "button").classes("rnp-tile")
     if does is not None:
-        made.on("click", does).props(f'type=button title="Take {words} as the image"')
+        made.on("click", does).props("type=button")
     with made:
-        ui.element("img").props(f'src="{uri(rgb)}" alt="{words}"')
+        ui.element("img").props(f'src="{uri(rgb)}" alt=""')
         ui.label(words)
     return made

@@ -1,0 +1,391 @@
+"""The page, in Debian's Chromium: it is drawn on, and its parts are taken hold of."""
+
+import base64
+import io
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb as rgb
+from PIL import Image
+
+from inference.explore import COLOUR_BLIND
+from pyro_rnp.plotting import COLOURS
+
+ROOT = Path(__file__).parents[3]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SEVEN = ([(0.26, 0.22), (0.74, 0.22), (0.48, 0.82)],)
+NAMELESS = """() => [...document.querySelectorAll(
+  'button,input,select,[role=slider],[role=switch],[role=application],[role=combobox]'
+)].filter((e) => e.offsetParent && !(
+  e.ariaLabel || e.innerText.trim() || e.title || e.labels?.length ||
+  e.closest('label,[aria-label]')
+)).map((e) => e.outerHTML)"""
+"""The controls that a screen reader cannot name."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The command, on a free port; its address and its process."""
+    command = [sys.executable, str(ROOT / "scripts" / "explore.py"), "--port=0", "--open=false"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI behaves otherwise in tests
+    where = tmp_path_factory.mktemp("served")
+    with subprocess.Popen(
+        command, env=env, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            said = process.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/", said)
+            assert found, said + process.stderr.read()
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                try:
+                    urllib.request.urlopen(found[0], timeout=20).close()
+                    break
+                except (urllib.error.URLError, ConnectionError):
+                    time.sleep(0.1)
+            yield found[0], process
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+    assert not list(where.iterdir()), "the page leaves files behind"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(server, chromium):
+    """Opens pages, each a visitor's of its own, and looks at what they complain of and ask for."""
+    contexts, wrong, asked = [], [], set()
+
+    def opened(**options):
+        contexts.append(chromium.new_context(**options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: asked.add(request.url))
+        page.goto(server[0])
+        page.get_by_text("Nothing is drawn yet.").first.wait_for()
+        page.wait_for_timeout(300)  # until the pointer's listeners are there
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not wrong
+    outside = [url for url in asked if not url.startswith((server[0], "data:", "blob:"))]
+    assert not outside, "the page needs no network"
+
+
+@pytest.fixture
+def visitor(visit):
+    return visit()
+
+
+def stage(page, name):
+    return page.get_by_role("application", name=name)
+
+
+def go(page, where, x, y, **how):
+    box = where.bounding_box()
+    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], **how)
+
+
+def draw(page, strokes=SEVEN, name="Image"):
+    where = stage(page, name)
+    where.scroll_into_view_if_needed()
+    for (x, y), *rest in strokes:
+        go(page, where, x, y)
+        page.mouse.down()
+        for x, y in rest:
+            go(page, where, x, y, steps=5)
+        page.mouse.up()
+
+
+def tile(page, name):
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def status(page):
+    return page.get_by_role("status").first.inner_text()
+
+
+def until(page, holds, seconds=30):
+    """Wait until something holds, and return it."""
+    for _ in range(seconds * 20):
+        if found := holds():
+            return found
+        page.wait_for_timeout(50)
+    pytest.fail(f"{status(page)} after {seconds} seconds")
+
+
+def parsed(page, strokes=SEVEN):
+    draw(page, strokes)
+    return until(page, lambda: "squared error" in status(page) and status(page))
+
+
+def pixels(page, name="Parse"):
+    """The picture below the frames, (28, 28, 3) in [0, 1]."""
+    source = stage(page, name).locator("img").first.get_attribute("src")
+    found = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+    return np.asarray(found, dtype=float) / 255
+
+
+def strokes_of(page):
+    """The colours of the frames, by part."""
+    frames = page.locator("polygon.rnp-frame[data-handle]")
+    found = frames.evaluate_all("(all) => all.map((f) => [f.dataset.handle, f.style.stroke])")
+    return {handle.split()[0]: in_bytes(colour) for handle, colour in found}
+
+
+def in_bytes(text):
+    """A colour as the browser writes it, as in rgb(31, 119, 180)."""
+    return tuple(int(number) for number in re.findall(r"\d+", text))
+
+
+def bytes_of(colours):
+    return {str(i): tuple(round(255 * c) for c in rgb(colours[i])) for i in range(4)}
+
+
+def middle(picture):
+    """The centre of mass of ink, in pixels."""
+    ink = 1 - picture.mean(-1)
+    places = np.arange(len(ink))
+    return np.array([(ink.sum(0) * places).sum(), (ink.sum(1) * places).sum()]) / ink.sum()
+
+
+def drag(page, handle, dx, dy):
+    """Drag a handle by pixels of the image."""
+    grip = page.locator(f'.rnp-grip[data-handle="{handle}"]')
+    box, unit = grip.bounding_box(), stage(page, "Parse").bounding_box()["width"] / 28
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + dx * unit, y + dy * unit, steps=8)
+    page.mouse.up()
+
+
+def edited(page, number=1):
+    return until(page, lambda: f"{number} edit" in status(page))
+
+
+def test_a_seven_is_four_coloured_parts_that_can_be_moved_and_taken_away(visitor, tmp_path):
+    page = visitor
+    before = parsed(page)
+    assert "4 parts" in before
+    assert strokes_of(page) == bytes_of(COLOURS)
+    colourful = pixels(page).max(-1) - pixels(page).min(-1) > 0.3
+    assert colourful.sum() > 20
+
+    slider = page.get_by_role("slider", name="Steps of the program that are shown")
+    slider.locator("[tabindex]").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    page.get_by_text("Steps: 1 of 4").wait_for()
+    until(page, lambda: len(strokes_of(page)) == 1)
+    start = middle(pixels(page))
+    drag(page, "0 move", 4, 3)
+    edited(page)
+    assert np.allclose(middle(pixels(page)) - start, [4, 3], atol=0.5)
+
+    with page.expect_download() as taken:
+        page.get_by_role("button", name="JSON").click()
+    taken.value.save_as(tmp_path / "parse.json")
+    after = status(page)
+    page.keyboard.press("Control+z")
+    until(page, lambda: status(page) == before)
+    assert np.allclose(middle(pixels(page)), start, atol=0.1)
+    page.get_by_role("button", name="Clear").click()
+    until(page, lambda: status(page) != before)
+    page.locator("input[type=file]").set_input_files(tmp_path / "parse.json")
+    until(page, lambda: status(page).split(";")[:2] == after.split(";")[:2])
+    assert np.allclose(middle(pixels(page)) - start, [4, 3], atol=0.5)
+
+
+def test_numbers_and_keys_move_a_part_too(visitor):
+    page = visitor
+    parsed(page)
+    stage(page, "Parse").focus()
+    right = page.get_by_label(re.compile("^Right: "))
+    start = float(right.input_value())
+    page.keyboard.press("ArrowRight")
+    edited(page)
+    until(page, lambda: abs(float(right.input_value()) - start - 0.02) < 0.002)
+    right.fill("0.3")
+    edited(page, 2)
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Sub-parts").click()
+    until(page, lambda: len(strokes_of(page)) == 16)
+    page.get_by_role("button", name="Sub-part 0/2").click()
+    page.locator('.rnp-grip[data-handle="0/2 rotate"]').wait_for()
+    page.get_by_role("button", name="Remove").click()
+    edited(page, 3)
+    page.get_by_role("switch", name="Colour-blind palette").click()
+    page.get_by_role("button", name="Parts", exact=True).click()
+    until(page, lambda: strokes_of(page) == bytes_of(COLOUR_BLIND))
+
+
+def test_what_is_hidden_is_completed_and_a_closed_page_leaves_nothing_running(visit, server):
+    page = visit()
+    parsed(page)
+    page.get_by_role("button", name="Hide", exact=True).click()
+    half = [[(0.66, 0.08), (0.66, 0.92), (0.86, 0.92), (0.86, 0.08), (0.96, 0.08), (0.96, 0.92)]]
+    draw(page, half)
+    until(page, lambda: (np.abs(pixels(page, "Image") - [0.69, 0.77, 0.87]) < 0.01).all(-1).any())
+    until(page, lambda: tile(page, "sample 3").count(), 60)
+    assert page.get_by_text("mean", exact=True).count() == 1
+    assert page.get_by_text("spread", exact=True).count() == 1
+    assert re.search("rusted: ", page.get_by_role("status").nth(1).inner_text())
+    children = Path(f"/proc/{server[1].pid}/task/{server[1].pid}/children")
+    before = children.read_text().split() if children.exists() else []
+    page.close()
+    until_gone = time.monotonic() + 20
+    while children.exists() and set(children.read_text().split()) & set(before):
+        assert time.monotonic() < until_gone
+        time.sleep(0.1)
+
+
+def test_samples_walks_and_other_parts(visitor):
+    page = visitor
+    parsed(page)
+    page.get_by_role("button", name="Draw samples").click()
+    tile(page, "sample 7").wait_for()
+    page.get_by_role("button", name="Show test images").click()
+    tile(page, "image 2").click()
+    page.get_by_role("button", name="Walk to it").click()
+    tile(page, "step 7").wait_for()
+    page.get_by_role("button", name="Exchange the part").click()
+    edited(page)
+    tile(page, "sample 5").click()
+    until(page, lambda: "edit" not in status(page))
+
+
+def test_two_visitors_do_not_see_each_others_drawings(visit):
+    one, two = visit(), visit()
+    parsed(one)
+    assert status(two) == "Nothing is drawn yet."
+    assert pixels(two, "Image").min() == 1
+
+
+def test_a_file_that_is_no_image_gets_one_sentence(visitor):
+    page = visitor
+    broken = {"name": "a.png", "mimeType": "image/png", "buffer": b"no image"}
+    page.locator("input[type=file]").set_input_files(broken)
+    page.get_by_text("not an image that can be read").first.wait_for()
+    broken |= {"name": "a.json", "mimeType": "application/json"}
+    page.locator("input[type=file]").set_input_files(broken)
+    page.get_by_text("not the JSON of a parse").first.wait_for()
+    assert status(page) == "Nothing is drawn yet."
+
+
+def test_a_phone_draws_with_a_finger_and_each_control_has_a_name(visit):
+    page = visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    parsed(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate(NAMELESS) == []
+
+
+def test_a_hundred_strokes_and_drags(visitor, capsys):
+    """Nothing complains; and how long answers take is printed."""
+    page = visitor
+    choose = random.Random(0)
+    parsed(page)
+    for i in range(50):
+        line = [[(choose.random(), choose.random()) for _ in range(2)]]
+        draw(page, line)
+        if i % 10 == 9:
+            page.get_by_role("button", name="Clear").click()
+            page.wait_for_timeout(100)
+        box = stage(page, "Parse").bounding_box()
+        x, y = (box[a] + choose.random() * box[b] for a, b in (("x", "width"), ("y", "height")))
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + choose.uniform(-60, 60), y + choose.uniform(-60, 60), steps=3)
+        page.mouse.up()
+    until(page, lambda: "squared error" in status(page))
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Clear").click()
+    parsed(page)
+    page.get_by_role("button", name="Part 0").click()
+    with capsys.disabled():
+        print(f"\npage: pen-up to parse {_answers(page, 'up'):.0f} ms,", end=" ")
+        print(f"drag to canvas {_answers(page, 'drag'):.0f} ms (medians)")
+
+
+def _answers(page, kind):
+    """The median time in ms from an event of a pointer to another picture of the parse."""
+    page.evaluate(
+        """(name) => {
+          const [image, parse] = document.querySelectorAll('.rnp-stage');
+          const watched = name === 'pointerup' ? image : parse;
+          watched.addEventListener(name, () => window.from ??= performance.now(), true);
+          new MutationObserver(() => window.to ??= performance.now()).observe(
+            parse.querySelector('img'), {attributes: true, attributeFilter: ['src']});
+        }""",
+        "pointerup" if kind == "up" else "pointermove",
+    )
+    grip = page.locator('.rnp-grip[data-handle="0 move"]').bounding_box()
+    x, y = grip["x"] + grip["width"] / 2, grip["y"] + grip["height"] / 2
+    if kind == "drag":
+        page.mouse.move(x, y)
+        page.mouse.down()
+    times = []
+    for i in range(7):
+        page.evaluate("window.from = window.to = undefined")
+        if kind == "drag":
+            page.mouse.move(x + 3 * (i + 1), y + 2 * (i + 1))
+        else:
+            draw(page, [[(0.3 + 0.05 * i, 0.3), (0.4, 0.6)]])
+        times.append(
+            until(
+                page, lambda: page.evaluate("window.to > window.from ? window.to - window.from : 0")
+            )
+        )
+        page.wait_for_timeout(100)
+    page.mouse.up()
+    return median(times)
+
+
+def test_another_origin_and_another_name_are_refused(server):
+    for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+        request = urllib.request.Request(server[0], headers=headers)
+        with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+            urllib.request.urlopen(request, timeout=20)
+        refused.value.close()
+
+
+def test_another_address_of_this_machine_is_not_listened_on(server):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no other address")
+        other = probe.getsockname()[0]
+    if other.startswith("127."):
+        pytest.skip("this machine has no other address")
+    port = int(server[0].rsplit(":", 1)[1].strip("/"))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((other, port), timeout=5).close()
