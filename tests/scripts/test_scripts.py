@@ -11,7 +11,7 @@ def test_no_script_is_forgotten():
     covered = {
         *("train.py", "evaluate.py", "parse.py", "sample.py", "benchmark.py", "compare.py"),
         *("query.py", "edit.py", "oneshot.py", "dictionary.py", "figures.py", "transfer.py"),
-        *("ship.py", "reproduce.py"),
+        *("ship.py", "reproduce.py", "explore.py"),
     }
     assert {p.name for p in SCRIPTS.glob("*.py")} == covered
     for path in SCRIPTS.glob("*.py"):
