@@ -132,6 +132,8 @@ class Page:
         self.turning = self.filling = False
         self.other: Tensor | None = None
         self.shown_images: list[Tensor] = []
+        self.fields: list[tuple[ui.slider, ui.number]] = []
+        self.part_buttons: dict[str, ui.button] = {}
         self.next_image = 0
         self._begin(shelf.first)
         ui.colors(primary="#1f5fa8")
@@ -511,7 +513,7 @@ class Page:
     def _name_parts(self) -> None:
         """Buttons for the parts, and for the chosen one's sub-parts where these are shown."""
         self.part_row.clear()
-        self.part_buttons: dict[str, ui.button] = {}
+        self.part_buttons = {}
         if self.chosen is None:
             return
         path = self.chosen.split("/")
@@ -552,7 +554,7 @@ class Page:
 
     def _fit_numbers(self) -> None:
         box: Any = codomain(self.config)
-        self.fields: list[tuple[ui.slider, ui.number]] = []
+        self.fields = []
         self.number_box.clear()
         if not self.depth:
             return
