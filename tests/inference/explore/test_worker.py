@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import runpy
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from torch import nn
 
 from inference.explore import Session, Worker
 from pyro_rnp import RNP
+from pyro_rnp.registry import PRIORS
 from tests.conftest import tiny
 
 CONFIG = tiny(steps=(2,), program_size=2)
@@ -200,6 +202,44 @@ def test_a_model_that_cannot_be_handed_over_gets_one_sentence(session, monkeypat
             answers(worker)
     finally:
         worker.close()
+
+
+PIECES = """
+import pyro.distributions as dist
+import torch
+from torch import nn
+from pyro_rnp.registry import PRIORS
+
+@PRIORS.add("wide")
+class Wide(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(config.program_size))
+
+    def forward(self):
+        return dist.Normal(self.loc, 2.0).to_event(1)
+"""
+
+
+def test_pieces_of_ones_own_are_handed_over_by_their_file(tmp_path, monkeypatch):
+    own = tmp_path / "pieces.py"
+    own.write_text(PIECES)
+    monkeypatch.setenv("PYRO_RNP_PIECES", str(own))
+    runpy.run_path(own)
+    try:
+        session = Session(RNP(tiny(steps=(2,), program_size=2, prior="wide")).eval())
+    finally:
+        del PRIORS.pieces["wide"]
+    with torch.no_grad():
+        session.rnp.model.prior.loc.fill_(0.5)
+    session.draw(torch.rand(1, 8, 8))
+    worker = Worker(session.rnp)
+    try:
+        worker.ask(session.question(**QUICK))
+        (found,) = answers(worker)
+    finally:
+        worker.close()
+    assert torch.allclose(found.mean, session.complete("importance", num_samples=10).mean)
 
 
 def test_nothing_is_left_of_a_worker_that_is_closed(session, worker):
