@@ -84,6 +84,8 @@ class _State:
 
     image: Tensor | None = None
     seen: Tensor | None = None
+    missing: Tensor | None = None
+    """Pixels that the image lacks, which stay hidden."""
     tree: ParseTree | None = None
     edits: tuple[Edit, ...] = ()
     kept: frozenset[str] = frozenset()
@@ -197,7 +199,7 @@ class Session:
         found = self.rnp.check(torch.as_tensor(image).unsqueeze(0))[0].cpu().float()
         missing = found.isnan().any(0)
         found = (found.nan_to_num() * 255).round() / 255
-        self._go(_State(image=found, seen=~missing if missing.any() else None))
+        self._go(_State(image=found, seen=~missing, missing=missing))
 
     def parse(self) -> ParseTree:
         """Parse the image, without the edits so far.
@@ -318,13 +320,14 @@ class Session:
         """Hide pixels, beside those that are hidden already.
 
         Args:
-            mask: True where a pixel is to be hidden; None shows all pixels again.
+            mask: True where a pixel is to be hidden; None shows all pixels that there are.
 
         Raises:
             ValueError: if the mask has another shape than the image.
         """
         if mask is None:
-            self._go(replace(self._now, seen=None))
+            missing = self._now.missing
+            self._go(replace(self._now, seen=None if missing is None else ~missing))
             return
         hidden = torch.as_tensor(mask).bool()
         if hidden.shape != self.mask.shape:
@@ -538,7 +541,7 @@ class Session:
             tree, edits = intervene(self.rnp, tree, values), (Edit(values, False),)
         if stored is None:
             image = (tree.canvas[0].clamp(0, 1).cpu().float() * 255).round() / 255
-        self._go(_State(image, None if seen.all() else seen, tree, edits, kept))
+        self._go(_State(image=image, seen=seen, tree=tree, edits=edits, kept=kept))
         return tree
 
     def code(self, method: str | None = None, **options: Any) -> str:

@@ -221,6 +221,8 @@ def test_missing_pixels_are_hidden(rnp):
     session, image = Session(rnp), torch.rand(1, 8, 8)
     image[0, 2, 3] = math.nan
     session.draw(image)
+    session.hide(RIGHT)
+    session.hide(None)
     assert session.mask.sum() == 63
     assert session.image.isfinite().all()
 
