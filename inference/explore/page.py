@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -168,10 +169,10 @@ class Page:
     # Work --------------------------------------------------------------------------------------
 
     async def do(self, work: Callable[[], T]) -> T | None:
-        """Do what takes long in a thread, one thing after another; None where it is a mistake.
+        """Do what takes long in a thread, one thing after another; None where it fails.
 
         Args:
-            work: takes no arguments; of a `ValueError` or an `OSError` the visitor gets a note.
+            work: takes no arguments; of an error the visitor gets a note.
         """
 
         def quietly() -> T:
@@ -183,7 +184,10 @@ class Page:
                 return await asyncio.to_thread(quietly)
             except (ValueError, OSError) as error:
                 self.note(" ".join(str(error).split()), "warning")
-                return None
+            except Exception as error:  # else the page would stand still without a word
+                traceback.print_exc()
+                self.note(f"This did not work ({type(error).__name__}).", "warning")
+            return None
 
     def note(self, text: str, kind: Literal["info", "warning"] = "info") -> None:
         """Show a note for some seconds, which screen readers read.
@@ -433,6 +437,7 @@ class Page:
             self._name_parts()
             self.show()
 
+    @torch.no_grad()
     def show(self, tree: Any = None) -> None:
         """Show the image, the parse and the numbers as they are.
 

@@ -59,7 +59,8 @@ def server(tmp_path_factory):
             yield found[0], process
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            _, complaints = process.communicate(timeout=30)
+    assert "Traceback" not in complaints, complaints
     assert not list(where.iterdir()), "the page leaves files behind"
 
 
