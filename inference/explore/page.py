@@ -595,11 +595,11 @@ class Page:
         self.filling = False
         self._press_parts()
 
-    async def _slide(self, i: int, event: events.ValueChangeEventArguments) -> None:
-        await self._set_number(i, event.value, "drag")
+    def _slide(self, i: int, event: events.ValueChangeEventArguments) -> Any:
+        return None if self.filling else self._set_number(i, event.value, "drag")
 
-    async def _type(self, i: int, event: events.ValueChangeEventArguments) -> None:
-        await self._set_number(i, event.value, "up")
+    def _type(self, i: int, event: events.ValueChangeEventArguments) -> Any:
+        return None if self.filling else self._set_number(i, event.value, "up")
 
     async def _let_go(self) -> None:
         part = self.parts.get(self.chosen or "")
@@ -608,7 +608,7 @@ class Page:
 
     async def _set_number(self, i: int, value: float | None, kind: str) -> None:
         part = self.parts.get(self.chosen or "")
-        if self.filling or part is None or value is None or abs(value - part.action[i]) < 1e-3:
+        if part is None or value is None or abs(value - part.action[i]) < 1e-3:
             return
         values = list(part.action)
         values[i] = value
@@ -695,13 +695,16 @@ class Page:
     def _choose_react(self) -> None:
         self.session.react = bool(self.react.value)
 
-    async def _keep(self, event: events.ValueChangeEventArguments) -> None:
+    def _keep(self, event: events.ValueChangeEventArguments) -> Any:
+        return None if self.filling else self._keep_part(bool(event.value))
+
+    async def _keep_part(self, keep: bool) -> None:
         part = self.parts.get(self.chosen or "")
-        if self.filling or part is None:
+        if part is None:
             return
 
         def work() -> None:
-            change = self.session.keep if event.value else self.session.release
+            change = self.session.keep if keep else self.session.release
             for site in (part.site, part.program):
                 change(site)
 
