@@ -65,7 +65,11 @@ MOVES: dict[str, tuple[tuple[int, float, float], ...]] = {
 """Keys with what they do to the numbers of an action: which, times what, plus what."""
 TILES = 8
 """Images in a row."""
-ENGINES = {"guide": "the guide", "smc": "sequential Monte Carlo"}
+ENGINES = {
+    "guide": "the guide",
+    "importance": "importance sampling",
+    "smc": "sequential Monte Carlo",
+}
 KEYS = (
     ("Ctrl+Z, Ctrl+Y", "undo, redo"),
     ("Tab", "from one control to the next; the parse is one of them"),
@@ -783,8 +787,10 @@ class Page:
             return
         if others is True:
             question = replace(question, seen=torch.zeros_like(question.seen))
+        if question.given:  # which the guide cannot hold
+            question = replace(question, methods=("importance", "smc"))
         self._busy(True)
-        self._trust("The guide is at work …")
+        self._trust(f"At work: {ENGINES[question.methods[0]]} …")
         worker = self.worker
         try:
             async for answer in worker.answers(question):

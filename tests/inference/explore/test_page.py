@@ -285,7 +285,7 @@ def test_samples_walks_and_other_parts(visitor):
     page.get_by_role("switch", name="Keep this part").click()
     page.get_by_role("button", name="Ask for the others").click()
     page.get_by_text("spread", exact=True).wait_for()
-    tile(page, "sample 5").click()
+    tile(page, "sample 5").last.click()
     until(page, lambda: "edit" not in status(page))
 
 
