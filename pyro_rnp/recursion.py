@@ -211,7 +211,10 @@ class Recursion(nn.Module):
             Hypernetwork(config, self.renderer.placement)
             for _ in range(1 if shared else config.depth)
         )
-        """One hypernetwork for all levels, or one for each, the top level's first."""
+        """One hypernetwork for all levels, or one for each, the top level's first, with the same
+        weights at the start: levels that start apart find parts late, or not at all."""
+        for other in self.hypernets[1:]:
+            other.load_state_dict(self.hypernets[0].state_dict())
         self.levels = config.depth
         """Levels that run, from the top; parts of the lowest one are their parents' decodings."""
         self.recompute_levels = 0

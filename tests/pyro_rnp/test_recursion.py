@@ -220,6 +220,13 @@ def test_a_hypernetwork_for_each_level_is_used_at_its_level():
     assert not torch.allclose(before[1][0].program, after[1][0].program)
 
 
+def test_the_hypernetworks_of_the_levels_start_alike():
+    first, second = Recursion(tiny(steps=(2, 2), hypernet="per_level")).hypernets
+    for own, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(own, other)
+        assert own is not other
+
+
 def test_the_rank_is_how_many_matrices_a_layer_is_mixed_from():
     hypernet = make(rank=2).hypernets[0]
     theta, bias = hypernet.heads()["f_state"]
