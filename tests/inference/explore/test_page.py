@@ -310,7 +310,22 @@ def test_a_file_that_is_no_image_gets_one_sentence(visitor):
 def test_a_phone_draws_with_a_finger_and_each_control_has_a_name(visit):
     page = visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    parsed(page)
+    box, finger = stage(page, "Image").bounding_box(), page.context.new_cdp_session(page)
+
+    def touch(kind, *places):
+        at = [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["width"]} for x, y in places
+        ]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+    touch("touchStart", (0.3, 0.25))
+    for step in range(10):
+        touch("touchMove", (0.3 + 0.04 * step, 0.25))
+    for step in range(10):
+        touch("touchMove", (0.7 - 0.02 * step, 0.25 + 0.055 * step))
+    touch("touchEnd")
+    until(page, lambda: "squared error" in status(page))
+    assert page.evaluate("scrollY") == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(NAMELESS) == []
 
