@@ -20,7 +20,10 @@ from pyro_rnp import RNPConfig
 from pyro_rnp.affine import warp
 
 BYTES, PIXELS = 10 * 2**20, 20_000_000
-"""The most that an image file may have, before it is decoded."""
+"""The most that an image file may have, before it is decoded; pixels with the margins that make it
+square."""
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+"""Formats that are read; some others of Pillow's run a program, or hide how large they are."""
 FINER = 8
 """Lines are drawn so many times as large, and then scaled, which makes their edges smooth."""
 POINTS = 20_000
@@ -41,7 +44,7 @@ def open_image(
     square. Values are multiples of 1/255, so that a PNG file holds them exactly.
 
     Args:
-        data: the content of a PNG, JPEG or other file that Pillow reads, of at most `BYTES`.
+        data: the content of a file in one of `FORMATS`, of at most `BYTES`.
         config: the model's, for `image_size` and `channels`.
         invert: whether to swap dark and light; by default where the border is light, as paper is.
 
@@ -56,8 +59,8 @@ def open_image(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged files, which errors tell, and of `PIXELS`
-            opened = Image.open(BytesIO(data))
-            if opened.width * opened.height <= PIXELS:
+            opened = Image.open(BytesIO(data), formats=FORMATS)
+            if max(opened.size) ** 2 <= PIXELS:  # it is made square
                 pixels = pixels_of(opened, config.channels).unsqueeze(0)
     except MemoryError:
         raise
@@ -68,7 +71,8 @@ def open_image(
         raise ValueError(f"The file is not an image that can be read: {why}.") from error
     if pixels is None:
         raise ValueError(
-            f"The image has more than {PIXELS / 1e6:g} million pixels, the most that are read."
+            f"The image has more than {PIXELS / 1e6:g} million pixels with the margins that make "
+            "it square, the most that are read."
         )
     ground = border(pixels)[0]
     pixels = scaled(squared(pixels, ground), config.image_size)[0]

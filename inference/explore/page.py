@@ -153,7 +153,7 @@ class Page:
             self._others_card()
             self._samples_card()
             self._take_card()
-        ui.keyboard(self._key, repeating=True)
+        ui.keyboard(self._key, repeating=True, ignore=["input", "select", "textarea"])
         self.client.on_disconnect(lambda: self.worker.close())
         self.client.on_delete(lambda: self.worker.close())
         self._fit()

@@ -96,12 +96,16 @@ class Gate:
         if is_loopback(self.host) and client and not is_loopback(client):
             return f"This page is for its own machine alone, not for {client}."
         at = headers.get("host", "")
-        name = (urlsplit(f"//{at}").hostname or "").lower()
+        origin = headers.get("origin")
+        try:
+            name = (urlsplit(f"//{at}").hostname or "").lower()
+            from_here = origin is None or urlsplit(origin).netloc.lower() == at.lower()
+        except ValueError:
+            return "The request has an address that cannot be read."
         known = name in self.names or is_loopback(name)
         if not (known or (not is_loopback(self.host) and _address(name) is not None)):
             return "This server does not have the name by which it was called."
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != at.lower():
+        if not from_here:
             return "A page of another origin may not ask here."
         foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
         if foreign and headers.get("sec-fetch-mode") != "navigate":

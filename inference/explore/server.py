@@ -99,10 +99,12 @@ class Server:
         config = uvicorn.Config(
             Gate(application(shelf), host, password),
             log_level="warning",
+            log_config=None,  # loggers stay as they are
             access_log=False,
             server_header=False,
             ws="wsproto",
             ws_max_size=WORDS,
+            ws_per_message_deflate=False,  # the limit is of what was unpacked
             timeout_graceful_shutdown=1,
         )
         self.uvicorn = uvicorn.Server(config)

@@ -68,7 +68,11 @@ def rounds_of_importance(
 
 
 def adapted(density: LogDensity, num: int, rounds: int) -> Any:
-    """Return a Student's t that rounds of samples have adapted, see `rounds_of_importance`."""
+    """Return a Student's t that rounds of samples have adapted, see `rounds_of_importance`.
+
+    Args:
+        density, num, rounds: as there.
+    """
     guided = max(num // 7, 1)
     first, log_q, log_p = density.propose(guided, guided // 10)
     own = density.proposal_log_prob(guided, guided // 10)

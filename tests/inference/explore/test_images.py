@@ -72,12 +72,19 @@ def test_a_bomb_is_not_decoded(monkeypatch):
     def load(self):
         raise AssertionError("decoded")
 
-    bombs = [file(Image.new("1", (size, size))) for size in (5_000, 20_000)]
+    sizes = [(5_000, 5_000), (20_000, 20_000), (100_000, 1), (1, 5_000)]
+    bombs = [file(Image.new("1", size)) for size in sizes]
     assert max(map(len, bombs)) < BYTES
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
     for bomb in bombs:
-        with pytest.raises(ValueError, match="has more than 20 million pixels, the most"):
+        with pytest.raises(ValueError, match="has more than 20 million pixels with the margins"):
             open_image(bomb, MNIST)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "PDF"])
+def test_formats_that_run_programs_or_hide_their_size_are_not_read(kind):
+    with pytest.raises(ValueError, match="its format is not known"):
+        open_image(file(Image.new("L", (16, 16)), kind), MNIST)
 
 
 @pytest.mark.parametrize("size", [0.3, 0.5, 1.0])

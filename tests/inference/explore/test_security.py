@@ -75,6 +75,11 @@ def test_a_page_of_another_site_embeds_nothing_but_may_link():
     assert status(Gate(_app), {**foreign, "sec-fetch-mode": "navigate"}) == 200
 
 
+@pytest.mark.parametrize("headers", [{"host": "["}, {"host": "//["}, {"origin": "http://["}])
+def test_an_address_that_cannot_be_read_is_refused(headers):
+    assert status(Gate(_app), headers) == 403
+
+
 @pytest.mark.parametrize("host", ["rebound.example:8080", "192.168.0.9:8080", ""])
 def test_another_name_of_this_address_is_refused(host):
     assert status(Gate(_app), host=host) == 403
