@@ -9,6 +9,7 @@ import asyncio
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -82,6 +83,9 @@ KEYS = (
 """Keys with what they do."""
 
 
+TOO_LARGE = f"The file is too large: at most {BYTES >> 20} MiB are read."
+
+
 def application(shelf: Shelf) -> FastAPI:
     """Make the ASGI application that serves the page.
 
@@ -101,7 +105,7 @@ def application(shelf: Shelf) -> FastAPI:
         favicon="✎",
         tailwind=False,
         show_welcome_message=False,
-        reconnect_timeout=10.0,
+        reconnect_timeout=60.0,
     )
     return own
 
@@ -155,7 +159,7 @@ class Page:
             self._take_card()
         ui.keyboard(self._key, repeating=True, ignore=["input", "select", "textarea"])
         self.client.on_disconnect(lambda: self.worker.close())
-        self.client.on_delete(lambda: self.worker.close())
+        self.client.on_delete(lambda: self.worker.close(final=True))
         self._fit()
         self.show()
 
@@ -172,18 +176,19 @@ class Page:
 
     # Work --------------------------------------------------------------------------------------
 
-    async def do(self, work: Callable[[], T]) -> T | None:
+    async def do(self, work: Callable[[], T], beside: bool = False) -> T | None:
         """Do what takes long in a thread, one thing after another; None where it fails.
 
         Args:
             work: takes no arguments; of an error the visitor gets a note.
+            beside: whether other things go on meanwhile, of what is slow and changes nothing.
         """
 
         def quietly() -> T:
             with torch.no_grad():
                 return work()
 
-        async with self.lock:
+        async with nullcontext() if beside else self.lock:
             try:
                 return await asyncio.to_thread(quietly)
             except (ValueError, OSError) as error:
@@ -223,7 +228,8 @@ class Page:
         if event.value == self.name or event.value not in self.shelf.names():
             return
         before = self.worker
-        if await self.do(lambda: self.shelf.model(event.value)) is None:
+        shelf, name = self.shelf, event.value
+        if await self.do(lambda: (shelf.model(name), shelf.line(name)), beside=True) is None:
             self.model_choice.set_value(self.name)
             return
         before.close()
@@ -247,7 +253,7 @@ class Page:
                     auto_upload=True,
                     max_file_size=BYTES,
                     on_upload=self._open,
-                    on_rejected=lambda: self.note(f"A file may have {BYTES >> 20} MiB.", "warning"),
+                    on_rejected=lambda: self.note(TOO_LARGE, "warning"),
                 )
                 .props('accept=".json,image/*"')
                 .classes("rnp-upload")
@@ -631,7 +637,9 @@ class Page:
     async def _queue(self, gesture: dict[str, Any]) -> None:
         """Follow a gesture: what came later takes the place of what still waits."""
         if self.gestures and self.gestures[-1]["type"] == "drag":
-            self.gestures.pop()
+            before = self.gestures.pop()
+            if gesture.get("values", ()) is None and gesture["site"] == before.get("site"):
+                gesture = {**gesture, "values": before["values"]}
         self.gestures.append(gesture)
         if self.turning:
             return
@@ -658,8 +666,11 @@ class Page:
                 self.grabbed = None
         else:
             site, values = gesture["site"], gesture["values"]
+            part = self.parts.get(site.removeprefix("a/"))
+            if part is None:  # of another image by now
+                return
             if values is None:  # what was shown last is kept
-                values = self.parts[site.removeprefix("a/")].action
+                values = part.action
             kept = session.tree.sites()[site][0].tolist()
             still = kind == "up" and not moved(values, kept)
         if kind == "drag":
@@ -728,10 +739,13 @@ class Page:
         if part is None:
             self.note("Nothing is drawn yet.")
             return
-        images = await self.do(lambda: self.shelf.images(self.name))
+        name, session = self.name, self.session
+        images = await self.do(lambda: self.shelf.images(name), beside=True)
         if images is None:
             return
-        found = await self.do(lambda: self.session.nearest(part.program, images, TILES))
+        found = await self.do(lambda: session.nearest(part.program, images, TILES), beside=True)
+        if session is not self.session:  # of another model by now
+            return
         self.near_row.clear()
         with self.near_row:
             for near in found or []:
@@ -769,6 +783,7 @@ class Page:
     async def _stop(self) -> None:
         self.worker.cancel()
         self._busy(False)
+        self._trust("Stopped.")
 
     async def _ask_others(self) -> None:
         if not self.session.kept:
@@ -795,8 +810,8 @@ class Page:
         try:
             async for answer in worker.answers(question):
                 self._answer(answer, question.methods)
-        except ValueError as error:
-            self.note(str(error), "warning")
+        except (ValueError, OSError) as error:
+            self._trust("No answer.", str(error), "rnp-bad")
         if not worker.busy:
             self._busy(False)
 

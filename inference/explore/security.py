@@ -80,7 +80,7 @@ class Gate:
             asks = [(b"www-authenticate", b'Basic realm="pyro-rnp explore", charset="UTF-8"')]
             await _refuse(scope, receive, send, 401, "This page asks for a password.", asks)
         elif not _fits(headers):
-            said = f"A request may carry {BODY >> 20} MiB, and says how many."
+            said = f"The request has more than {BODY >> 20} MiB, or does not say how many."
             await _refuse(scope, receive, send, 413, said)
         else:
             await self.app(scope, receive, self._with_headers(send))
@@ -104,7 +104,7 @@ class Gate:
             return "The request has an address that cannot be read."
         known = name in self.names or is_loopback(name)
         if not (known or (not is_loopback(self.host) and _address(name) is not None)):
-            return "This server does not have the name by which it was called."
+            return "Open the page by the address that the command printed."
         if not from_here:
             return "A page of another origin may not ask here."
         foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")

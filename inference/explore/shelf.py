@@ -56,6 +56,7 @@ class Shelf:
         self._images: dict[str, Tensor] = {}
         self._lines: dict[str, float] = {}
         model = self.model(self.first)
+        self.line(self.first)  # so that a page opens at once
         if images is not None:
             self._images[self.first] = model.check(torch.as_tensor(images))[:MOST].cpu()
         elif data is not None:
@@ -74,10 +75,11 @@ class Shelf:
         Raises:
             FileNotFoundError, ValueError: if it cannot be loaded.
         """
-        with self._lock:
-            if name not in self._models:
-                self._models[name] = open_model(name).eval()
-            return self._models[name]
+        if name not in self._models:  # what is there waits for nothing that loads
+            with self._lock:
+                if name not in self._models:
+                    self._models[name] = open_model(name).eval()
+        return self._models[name]
 
     def images(self, name: str) -> Float[Tensor, "n c s s"]:
         """Return images that a model reads.
@@ -99,11 +101,10 @@ class Shelf:
         Args:
             name: of the model.
         """
-        with self._lock:
-            if name not in self._lines:
-                images = Session(self.model(name)).sample(MEASURED).canvas
-                self._lines[name] = round(pen(images).width, 1)
-            return self._lines[name]
+        if name not in self._lines:
+            images = Session(self.model(name)).sample(MEASURED).canvas
+            self._lines[name] = round(pen(images).width, 1)
+        return self._lines[name]
 
     def _load(self, name: str) -> Tensor:
         if name == OWN:

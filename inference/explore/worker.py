@@ -41,13 +41,17 @@ class Worker:
         self._waiting: Question | None = None
         self.busy = False
         """Whether the newest question still has answers to come."""
+        self._ended = False
 
     def start(self) -> None:
         """Start the process, so that it is there when the first question is asked.
 
         Raises:
-            ValueError: if this system cannot hand a pipe to another process, as Windows.
+            ValueError: if this system cannot hand a pipe to another process, as Windows, or the
+                worker was closed for good.
         """
+        if self._ended:
+            raise ValueError("The page that asks is closed.")
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
@@ -141,8 +145,13 @@ class Worker:
                 return
             await asyncio.sleep(every)
 
-    def close(self) -> None:
-        """End the process, at once."""
+    def close(self, final: bool = False) -> None:
+        """End the process, at once.
+
+        Args:
+            final: whether no question may start another one.
+        """
+        self._ended = self._ended or final
         if self._pipe is not None:
             self._pipe.close()
         if self._process is not None:

@@ -135,7 +135,7 @@ def test_answers_are_awaited_without_blocking(session, worker):
 
     found, beats = asyncio.run(ask())
     assert found == ["guide", "importance"]
-    assert beats > 20
+    assert beats > 1, "other things went on while it waited"
 
 
 def test_a_newer_question_ends_the_waiting_for_the_older(session, worker):
@@ -240,6 +240,14 @@ def test_pieces_of_ones_own_are_handed_over_by_their_file(tmp_path, monkeypatch)
     finally:
         worker.close()
     assert torch.allclose(found.mean, session.complete("importance", num_samples=10).mean)
+
+
+def test_a_worker_that_is_closed_for_good_starts_no_process(session):
+    worker = Worker(session.rnp)
+    worker.close(final=True)
+    with pytest.raises(ValueError, match="page that asks is closed"):
+        worker.ask(session.question(**QUICK))
+    assert worker._process is None
 
 
 def test_nothing_is_left_of_a_worker_that_is_closed(session, worker):
