@@ -70,6 +70,9 @@ class Known:
         self.visit = self.posterior.log_prob
         self.known = known
 
+    def groups(self, most):
+        return [self]
+
     def propose(self, num, broad=0):
         u = self.prior.sample((num,))
         return u, self.prior.log_prob(u), self.visit(u)
