@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.stats import chisquare
+from scipy import stats
 from torch import Tensor
 from tqdm import tqdm
 
@@ -240,7 +240,7 @@ def summed_up(found: Compared, names: Sequence[str]) -> dict[str, Any]:
                 scores[f"{prefix}{name}_coverage_error"] = standard_error(known)
     bins = found.ranks.cpu() * BINS // (DRAWS + 1)
     counts = [b.bincount(minlength=BINS) for b in bins.T]
-    p_values = [float(chisquare(count.numpy()).pvalue) for count in counts]
+    p_values = [float(stats.chisquare(count.numpy()).pvalue) for count in counts]
     scores["p_values"] = dict(zip(names, p_values, strict=True))
     return scores | {"tests": len(names), "smallest_p": min(1.0, len(names) * min(p_values))}
 
