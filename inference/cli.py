@@ -160,6 +160,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+POSITIVE = {"PositiveInt": "a whole number above 0", "PositiveFloat": "a number above 0"}
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 
 
@@ -184,6 +185,10 @@ def _mistake(text: str) -> str:
         switch = "true, false, " if "<class 'bool'>" in text else ""
         names = switch + choices[1].replace("'", "")
         return f"--{key[1]} must be one of {names}, got {value[1]}."
+    positive = re.search(r"Not of type (Positive\w+)", text)
+    given = value or re.search(r"(?:: '|: )([^':]+?)(?:'$| does not conform)", text)
+    if positive is not None and positive[1] in POSITIVE and given is not None:
+        return f"--{key[1]} must be {POSITIVE[positive[1]]}, got {given[1]}."
     if kinds and value is not None:
         return f"--{key[1]} must be {' or '.join(kinds)}, got {value[1]}."
     return text

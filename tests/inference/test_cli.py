@@ -15,7 +15,7 @@ import yaml
 from jsonargparse import ArgumentError
 from jsonargparse.typing import PositiveInt
 
-from inference.cli import CONFIGS, _Parser, parser, run, train_config
+from inference.cli import CONFIGS, _Parser, parser, run, sentence, train_config
 from inference.commands import COMMANDS
 from inference.config import TrainConfig
 from pyro_rnp import PRESETS, RNP, RNPConfig, save
@@ -210,6 +210,24 @@ def test_words_after_a_list_belong_to_the_command_until_it_has_its_own(monkeypat
     assert (found["run"], [*found["methods"]]) == ("RUN", ["guide"])
     found = read(monkeypatch, "evaluate", "RUN", "--methods", "guide", "OTHER")
     assert (found["run"], [*found["methods"]]) == ("RUN", ["guide", "OTHER"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--num_samples=0", "--num_samples must be a whole number above 0, got 0."),
+        ("--num_samples=many", "--num_samples must be a whole number above 0, got many."),
+        ("--keep=-3", "--keep must be a whole number above 0, got -3."),
+        ("--tolerance=0", "--tolerance must be a number above 0, got 0."),
+        ("--tolerance=x", "--tolerance must be a number above 0, got x."),
+        ("--answers=0", "--answers must be a whole number above 0, got 0."),
+        ("--answers=many", "--answers must be a whole number above 0, got many."),
+    ],
+)
+def test_a_number_that_is_not_above_0_is_told_in_one_short_sentence(monkeypatch, flag, said):
+    with pytest.raises(ArgumentError) as error:
+        read(monkeypatch, "query", "RUN", flag)
+    assert sentence(error.value) == f"{said} Try --help."
 
 
 @pytest.mark.parametrize("text", LISTS)
