@@ -169,17 +169,16 @@ class Session:
 
     def undo(self) -> bool:
         """Take the last step back; false where there is none."""
-        if self._past:
-            self._future.append(self._now)
-            self._now = self._past.pop()
-            return True
-        return False
+        return self._swap(self._past, self._future)
 
     def redo(self) -> bool:
         """Take the last step that was undone again; false where there is none."""
-        if self._future:
-            self._past.append(self._now)
-            self._now = self._future.pop()
+        return self._swap(self._future, self._past)
+
+    def _swap(self, taken: list[_State], given: list[_State]) -> bool:
+        if taken:
+            given.append(self._now)
+            self._now = taken.pop()
             return True
         return False
 

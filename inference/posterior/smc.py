@@ -40,9 +40,10 @@ class SMCEngine(Engine):
 
     It is valid for every guide and all evidence, if log p(u, evidence) is differentiable, also
     where the posterior has several modes, if particles of the start come near to them. The
-    particles of an image are islands that take nothing from each other but the scale of their
-    moves: the spread between islands gives the errors of the log evidence and of every mean, and
-    how many independent samples the answer is worth.
+    particles of an image are islands, which share the fitted normal that they start from, and then
+    take nothing from each other but the scale of their moves. The spread between islands gives the
+    errors of the log evidence and of every mean, and how many independent samples the answer is
+    worth. No island tells of a mode that the start does not reach: intervals are then too narrow.
 
     Source: Del Moral, Doucet and Jasra, "Sequential Monte Carlo samplers", 2006; see `temper`.
 
