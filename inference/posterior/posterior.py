@@ -131,8 +131,16 @@ class Posterior(Samples):
             vars(found)["tree"] = few
         return found
 
-    def _drawn(self, num: int, seed: int = 0) -> Posterior:
-        """The posterior by samples that are drawn by weight, with replacement."""
+    def draw(self, num: int, seed: int = 0) -> Posterior:
+        """The posterior by samples of even weight, drawn by their weights with replacement.
+
+        Args:
+            num: how many for each image.
+            seed: of the draw; torch's global state is not used.
+
+        Raises:
+            ValueError: if num is not positive.
+        """
         if num < 1:
             raise ValueError(f"num must be at least 1, got {num}.")
         generator = torch.Generator().manual_seed(seed)
@@ -332,7 +340,7 @@ class Posterior(Samples):
         Raises:
             ValueError: if num is not positive.
         """
-        return self._drawn(num, seed).tree
+        return self.draw(num, seed).tree
 
     def resample(self, num: int, name: str = "canvas", seed: int = 0) -> Tensor:
         """Return the samples that `sample` draws at one site.
@@ -345,7 +353,7 @@ class Posterior(Samples):
         Returns:
             (num, N, ...), with repeats where weights are uneven.
         """
-        return self._drawn(num, seed).samples[name]
+        return self.draw(num, seed).samples[name]
 
     def quantile(self, name: str, q: float | Sequence[float] | Tensor) -> Tensor:
         """Return posterior quantiles of each number of a site.
@@ -554,7 +562,7 @@ class Posterior(Samples):
         """What a notebook shows: the text and a quick picture of the first images."""
         from pyro_rnp.plotting import SHOWN, html
 
-        return html(repr(self), lambda: self[:SHOWN]._drawn(40).plot())
+        return html(repr(self), lambda: self[:SHOWN].draw(40).plot())
 
     def to_arviz(self) -> Any:
         """Return the posterior as ArviZ has it: `InferenceData`, of ArviZ 1 a `DataTree` of xarray.

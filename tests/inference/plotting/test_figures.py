@@ -153,13 +153,13 @@ def test_a_notebook_shows_a_posterior_as_text_and_picture(rnp, images):
     shown, state = posterior._repr_html_(), torch.get_rng_state()
     assert "Posterior(method=&#x27;nuts&#x27;" in shown
     assert 'src="data:image/png;base64,' in shown
-    few = posterior[:2]._drawn(30)
+    few = posterior[:2].draw(30)
     assert few.canvas.shape == (30, 2, 1, 8, 8)
     assert few.trusted.tolist() == posterior.trusted[:2].tolist()
     drawn = few.canvas.unsqueeze(1) == posterior.canvas[:, :2]
     assert drawn.flatten(3).all(3).any(1).all(), "each is one of the posterior's own"
     one = replace(posterior, weights=torch.eye(8)[:, [2]].expand(-1, 20))
-    torch.testing.assert_close(one[:8]._drawn(5).mean("canvas"), posterior.canvas[2, :8])
+    torch.testing.assert_close(one[:8].draw(5).mean("canvas"), posterior.canvas[2, :8])
     assert torch.equal(state, torch.get_rng_state())
     assert replace(posterior, weights=one.weights * torch.nan)._repr_html_() is None
 
