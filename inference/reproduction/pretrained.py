@@ -102,13 +102,22 @@ def ship(run: str | Path, name: str, to: Path | None = None) -> Path:
     return folder
 
 
-def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
+MASKED_GUIDE = (
+    "- `masked.safetensors`: a guide that has seen masks ({masked:,} parameters), for images with "
+    'hidden pixels; `load("{name}", masked_guide=True)`, or `--masked_guide true` of `pyro-rnp '
+    "query` and `evaluate`. It was trained afterwards and changes nothing above "
+    "(docs/how-to/hidden-pixels.md)."
+)
+
+
+def card(name: str, config: TrainConfig, metrics: dict[str, Any], masked: int = 0) -> str:
     """Write a model's card.
 
     Args:
         name: the name or folder by which `pyro_rnp.load` finds the model.
         config: the configuration that the model was trained under.
         metrics: the content of the run's `metrics.json`.
+        masked: parameters of the guide that has seen masks, where one lies beside the weights.
 
     Returns:
         The card, as Markdown.
@@ -136,6 +145,7 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any]) -> str:
         f"{metrics.get('hardware', 'a CPU')}; {metrics['skipped_steps']} steps skipped. "
         "`curve.json` has the validation scores after each epoch.",
         f"- Test images: {TESTED.get(data, 'the test split')}.",
+        *([MASKED_GUIDE.format(masked=masked, name=name)] if masked else []),
         "## On the test split",
         "| figure | value |\n|---|---|\n"
         + "\n".join(f"| `{name}` | {with_error(metrics, name, '.4g')} |" for name in rows),

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from inference.cli import train_config
 from inference.config import TrainConfig
@@ -111,7 +112,9 @@ def test_each_that_comes_along_says_what_it_is_and_is_small(name):
     errors = [point["val_sse"] for point in points]
     assert errors[-1] <= 1.01 * min(errors), "it learned to the end"
     assert metrics["test_explained"] > 0.5
-    assert text == card(name, config, metrics)
+    masked = folder / checkpoint.MASKED
+    parameters = sum(x.numel() for x in load_file(masked).values()) if masked.exists() else 0
+    assert text == card(name, config, metrics, parameters)
     assert ("none of them learned from" in text) == (name == "omniglot")
 
 
