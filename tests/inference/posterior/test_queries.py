@@ -185,8 +185,8 @@ def test_every_method_agrees_with_brute_force(method, asked):
         assert "is unreliable: " in answer.notes[-1]
         if method in ("importance", "hmc", "nuts"):  # few weights or draws claim nothing
             return
-    if method == "importance" and known["given"] and answer.pareto_k > 0.5:
-        return  # weights without a variance state an error that is too small
+    if method in ("importance", "svi") and known["given"] and answer.pareto_k > 0.25:
+        return  # weights without a fourth moment state an error that is itself uncertain
 
     def agree(found, error, wanted, wanted_error, what):
         room = 5 * (error.double().square() + wanted_error.square()).sqrt() + 1e-5
