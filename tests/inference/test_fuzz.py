@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import inference.commands.benchmark
+import inference.commands.explore
 import inference.commands.reproduce
 import inference.training
+from inference.explore.server import listen
 from inference.reproduction.experiments import Reproduction, read_experiments
 from pyro_rnp import RNP, save
 from tests.conftest import tiny
@@ -54,6 +56,7 @@ def run_script(script, args):
         patch.setattr(inference.training, "train", lambda config: None)
         patch.setattr(inference.commands.benchmark, "compare", lambda *_, **__: [])
         patch.setattr(inference.commands.benchmark, "scaling", lambda *_, **__: [])
+        patch.setattr(inference.commands.explore, "serve", lambda _, *at: listen(*at[:2]).close())
         patch.setattr(subprocess, "run", lambda *_, **__: None)
         try:
             runpy.run_path(str(script), run_name="__main__")
