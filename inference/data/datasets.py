@@ -16,7 +16,7 @@ from inference.data.arrays import array_source, file_source, items_source
 from inference.data.base import ImageSet, Splits, shuffled
 from inference.data.download import download
 from inference.data.folder import folder_source
-from inference.data.omniglot import omniglot, omniglot_all, omniglot_new
+from inference.data.omniglot import omniglot, omniglot_all, omniglot_alphabets, omniglot_new
 from inference.data.prepare import (
     Invert,
     Source,
@@ -66,6 +66,8 @@ def load_data(
     - `mnist`, `fashion`, 55,000 / 5,000 / 10,000: MNIST and Fashion-MNIST of torchvision
     - `omniglot`, 17,352 / 1,928 / 13,180: of torchvision or npz files; the characters of the test
       split are in neither other split
+    - `omniglot-alphabets`, 16,120 / 3,160 / 13,180: the same, but whole alphabets are held out for
+      validation, so that recipes can be chosen by new characters
     - `omniglot-new`, 9,885 / 659 / 2,636: the characters of omniglot's test split, by drawing
     - `omniglot-all`, 27,237 / 2,587 / 2,636: both to learn from; the test split of omniglot-new
     - `strokes`, 8,000 / 1,000 / 1,000: synthetic characters, with the true part of each pixel
@@ -345,6 +347,7 @@ for _name, _loader in (
     ("mnist", _torchvision("MNIST")),
     ("fashion", _torchvision("FashionMNIST")),
     ("omniglot", omniglot),
+    ("omniglot-alphabets", omniglot_alphabets),
     ("omniglot-new", omniglot_new),
     ("omniglot-all", omniglot_all),
 ):

@@ -22,6 +22,8 @@ SOURCES = {
     "fashion": "Fashion-MNIST (Zalando SE, MIT licence), 55,000 of its training images",
     "omniglot": "Omniglot (Lake, MIT licence) at 28x28, 18 drawings each of the 964 characters of "
     "its background set",
+    "omniglot-alphabets": "Omniglot (Lake, MIT licence) at 28x28, all drawings of the 806 "
+    "characters of 25 alphabets of its background set",
     "omniglot-new": "Omniglot (Lake, MIT licence) at 28x28, 15 drawings each of the 659 characters "
     "of its evaluation set",
     "omniglot-all": "Omniglot (Lake, MIT licence) at 28x28, 18 drawings each of the characters of "
@@ -31,6 +33,8 @@ SOURCES = {
 TESTED = {
     "omniglot": "all drawings of the 659 characters of its evaluation set, none of them learned "
     "from",
+    "omniglot-alphabets": "all drawings of the 659 characters of its evaluation set, none of them "
+    "learned from",
     "omniglot-new": "4 other drawings of each of these characters",
     "omniglot-all": "4 other drawings of each character of the evaluation set",
     "mnist": "its 10,000 test images",

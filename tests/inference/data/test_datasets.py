@@ -12,7 +12,7 @@ from PIL import Image
 
 from inference.config import TrainConfig
 from inference.data import DATASETS, ImageSet, Splits, load_data
-from inference.data.omniglot import shrink
+from inference.data.omniglot import HELD_OUT, shrink
 from inference.data.sampler import loader
 from tests.conftest import DATA
 
@@ -243,6 +243,35 @@ def test_from_npz(small_omniglot):
     )
     again = load_data("omniglot", small_omniglot).test
     assert torch.equal(again.images, splits.test.images)
+
+
+def test_whole_alphabets_are_held_out(tmp_path, monkeypatch):
+    paper = np.random.default_rng(0).random((7, 20, 105, 105)) < 0.95
+    names = np.array(["Arcadian", *HELD_OUT, "Zulu"])
+    folder = tmp_path / "omniglot-npz"
+    folder.mkdir()
+    np.savez(folder / "omniglot_background.npz", images=paper, alphabet=names)
+    np.savez(folder / "omniglot_evaluation.npz", images=paper[:2], alphabet=names[:2])
+    splits = load_data("omniglot-alphabets", tmp_path)
+    check(splits, [40, 100, 40])
+    assert splits.train.labels.unique().tolist() == [0, 6]
+    assert splits.validation.labels.tolist() == [1, 2, 3, 4, 5] * 20, "drawing by drawing"
+    assert torch.equal(splits.train.images[20], shrunk(~paper[6, 0]))
+    assert torch.equal(splits.test.images, load_data("omniglot", tmp_path).test.images)
+    monkeypatch.setattr("inference.data.omniglot.download", lambda *_, **__: None)
+    files = tmp_path / "files"
+    for kind, chosen in (("images_background", range(7)), ("images_evaluation", range(2))):
+        for i in chosen:
+            place = files / "omniglot-py" / kind / str(names[i]) / "character01"
+            place.mkdir(parents=True)
+            for k in range(20):
+                Image.fromarray(paper[i, k]).save(place / f"{i}_{k + 1:02d}.png")
+    others = load_data("omniglot-alphabets", files)
+    for split in ("train", "validation", "test"):
+        assert torch.equal(getattr(splits, split).images, getattr(others, split).images)
+    np.savez(folder / "omniglot_background.npz", images=paper[:3], alphabet=names[:3])
+    with pytest.raises(ValueError, match="has no alphabet Inuktitut"):
+        load_data("omniglot-alphabets", tmp_path)
 
 
 def test_new_characters_are_those_of_omniglot_s_test_split(small_omniglot):
