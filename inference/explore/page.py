@@ -37,7 +37,7 @@ from inference.explore.frames import COLOUR_BLIND, FIELD_LABELS, Part, dragged, 
 from inference.explore.images import BYTES, brushed, centre, open_image, rasterise
 from inference.explore.questions import Answer
 from inference.explore.session import Session
-from inference.explore.shelf import Shelf
+from inference.explore.shelf import OWN, Shelf
 from inference.explore.view import frames, ink, painted, spread, uri
 from inference.explore.worker import Worker
 from pyro_rnp import ParseTree
@@ -144,7 +144,8 @@ class Page:
         self.fields: list[tuple[ui.slider, ui.number]] = []
         self.part_buttons: dict[str, ui.button] = {}
         self.next_image = 0
-        self._begin(shelf.first)
+        self.session = Session(shelf.model(shelf.first), name=self._known(shelf.first))
+        self._begin()
         ui.colors(primary="#1f5fa8")
         ui.add_css((HERE / "page.css").read_text())
         ui.add_head_html(f"<script>{(HERE / 'pointer.js').read_text()}</script>")
@@ -163,16 +164,27 @@ class Page:
         self._fit()
         self.show()
 
-    def _begin(self, name: str) -> None:
-        """Take a model, with nothing drawn."""
-        self.name, self.rnp = name, self.shelf.model(name)
-        known = name if name in self.shelf.names() and name != "this model" else None
-        self.session = Session(self.rnp, name=known)
+    def _known(self, name: str) -> str | None:
+        """A model's name as Python lines take it."""
+        return None if name == OWN else name
+
+    def _begin(self) -> None:
+        """Take the session's model."""
+        self.name, self.rnp = self.session.name or OWN, self.session.rnp
         self.worker = Worker(self.rnp)
-        self.config, self.line = self.rnp.config, self.shelf.line(name)
+        self.config, self.line = self.rnp.config, self.shelf.line(self.name)
         self.depth = min(1, self.config.depth)
         self.chosen = "0" if self.depth else None
-        self.other, self.parts = None, {}
+        self.other, self.grabbed, self.parts = None, None, {}
+        self.gestures.clear()
+
+    def _changed(self) -> None:
+        """Fit the page to the session's model if that has changed."""
+        if self.session.rnp is not self.rnp:
+            self.worker.close()
+            self._begin()
+            self.model_choice.set_value(self.name)
+            self._fit()
 
     # Work --------------------------------------------------------------------------------------
 
@@ -227,15 +239,22 @@ class Page:
     async def _choose_model(self, event: events.ValueChangeEventArguments) -> None:
         if event.value == self.name or event.value not in self.shelf.names():
             return
-        before = self.worker
-        shelf, name = self.shelf, event.value
-        if await self.do(lambda: (shelf.model(name), shelf.line(name)), beside=True) is None:
+        shelf, name, session = self.shelf, event.value, self.session
+        loaded = await self.do(lambda: (shelf.model(name), shelf.line(name)), beside=True)
+        lost = bool(session.edits or session.kept)
+
+        def work() -> bool:
+            assert loaded is not None
+            session.change(loaded[0], self._known(name))
+            return True
+
+        if loaded is None or await self.do(work) is None:
             self.model_choice.set_value(self.name)
             return
-        before.close()
-        self._begin(event.value)
-        self._fit()
+        self._changed()
         self.show()
+        if lost:
+            self.note("Edits and kept parts belong to the other model; Undo brings them back.")
 
     def _choose_palette(self, event: events.ValueChangeEventArguments) -> None:
         self.palette = COLOUR_BLIND if event.value else COLOURS
@@ -503,6 +522,7 @@ class Page:
         went = await self.do(lambda: go() and (self.session.image is None or self.session.tree))
         if went is False:
             self.note(nothing)
+        self._changed()
         self.forget()
         self.show()
 
@@ -739,12 +759,12 @@ class Page:
         if part is None:
             self.note("Nothing is drawn yet.")
             return
-        name, session = self.name, self.session
+        name, session, rnp = self.name, self.session, self.rnp
         images = await self.do(lambda: self.shelf.images(name), beside=True)
         if images is None:
             return
         found = await self.do(lambda: session.nearest(part.program, images, TILES), beside=True)
-        if session is not self.session:  # of another model by now
+        if rnp is not self.rnp:  # of another model by now
             return
         self.near_row.clear()
         with self.near_row:

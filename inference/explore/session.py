@@ -82,6 +82,8 @@ class Near(NamedTuple):
 class _State:
     """All that can be undone."""
 
+    rnp: RNP
+    name: str | None
     image: Tensor | None = None
     seen: Tensor | None = None
     missing: Tensor | None = None
@@ -112,14 +114,23 @@ class Session:
     """
 
     def __init__(self, rnp: RNP, *, seed: int = 0, name: str | None = None) -> None:
-        self.rnp, self.seed, self.name = rnp, seed, name
-        self.react = False
+        self.seed, self.react = seed, False
         self._past: list[_State] = []
-        self._now = _State()
+        self._now = _State(rnp, name)
         self._future: list[_State] = []
         self._drawn = 0
 
     # What there is -----------------------------------------------------------------------------
+
+    @property
+    def rnp(self) -> RNP:
+        """The model."""
+        return self._now.rnp
+
+    @property
+    def name(self) -> str | None:
+        """The model's name as `open_model` takes it; None where it has none."""
+        return self._now.name
 
     @property
     def image(self) -> Float[Tensor, "c s s"] | None:
@@ -198,7 +209,30 @@ class Session:
         found = self.rnp.check(torch.as_tensor(image).unsqueeze(0))[0].cpu().float()
         missing = found.isnan().any(0)
         found = (found.nan_to_num() * 255).round() / 255
-        self._go(_State(image=found, seen=~missing, missing=missing))
+        self._go(_State(self.rnp, self.name, image=found, seen=~missing, missing=missing))
+
+    def change(self, rnp: RNP, name: str | None = None) -> None:
+        """Go on with another model, which parses the image anew, without edits and kept parts.
+
+        An image of another size or with other channels is read as `open_image` reads a file.
+
+        Args:
+            rnp: the model.
+            name: as `Session` takes it.
+
+        Raises:
+            ValueError: if the model does not read the image; then nothing changes.
+        """
+        now = self._now
+        if now.image is None:
+            self._go(_State(rnp, name))
+            return
+        image = open_image(_png(now.image), rnp.config, invert=False)
+        size = rnp.config.image_size
+        tree = rnp.parse(image.unsqueeze(0))
+        self._go(
+            _State(rnp, name, image, _resized(now.seen, size), _resized(now.missing, size), tree)
+        )
 
     def parse(self) -> ParseTree:
         """Parse the image, without the edits so far.
@@ -540,7 +574,7 @@ class Session:
             tree, edits = intervene(self.rnp, tree, values), (Edit(values, False),)
         if stored is None:
             image = (tree.canvas[0].clamp(0, 1).cpu().float() * 255).round() / 255
-        self._go(_State(image=image, seen=seen, tree=tree, edits=edits, kept=kept))
+        self._go(_State(self.rnp, self.name, image, seen, None, tree, edits, kept))
         return tree
 
     def code(self, method: str | None = None, **options: Any) -> str:
@@ -606,6 +640,14 @@ def _same(tree: ParseTree, values: Mapping[str, Tensor]) -> bool:
     """Whether a tree has these values, (d,) by site."""
     own = tree.sites()
     return all(torch.equal(own[site][0].cpu(), value) for site, value in values.items())
+
+
+def _resized(mask: Tensor | None, size: int) -> Tensor | None:
+    """A mask at another size."""
+    if mask is None or len(mask) == size:
+        return mask
+    at = torch.arange(size) * len(mask) // size
+    return mask[at][:, at]
 
 
 def _rows(mask: Tensor) -> list[str]:

@@ -289,6 +289,30 @@ def test_samples_walks_and_other_parts(visitor):
     until(page, lambda: "edit" not in status(page))
 
 
+def choose_model(page, name):
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+def test_another_model_parses_the_same_drawing_and_is_undone(visitor):
+    page = visitor
+    before = parsed(page)
+    drawn = pixels(page, "Image")
+    drag(page, "0 move", 3, 0)
+    edited(page)
+    moved = status(page)
+    choose_model(page, "fashion")
+    page.get_by_text("Undo brings them back").wait_for()
+    until(page, lambda: "edit" not in status(page) and status(page) not in (before, moved))
+    assert np.array_equal(pixels(page, "Image"), drawn)
+    page.get_by_role("button", name="Undo").click()
+    until(page, lambda: status(page) == moved)
+    assert page.get_by_role("combobox", name="Model").input_value() == "mnist"
+    page.get_by_role("button", name="Redo").click()
+    until(page, lambda: "edit" not in status(page))
+    assert page.get_by_role("combobox", name="Model").input_value() == "fashion"
+
+
 def test_two_visitors_do_not_see_each_others_drawings(visit):
     one, two = visit(), visit()
     parsed(one)

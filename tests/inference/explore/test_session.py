@@ -108,6 +108,35 @@ def test_two_visitors_do_not_see_each_other(rnp):
     assert same(other.tree, rnp.parse(torch.zeros(1, 1, 8, 8)))
 
 
+@pytest.mark.parametrize("changes", [{}, {"image_size": 12}, {"channels": 3}])
+def test_another_model_parses_the_image_anew_and_is_undone(session, changes):
+    rnp, other = session.rnp, RNP(tiny(**changes)).eval()
+    session.hide(RIGHT)
+    session.keep("a/0")
+    before, image, mask = session.move("a/1", ACTION), session.image, session.mask
+    session.change(other, "other")
+    config = other.config
+    assert session.image.shape == (config.channels, config.image_size, config.image_size)
+    assert session.image.mean().item() == pytest.approx(image.mean().item(), abs=0.03)
+    assert session.mask.float().mean() == mask.float().mean()
+    assert (session.rnp, session.name, session.edits, session.kept) == (other, "other", (), [])
+    assert same(session.tree, other.parse(session.image[None]))
+    assert changes or torch.equal(session.image, image)
+    assert session.undo()
+    assert (session.rnp, session.name, session.kept) == (rnp, None, ["a/0"])
+    assert session.tree is before
+    assert session.redo()
+    assert session.rnp is other
+
+
+def test_another_model_before_anything_is_drawn(rnp):
+    session, other = Session(rnp), RNP(tiny(channels=3)).eval()
+    session.change(other)
+    assert session.image is None
+    session.draw(torch.rand(3, 8, 8))
+    assert len(session.tree) == 2
+
+
 # Edits ----------------------------------------------------------------------------------------
 
 
