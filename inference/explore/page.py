@@ -83,7 +83,7 @@ KEYS = (
 """Keys with what they do."""
 
 
-TOO_LARGE = f"The file is too large: at most {BYTES >> 20} MiB are read."
+NOT_OPENED = f"Only image files and JSON of at most {BYTES >> 20} MiB are opened."
 
 
 def application(shelf: Shelf) -> FastAPI:
@@ -272,17 +272,10 @@ class Page:
                     auto_upload=True,
                     max_file_size=BYTES,
                     on_upload=self._open,
-                    on_rejected=lambda: self.note(TOO_LARGE, "warning"),
+                    on_rejected=lambda: self.note(NOT_OPENED, "warning"),
                 )
                 .props('accept=".json,image/*"')
                 .classes("rnp-upload")
-            )
-            picker = f"getElement({self.upload.id}).$refs.qRef"
-            self.image_stage.on("dragover", js_handler="(event) => event.preventDefault()")
-            self.image_stage.on(
-                "drop",
-                js_handler="(event) => { event.preventDefault(); "
-                f"{picker}.addFiles(event.dataTransfer.files); }}",
             )
             with row():
                 self.tool = ui.toggle(TOOLS, value="draw", on_change=self._choose_tool)
@@ -300,7 +293,7 @@ class Page:
                 centred.tooltip("Scale and move the drawing as the makers of MNIST did")
                 button("Next test image", self._next, "skip_next")
                 opener = button("Open a file", None, "folder_open")
-                opener.on("click", js_handler=f"() => {picker}.pickFiles()")
+                opener.on("click", js_handler="() => rnpFile().click()")
                 self.show_all = button("Show what is hidden", self._show_all, "visibility")
         self._choose_pen()
 

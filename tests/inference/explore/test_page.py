@@ -331,6 +331,32 @@ def test_a_file_that_is_no_image_gets_one_sentence(visitor):
     assert status(page) == "Nothing is drawn yet."
 
 
+DROP = """([where, name, type, text]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name, {type}));
+  const onto = document.querySelector(where);
+  const sent = (kind) => onto.dispatchEvent(
+    new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: data}));
+  return [sent("dragover"), sent("drop")];
+}"""
+"""Drops a file; false for each event that the page keeps from the browser, which would go there."""
+
+
+@pytest.mark.parametrize("where", ["h1", ".rnp-stage", "body"])
+def test_a_file_that_is_dropped_anywhere_is_opened(visitor, where):
+    page = visitor
+    picture, stored = Image.new("L", (28, 28)), io.BytesIO()
+    picture.paste(255, (10, 6, 16, 22))
+    picture.save(stored, "PNG")
+    content = base64.b64encode(stored.getvalue()).decode()
+    assert page.evaluate(DROP, [where, "a.png", "image/png", content]) == [False, False]
+    until(page, lambda: "squared error" in status(page))
+    assert pixels(page, "Image")[14, 12].max() == 0
+    assert page.evaluate(DROP, [where, "a.txt", "text/plain", content]) == [False, False]
+    page.get_by_text("Only image files and JSON").wait_for()
+    assert "squared error" in status(page)
+
+
 def test_a_phone_draws_with_a_finger_and_each_control_has_a_name(visit):
     page = visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
