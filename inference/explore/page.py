@@ -71,6 +71,9 @@ ENGINES = {
     "importance": "importance sampling",
     "smc": "sequential Monte Carlo",
 }
+LIST_NAME = """() => requestAnimationFrame(() =>
+  document.querySelector("[role=listbox]")?.setAttribute("aria-label", "Models"))"""
+"""Names the list of models for screen readers, which Quasar leaves without a name."""
 KEYS = (
     ("Ctrl+Z, Ctrl+Y", "undo, redo"),
     ("Tab", "from one control to the next; the parse is one of them"),
@@ -150,7 +153,7 @@ class Page:
         ui.add_css((HERE / "page.css").read_text())
         ui.add_head_html(f"<script>{(HERE / 'pointer.js').read_text()}</script>")
         self._bar()
-        with ui.element("main").classes("rnp-main"):
+        with ui.element("div").classes("rnp-main"):
             self._image_card()
             self._parse_card()
             self._part_card()
@@ -228,8 +231,9 @@ class Page:
             self.model_choice = ui.select(
                 self.shelf.names(), value=self.name, label="Model", on_change=self._choose_model
             ).props("dense outlined options-dense")
+            self.model_choice.on("popup-show", js_handler=LIST_NAME)
             ui.switch("Colour-blind palette", on_change=self._choose_palette)
-            with ui.dialog() as keys, ui.card():
+            with ui.dialog().props('aria-label="Keys"') as keys, ui.card():
                 ui.html("Keys", tag="h2", sanitize=False)
                 for key, does in KEYS:
                     ui.label(f"{key}: {does}")
@@ -285,8 +289,8 @@ class Page:
                 self.width = ui.slider(min=1, max=10, step=0.2, value=self.line)
                 self.width.props('aria-label="Width of the tool"').classes("rnp-grow")
                 self.width.on_value_change(self._choose_pen)
-                self.ink = ui.color_input("Colour", value="#ffffff", on_change=self._choose_pen)
-                self.ink.props("dense outlined").classes("rnp-colour")
+                self.ink = ui.input("Colour", value="#ffffff", on_change=self._choose_pen)
+                self.ink.props("type=color dense outlined").classes("rnp-colour")
             with row():
                 button("Clear", self._clear, "delete_outline")
                 centred = button("Centre", self._centre, "filter_center_focus")

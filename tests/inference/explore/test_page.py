@@ -21,18 +21,31 @@ from matplotlib.colors import to_rgb as rgb
 from PIL import Image
 
 from inference.explore import COLOUR_BLIND
+from pyro_rnp import RNP, save
 from pyro_rnp.plotting import COLOURS
+from tests.conftest import tiny
 
 ROOT = Path(__file__).parents[3]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+COLOUR = "runs/colour"
+"""A run folder of a small model of images in colour."""
 SEVEN = ([(0.26, 0.22), (0.74, 0.22), (0.48, 0.82)],)
-NAMELESS = """() => [...document.querySelectorAll(
-  'button,input,select,[role=slider],[role=switch],[role=application],[role=combobox]'
-)].filter((e) => e.offsetParent && !(
-  e.ariaLabel || e.innerText.trim() || e.title || e.labels?.length ||
-  e.closest('label,[aria-label]')
-)).map((e) => e.outerHTML)"""
-"""The controls that a screen reader cannot name."""
+CONTROLS = {
+    *(
+        "application",
+        "button",
+        "checkbox",
+        "ColorWell",
+        "combobox",
+        "dialog",
+        "link",
+        "listbox",
+        "menu",
+        "option",
+    ),
+    *("radio", "searchbox", "slider", "spinbutton", "switch", "tab", "textbox"),
+}
+"""Roles that must have a name."""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +55,7 @@ def server(tmp_path_factory):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     env.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI behaves otherwise in tests
     where = tmp_path_factory.mktemp("served")
+    save(RNP(tiny(channels=3)), where / COLOUR, {"training": {"data": "digits"}})
     with subprocess.Popen(
         command, env=env, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -61,7 +75,7 @@ def server(tmp_path_factory):
             process.terminate()
             _, complaints = process.communicate(timeout=30)
     assert "Traceback" not in complaints, complaints
-    assert not list(where.iterdir()), "the page leaves files behind"
+    assert [path.name for path in where.iterdir()] == ["runs"], "the page leaves files behind"
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +126,22 @@ def stage(page, name):
 def go(page, where, x, y, **how):
     box = where.bounding_box()
     page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], **how)
+
+
+def nameless(page):
+    """The controls that a screen reader cannot name, as the browser's accessibility tree has them.
+
+    Icons are letters of a font, which screen readers do not see.
+    """
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    shown = [node for node in tree if not node["ignored"]]
+    roles = [node["role"]["value"] for node in shown]
+    assert {"heading", "button"} <= {*roles}
+    return [
+        (role, node.get("properties"))
+        for role, node in zip(roles, shown, strict=True)
+        if role in CONTROLS and not node.get("name", {}).get("value", "").strip()
+    ]
 
 
 def draw(page, strokes=SEVEN, name="Image"):
@@ -377,7 +407,46 @@ def test_a_phone_draws_with_a_finger_and_each_control_has_a_name(visit):
     until(page, lambda: "squared error" in status(page))
     assert page.evaluate("scrollY") == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert page.evaluate(NAMELESS) == []
+    assert nameless(page) == []
+
+
+def test_every_control_has_a_name(visitor):
+    page = visitor
+    parsed(page)
+    page.get_by_role("button", name="Show test images").click()
+    tile(page, "image 2").click()
+    assert nameless(page) == []
+    page.get_by_role("button", name="Keys").click()
+    page.get_by_role("dialog", name="Keys").wait_for()
+    assert nameless(page) == []
+    page.keyboard.press("Escape")
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="fashion", exact=True).wait_for()
+    assert nameless(page) == []
+    page.keyboard.press("Escape")
+    page.get_by_role("switch", name="Keep this part").click()
+    page.get_by_role("button", name="Ask for the others").click()
+    tile(page, "sample 3").wait_for()
+    assert nameless(page) == []
+
+
+def test_a_model_of_images_in_colour_has_a_pen_of_any_colour(visitor):
+    page = visitor
+    choose_model(page, COLOUR)
+    pen = page.get_by_label("Colour", exact=True)
+    pen.wait_for()
+    assert nameless(page) == []
+    pen.fill("#ff8000")
+    until(page, lambda: stage(page, "Image").get_attribute("data-pen").endswith("#ff8000"))
+    draw(page, [[(0.2, 0.5), (0.8, 0.5)]])
+    until(page, lambda: "2 parts" in status(page))
+    drawn = pixels(page, "Image").max((0, 1))
+    assert np.allclose(drawn / drawn.max(), [1, 0.5, 0], atol=0.02)
+    page.get_by_role("button", name="Erase", exact=True).click()
+    draw(page, [[(0.2, 0.5), (0.8, 0.5)]])
+    until(page, lambda: pixels(page, "Image").max() < drawn.max())
+    choose_model(page, "mnist")
+    until(page, lambda: "4 parts" in status(page))
 
 
 def test_a_hundred_strokes_and_drags(visitor, capsys):
