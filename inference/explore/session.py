@@ -551,10 +551,17 @@ class Session:
             found = json.loads(text)
             lists = _sites(found["tree"])
             stored = base64.b64decode(found["image"]) if "image" in found else None
-            rows = found.get("seen", ["1" * config.image_size] * config.image_size)
+            rows = _list(found.get("seen", ["1" * config.image_size] * config.image_size), str)
             seen = torch.tensor([[pixel == "1" for pixel in row] for row in rows])
-            kept = frozenset(map(str, found.get("kept", ())))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            kept = frozenset(_list(found.get("kept", []), str))
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise ValueError("This is not the JSON of a parse.") from error
         if lists.keys() != sites(config).keys() or seen.shape != self.mask.shape:
             raise ValueError("This is the parse of a model with other parts, or of another size.")
@@ -572,6 +579,10 @@ class Session:
         edits: tuple[Edit, ...] = ()
         if stored is None or not _same(tree, values):
             tree, edits = intervene(self.rnp, tree, values), (Edit(values, False),)
+            if not tree.canvas.isfinite().all():
+                raise ValueError(
+                    "The parse has numbers that are too large or too small to be drawn."
+                )
         if stored is None:
             image = (tree.canvas[0].clamp(0, 1).cpu().float() * 255).round() / 255
         self._go(_State(self.rnp, self.name, image, seen, None, tree, edits, kept))
@@ -672,12 +683,27 @@ def _png(image: Float[Tensor, "c s s"]) -> bytes:
     return file.getvalue()
 
 
+def _list(found: Any, *kinds: type) -> list[Any]:
+    """A list of JSON, all of whose entries are of these types; true and false are no numbers.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if not isinstance(found, list) or not all(type(one) in kinds for one in found):
+        raise TypeError(f"This must be a list of {kinds}.")
+    return found
+
+
 def _sites(node: Mapping[str, Any]) -> dict[str, list[float]]:
     """Values by site of a tree's JSON."""
     path = "" if node["part"] == "image" else f"/{node['part']}"
-    found = {f"z{path}": [float(x) for x in node["program"]]}
+    found = {f"z{path}": [float(x) for x in _list(node["program"], int, float)]}
     if path:
-        found[f"a{path}"] = [float(node["action"][field]) for field in FIELDS]
-    for part in node.get("parts", []):
-        found |= _sites(part)
+        action = [node["action"][field] for field in FIELDS]
+        found[f"a{path}"] = [float(x) for x in _list(action, int, float)]
+    for part in _list(node.get("parts", []), dict):
+        below = _sites(part)
+        if found.keys() & below.keys():
+            raise ValueError("A part is there twice.")
+        found |= below
     return found

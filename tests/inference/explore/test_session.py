@@ -386,6 +386,25 @@ def test_numbers_of_double_precision_are_kept(double):
     assert same(names["tree"], session.tree)
 
 
+def with_program(program):
+    return lambda j: {**j, "tree": {**j["tree"], "program": program}}
+
+
+def with_action(field, value):
+    def change(j):
+        first, *rest = j["tree"]["parts"]
+        first = {**first, "action": {**first["action"], field: value}}
+        return {**j, "tree": {**j["tree"], "parts": [first, *rest]}}
+
+    return change
+
+
+def nested(tree):
+    for _ in range(200):
+        tree = {**tree, "parts": [tree]}
+    return tree
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -402,13 +421,42 @@ def test_numbers_of_double_precision_are_kept(double):
         (lambda j: {**j, "tree": {**j["tree"], "program": [1.0]}}, r"z is a program.*got \(1,\)"),
         (lambda j: {**j, "tree": {**j["tree"], "program": [1e99] * 3}}, "z must be finite"),
         (lambda j: {**j, "tree": {**j["tree"], "program": "z"}}, "not the JSON of a parse"),
+        (with_program([10**400, 0, 0]), "not the JSON of a parse"),
+        (with_program([10**40, 0, 0]), "z must be finite"),
+        (with_program([math.nan, 0, 0]), "z must be finite"),
+        (with_program([-math.inf, 0, 0]), "z must be finite"),
+        (with_program([[0.1], [0.2], [0.3]]), "not the JSON of a parse"),
+        (with_program([True, False, True]), "not the JSON of a parse"),
+        (with_program(["1", "2", "3"]), "not the JSON of a parse"),
+        (with_program({"0": 1}), "not the JSON of a parse"),
+        (with_program(None), "not the JSON of a parse"),
+        (with_action("x", 10**400), "not the JSON of a parse"),
+        (with_action("x", math.nan), "a/0 must be finite"),
+        (with_action("x", True), "not the JSON of a parse"),
+        (with_action("x", [0.1]), "not the JSON of a parse"),
+        (with_action("x", 3e38), "too large or too small to be drawn"),
+        (with_action("scale_x", 0), "scales must be positive"),
+        (with_action("scale_x", 1e-44), "too large or too small to be drawn"),
+        (lambda j: {**j, "tree": {**j["tree"], "parts": 10**400}}, "not the JSON of a parse"),
+        (lambda j: {**j, "tree": [j["tree"]]}, "not the JSON of a parse"),
+        (lambda j: {**j, "tree": nested(j["tree"])}, "not the JSON of a parse"),
+        (lambda j: {**j, "seen": 10**400}, "not the JSON of a parse"),
+        (lambda j: {**j, "seen": True}, "not the JSON of a parse"),
+        (lambda j: {**j, "seen": [[["1"]] * 8] * 8}, "not the JSON of a parse"),
+        (lambda j: {**j, "seen": ["1" * 10**4] * 10**3}, "of another size"),
+        (lambda j: {**j, "kept": True}, "not the JSON of a parse"),
+        (lambda j: {**j, "kept": [["a/0"]]}, "not the JSON of a parse"),
+        (lambda j: {**j, "kept": "a/0"}, "not the JSON of a parse"),
+        (lambda j: {**j, "image": True}, "not the JSON of a parse"),
+        (lambda j: {**j, "image": ["a"]}, "not the JSON of a parse"),
     ],
 )
 def test_bad_json_gets_one_sentence_and_changes_nothing(change, sentence, session, unchecked):
     tree, changed = session.tree, change(json.loads(session.to_json()))
     text = changed if isinstance(changed, str) else json.dumps(changed)
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
         session.from_json(text)
+    assert "\n" not in str(error.value)
     assert session.tree is tree
 
 
