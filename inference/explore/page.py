@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from fastapi import FastAPI
 from matplotlib.colors import is_color_like, to_hex, to_rgb
-from nicegui import events, ui
+from nicegui import app, events, ui
 from torch import Tensor
 
 from inference.explore.controls import (
@@ -97,12 +96,11 @@ def application(shelf: Shelf) -> FastAPI:
     Args:
         shelf: models and images of the page at `/`.
     """
-    # NiceGUI looks at every object of the process, and torch has some that warn of being looked at.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui.ui_run_with")
-    own = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_page("/", shelf)
+    # NiceGUI's own application is served, not the one that it would be mounted in: at the start of
+    # that one it looks at every object of the process, and torch has some that warn of it.
     ui.run_with(
-        own,
+        FastAPI(),
         title=TITLE,
         language="en-US",
         favicon="✎",
@@ -110,7 +108,7 @@ def application(shelf: Shelf) -> FastAPI:
         show_welcome_message=False,
         reconnect_timeout=60.0,
     )
-    return own
+    return app
 
 
 def add_page(path: str, shelf: Shelf) -> None:

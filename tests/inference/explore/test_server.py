@@ -1,7 +1,9 @@
 """The command and the function that serve the page, without the page itself."""
 
 import base64
+import os
 import socket
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -124,3 +126,27 @@ def test_images_that_the_model_does_not_read_are_refused(pages):
     with pytest.raises(ValueError, match="8"):
         explore(RNP(SMALL), torch.rand(2, 1, 9, 9), open=False)
     assert not server._running
+
+
+def test_a_page_changes_no_filter_of_warnings_and_says_nothing(tmp_path):
+    """In a process of its own, since NiceGUI has one application."""
+    script = tmp_path / "serves.py"
+    script.write_text(
+        "import urllib.request, warnings\n"
+        "from inference.explore import explore\n"
+        "from pyro_rnp import RNP\n"
+        "from tests.conftest import tiny\n"
+        "import nicegui\n"
+        "before = list(warnings.filters)\n"
+        "page = explore(RNP(tiny()), open=False)\n"
+        "found = urllib.request.urlopen(page.url, timeout=60).read()\n"
+        "assert b'Recursive neural programs' in found\n"
+        "assert warnings.filters == before, set(warnings.filters) ^ set(before)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYRO_RNP_UNCHECKED": "1"}
+    env.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI behaves otherwise in tests
+    ran = subprocess.run(
+        [sys.executable, script], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Warning" not in ran.stderr
