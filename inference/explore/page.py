@@ -9,7 +9,6 @@ import asyncio
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -144,7 +143,8 @@ class Page:
         self.shown_images: list[Tensor] = []
         self.fields: list[tuple[ui.slider, ui.number]] = []
         self.part_buttons: dict[str, ui.button] = {}
-        self.next_image = 0
+        self.next_image = self.turn = 0
+        self.asked: bool | None = None
         self.session = Session(shelf.model(shelf.first), name=self._known(shelf.first))
         self._begin()
         ui.colors(primary="#1f5fa8")
@@ -345,6 +345,7 @@ class Page:
         if await self.do(work) is None:
             self._show_image()
         elif tool == "hide":
+            self.forget()
             self._show_image()
             await self.ask()
         else:
@@ -523,6 +524,7 @@ class Page:
 
     async def _parse_again(self) -> None:
         await self.do(self.session.parse)
+        self.forget()
         self.show()
 
     # Parts -------------------------------------------------------------------------------------
@@ -578,6 +580,8 @@ class Page:
         if len(path.split("/")) < self.depth:
             path = "/".join(path.split("/") + ["0"] * (self.depth - len(path.split("/"))))
         before, self.chosen = self.chosen, path
+        if path != before:
+            self.near_row.clear()
         if before is None or before.rpartition("/")[0] != path.rpartition("/")[0]:
             self._name_parts()
         self.show()
@@ -694,6 +698,7 @@ class Page:
             self.show()
         else:
             await self.do(lambda: session.set(site, values))
+            self.forget()
             self.show()
 
     async def _key(self, event: events.KeyEventArguments) -> None:
@@ -739,12 +744,14 @@ class Page:
                 change(site)
 
         await self.do(work)
+        self.forget()
         self.show()
 
     async def _remove(self) -> None:
         chosen = self.chosen
         if chosen is not None and chosen in self.parts:
             await self.do(lambda: self.session.remove(chosen))
+            self.forget()
             self.show()
         else:
             self.note("Nothing is drawn yet.")
@@ -754,12 +761,12 @@ class Page:
         if part is None:
             self.note("Nothing is drawn yet.")
             return
-        name, session, rnp = self.name, self.session, self.rnp
+        name, session, asked = self.name, self.session, (self.turn, self.chosen)
         images = await self.do(lambda: self.shelf.images(name), beside=True)
         if images is None:
             return
         found = await self.do(lambda: session.nearest(part.program, images, TILES), beside=True)
-        if rnp is not self.rnp:  # of another model by now
+        if asked != (self.turn, self.chosen):  # something else is shown by now
             return
         self.near_row.clear()
         with self.near_row:
@@ -780,8 +787,15 @@ class Page:
             self.answer_row = tile_row()
 
     def forget(self) -> None:
-        """End the question, and take away its answers."""
+        """End the question, and take away all answers that belong to the state before."""
+        self.turn += 1
+        self.near_row.clear()
+        self.walk_row.clear()
+        self._forget_answers()
+
+    def _forget_answers(self) -> None:
         self.worker.cancel()
+        self.asked = None
         self.answer_row.clear()
         self._trust("")
         self._busy(False)
@@ -801,9 +815,6 @@ class Page:
         self._trust("Stopped.")
 
     async def _ask_others(self) -> None:
-        if not self.session.kept:
-            self.note("Keep a part first.")
-            return
         await self.ask(others=True)
 
     async def ask(self, others: Any = False) -> None:
@@ -812,13 +823,12 @@ class Page:
         Args:
             others: True hides all pixels, and asks for what the parts that are kept tell.
         """
-        question = await self.do(self.session.question)
+        others = others is True  # a control's event is not
+        self._forget_answers()
+        question = await self.do(lambda: self.session.question(others))
         if question is None:
             return
-        if others is True:
-            question = replace(question, seen=torch.zeros_like(question.seen))
-        if question.given:  # which the guide cannot hold
-            question = replace(question, methods=("importance", "smc"))
+        self.asked = others
         self._busy(True)
         self._trust(f"At work: {ENGINES[question.methods[0]]} …")
         worker = self.worker
@@ -872,6 +882,7 @@ class Page:
 
     def _pick(self, i: int) -> None:
         self.other = self.shown_images[i]
+        self.walk_row.clear()
         for j, one in enumerate(self.other_tiles):
             one.props(f"aria-pressed={str(i == j).lower()}")
 
@@ -881,6 +892,7 @@ class Page:
             self.note("Draw an image, and choose another one.")
             return
         await self.do(lambda: self.session.exchange(chosen, other))
+        self.forget()
         self.show()
 
     async def _walk(self) -> None:
@@ -888,7 +900,9 @@ class Page:
         if other is None or self.session.image is None:
             self.note("Draw an image, and choose another one.")
             return
-        self._trees(self.walk_row, await self.do(lambda: self.session.walk(other, TILES)), "step")
+        turn, walk = self.turn, await self.do(lambda: self.session.walk(other, TILES))
+        if turn == self.turn and other is self.other:
+            self._trees(self.walk_row, walk, "step")
 
     def _trees(self, where: ui.element, tree: ParseTree | None, name: str) -> None:
         where.clear()
@@ -924,7 +938,8 @@ class Page:
             button("Python", self._code, "code")
 
     async def _picture(self, kind: str) -> None:
-        found = await self.do(lambda: self.session.picture(kind, self.palette))
+        depth, steps = self.depth or None, int(self.step.value)
+        found = await self.do(lambda: self.session.picture(kind, self.palette, depth, steps))
         if found is not None:
             ui.download.content(found, f"parse.{kind}")
 
@@ -934,8 +949,9 @@ class Page:
             ui.download.content(found, "parse.json")
 
     async def _code(self) -> None:
-        asked = None if self.session.mask.all() else "smc"
-        found = await self.do(lambda: self.session.code(asked))
+        session, others = self.session, bool(self.asked)
+        asks = self.asked is not None or not session.mask.all()
+        found = await self.do(lambda: session.code("smc" if asks else None, others))
         if found is not None:
             ui.download.content(found, "parse.py")
 

@@ -20,7 +20,7 @@ from inference.evaluation import collect_parts
 from inference.evaluation.part_dictionary import PartTable
 from inference.explore.images import open_image
 from inference.explore.models import has_masked_guide
-from inference.explore.questions import Answer, Question, answer
+from inference.explore.questions import SHOWN, Answer, Question, answer
 from inference.isolation import frozen
 from inference.plotting import COLOURS, parse_figure
 from inference.posterior import graft, intervene, remove
@@ -402,30 +402,37 @@ class Session:
         is_random(self.rnp.config, site)
         return tuple(map(int, site.split("/")[1:]))
 
-    def question(self, **options: Any) -> Question:
+    def question(self, others: bool = False, **options: Any) -> Question:
         """What is hidden, given what is seen and which parts are kept; for `Worker.ask`.
 
         Args:
+            others: whether to ask what the kept parts alone tell of the others: nothing is seen.
             options: other fields of `Question`, such as `num_samples`.
 
         Raises:
-            ValueError: if nothing is drawn yet.
+            ValueError: if nothing is drawn yet; or of `others`, if no part is kept.
         """
-        values = self.tree.sites()
+        if others and not self.kept:
+            raise ValueError("No part is kept; keep one first.")
+        values, seen = self.tree.sites(), self.mask
         given = {site: values[site][0].cpu() for site in self.kept}
-        return Question(image=self._image(), seen=self.mask, given=given, seed=self.seed, **options)
+        if given:  # which the guide cannot hold
+            options = {"methods": ("importance", "smc"), **options}
+        seen = torch.zeros_like(seen) if others else seen
+        return Question(image=self._image(), seen=seen, given=given, seed=self.seed, **options)
 
-    def complete(self, method: str = "smc", **options: Any) -> Answer:
+    def complete(self, method: str = "smc", others: bool = False, **options: Any) -> Answer:
         """Ask what is hidden, and wait for the answer.
 
         Args:
             method: the engine, as `query` takes it.
+            others: as for `question`.
             options: as for `question`.
 
         Raises:
-            ValueError: as `query`, or if nothing is drawn yet.
+            ValueError: as `query` or `question`.
         """
-        return answer(self.rnp, self.question(**options), method)
+        return answer(self.rnp, self.question(others, **options), method)
 
     def sample(self, num: int = 8) -> ParseTree:
         """Draw images of the prior, other ones at each call.
@@ -498,12 +505,20 @@ class Session:
                 found.append(Step(site_name("a", path), _up_to(tree, path).canvas[0].cpu()))
         return found
 
-    def picture(self, format: str = "png", palette: Sequence[Any] = COLOURS) -> bytes:
+    def picture(
+        self,
+        format: str = "png",
+        palette: Sequence[Any] = COLOURS,
+        depth: int | None = None,
+        steps: int | None = None,
+    ) -> bytes:
         """Draw the image and its parse into a file.
 
         Args:
             format: png, svg or pdf.
             palette: colours of the parts, in their order.
+            depth: levels to draw, 1 for parts alone; by default all.
+            steps: how many parts of that depth are there, in the program's order; by default all.
 
         Returns:
             The file's content.
@@ -513,7 +528,12 @@ class Session:
         """
         if f".{format}" not in FORMATS:
             raise ValueError(f"format must be png, svg or pdf, got {format!r}.")
-        figure = parse_figure(self.tree, images=self._image().unsqueeze(0), palette=palette)
+        tree, image = self.tree, self._image().unsqueeze(0)
+        paths = [path for path, _ in tree.walk() if len(path) == (depth or tree.level)]
+        if tree.level and steps is not None and steps < len(paths):
+            blank = replace(tree, children=(), canvas=torch.zeros_like(tree.canvas))
+            tree = _up_to(tree, paths[steps - 1]) if steps else blank
+        figure = parse_figure(tree, images=image, palette=palette, depth=depth)
         return to_bytes(figure, f".{format}")
 
     def to_json(self) -> str:
@@ -588,20 +608,21 @@ class Session:
         self._go(_State(self.rnp, self.name, image, seen, None, tree, edits, kept))
         return tree
 
-    def code(self, method: str | None = None, **options: Any) -> str:
+    def code(self, method: str | None = None, others: bool = False, **options: Any) -> str:
         """Return Python lines that give the same tree, and the same answer.
 
         They define `rnp` (which they expect where the model has no name), `image`, `tree` and, of a
-        question, `posterior`.
+        question, `posterior` and the `samples` that `complete` gives.
 
         Args:
             method: the engine of the question, as `complete` takes it; by default none is asked.
+            others: as for `question`.
             options: as for `question`.
 
         Raises:
-            ValueError: if nothing is drawn yet.
+            ValueError: as `question`.
         """
-        asks = None if method is None else self.question(**options)
+        asks = None if method is None else self.question(others, **options)
         names = [*(["intervene"] if self.edits else []), *(["query"] if asks else [])]
         lines = ["import base64", ""]
         lines += ["import torch", ""] if names else []
@@ -627,6 +648,7 @@ class Session:
             arguments += [f"given={_dict(asks.given)}"] if asks.given else []
             arguments += [f"seed={asks.seed}"]
             lines += ["posterior = query(", f"    rnp, {', '.join(arguments)},", ")"]
+            lines += [f"samples = posterior.resample({SHOWN}, seed={asks.seed})[:, 0]"]
         return "\n".join(lines) + "\n"
 
 

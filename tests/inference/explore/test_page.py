@@ -311,7 +311,7 @@ def test_samples_walks_and_other_parts(visitor):
     page.get_by_role("button", name="Exchange the part").click()
     edited(page)
     page.get_by_role("button", name="Ask for the others").click()
-    page.get_by_text("Keep a part first.").wait_for()
+    page.get_by_text("No part is kept").wait_for()
     page.get_by_role("switch", name="Keep this part").click()
     page.get_by_role("button", name="Ask for the others").click()
     page.get_by_text("spread", exact=True).wait_for()
@@ -341,6 +341,80 @@ def test_another_model_parses_the_same_drawing_and_is_undone(visitor):
     page.get_by_role("button", name="Redo").click()
     until(page, lambda: "edit" not in status(page))
     assert page.get_by_role("combobox", name="Model").input_value() == "fashion"
+
+
+def answered(page):
+    """Ask for the other parts, find the nearest parts and walk: rows that belong to this state."""
+    page.get_by_role("button", name="Ask for the others").click()
+    page.get_by_text("spread", exact=True).wait_for()
+    page.get_by_role("button", name="Walk to it").click()
+    tile(page, "step 7").wait_for()
+    page.get_by_role("button", name="Nearest parts").click()
+    page.get_by_text(re.compile("^part .* of image")).first.wait_for(timeout=90_000)
+
+
+def test_answers_go_with_the_state_that_they_belong_to(visitor):
+    page = visitor
+    parsed(page)
+    page.get_by_role("button", name="Show test images").click()
+    tile(page, "image 2").click()
+    page.get_by_role("switch", name="Keep this part").click()
+    row = page.locator(".rnp-tile:not(:has-text('image 0'))")
+    others = page.get_by_text(re.compile("^(mean|spread|step 7|part .* of image .*)$"))
+    chip = page.get_by_role("button", name="Part 1", exact=True)
+    changes = [
+        lambda: drag(page, "0 move", 2, 1),
+        lambda: page.get_by_role("button", name="Undo").click(),
+        lambda: page.get_by_role("button", name="Exchange the part").click(),
+        lambda: page.get_by_role("button", name="Parse again").click(),
+        lambda: (chip.click(), page.get_by_role("switch", name="Keep this part").click()),
+        lambda: page.get_by_role("button", name="Remove").click(),
+    ]
+    for change in changes:
+        answered(page)
+        change()
+        until(page, lambda: others.count() == 0)
+        page.wait_for_timeout(300)
+        assert others.count() == 0
+    assert row.count() > 0, "the images to choose from stay"
+
+
+def test_each_picture_can_be_taken_away(visitor, tmp_path):
+    page = visitor
+    parsed(page)
+    page.get_by_role("button", name="Draw samples").click()
+    page.get_by_role("button", name="Ask", exact=True).click()
+    for name in ("sample 7", "mean", "spread"):
+        with page.expect_download() as taken:
+            page.get_by_role("link", name=f"PNG of {name}", exact=True).first.click()
+        assert taken.value.suggested_filename == f"{name}.png"
+        taken.value.save_as(tmp_path / f"{name}.png")
+        assert Image.open(tmp_path / f"{name}.png").size == (28, 28)
+    assert nameless(page) == []
+
+
+def test_the_lines_of_python_have_the_question_that_was_asked(visitor, tmp_path, unchecked):
+    page = visitor
+    parsed(page)
+
+    def lines():
+        with page.expect_download() as taken:
+            page.get_by_role("button", name="Python").click()
+        taken.value.save_as(tmp_path / "parse.py")
+        return (tmp_path / "parse.py").read_text()
+
+    assert "query(" not in lines()
+    page.get_by_role("switch", name="Keep this part").click()
+    page.get_by_role("button", name="Ask for the others").click()
+    until(page, lambda: "Monte Carlo" in page.get_by_role("status").nth(1).inner_text()
+          and "Still" not in page.get_by_role("status").nth(1).inner_text()
+          and "At work" not in page.get_by_role("status").nth(1).inner_text(), 90)  # fmt: skip
+    shown = page.get_by_text("mean", exact=True).locator("..").locator("img")
+    mean = Image.open(io.BytesIO(base64.b64decode(shown.get_attribute("src").partition(",")[2])))
+    names = {}
+    exec(lines(), names)
+    expected = 255 * (1 - names["posterior"].mean("canvas")[0, 0].clamp(0, 1).numpy())
+    assert np.abs(np.asarray(mean, dtype=float)[..., 0] - expected).max() <= 1.5
 
 
 def test_two_visitors_do_not_see_each_others_drawings(visit):

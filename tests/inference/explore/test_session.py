@@ -7,12 +7,14 @@ import math
 import matplotlib
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from inference.explore import Session, open_model
 from inference.posterior import half_mask
 from pyro_rnp import RNP
 from pyro_rnp.parse_tree import COUNTING
+from pyro_rnp.plotting import COLOURS
 from tests.conftest import tiny
 
 RIGHT = ~half_mask("right", 8)
@@ -339,6 +341,43 @@ def test_every_model_has_its_steps_json_picture_and_code(kind):
         answer = session.complete("importance", num_samples=10)
         assert torch.equal(names["posterior"].mean("canvas")[0], answer.mean)
     assert session.picture().startswith(b"\x89PNG")
+    whole = session.picture(depth=rnp.config.depth or None)
+    assert (session.picture(steps=0) == whole) == (rnp.config.depth == 0)
+
+
+def test_the_code_of_what_the_kept_parts_tell_gives_the_same(session):
+    session.keep("a/0")
+    session.move("a/0", ACTION)
+    session.hide(RIGHT)
+    with pytest.raises(ValueError, match="No part is kept"):
+        Session(session.rnp).question(others=True)
+    question = session.question(others=True)
+    assert not question.seen.any()
+    assert question.methods == ("importance", "smc")
+    answers = {}
+    for others in (True, False):
+        names = {"rnp": session.rnp}
+        exec(session.code("smc", others=others, num_samples=10), names)
+        answer = session.complete("smc", others=others, num_samples=10)
+        assert torch.equal(names["posterior"].mean("canvas")[0], answer.mean)
+        assert torch.equal(names["samples"], answer.samples)
+        answers[others] = answer.mean
+    assert not torch.equal(answers[True], answers[False])
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_a_picture_has_the_depth_and_the_steps_that_are_shown(session, kind):
+    pictures = {
+        session.picture(kind, depth=d, steps=k) for d, k in [(1, 0), (1, 1), (1, 2), (2, 3)]
+    }
+    assert len(pictures) == 4
+    assert session.picture(kind, depth=2, steps=4) == session.picture(kind)
+    one = session.picture("svg", depth=1, steps=1).decode()
+    blue, orange = map(to_hex, COLOURS[:2])
+    assert blue in one
+    assert orange not in one
+    whole = session.picture("svg", depth=1).decode()
+    assert orange in whole
 
 
 def test_steps_add_a_part_each(session):
