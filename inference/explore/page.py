@@ -756,7 +756,23 @@ class Page:
         else:
             self.note("Nothing is drawn yet.")
 
+    async def _renew(self) -> None:
+        """Go on with the weights that a run has now, where it was trained anew."""
+        shelf, name, session = self.shelf, self.name, self.session
+        rnp = await self.do(lambda: (shelf.model(name), shelf.line(name))[0], beside=True)
+        if rnp is None or rnp is self.rnp or name != self.name:
+            return
+
+        def work() -> None:
+            session.change(rnp, self._known(name))
+
+        await self.do(work)
+        self._changed()
+        self.show()
+        self.note("The run was trained anew; its new weights have parsed the image.")
+
     async def _nearest(self) -> None:
+        await self._renew()
         part = self.parts.get(self.chosen or "")
         if part is None:
             self.note("Nothing is drawn yet.")

@@ -478,7 +478,7 @@ class Session:
             ValueError: if there is no such part, or the model does not read such images.
         """
         part = self.tree.part(self._path(site))
-        table = _table(self.rnp, images, self.tree.level - part.level)
+        table = _table(self.rnp, _version(self.rnp), images, self.tree.level - part.level)
         far = torch.cdist(part.canvas.cpu().flatten(1), table.canvases.flatten(1))[0]
         best = far.topk(min(num, len(far)), largest=False)
         found = []
@@ -652,8 +652,13 @@ class Session:
         return "\n".join(lines) + "\n"
 
 
+def _version(rnp: RNP) -> int:
+    """A number that grows when the weights of a model are changed in place."""
+    return sum(tensor._version for tensor in (*rnp.parameters(), *rnp.buffers()))
+
+
 @lru_cache(TABLES)
-def _table(rnp: RNP, images: Tensor, depth: int) -> PartTable:
+def _table(rnp: RNP, version: int, images: Tensor, depth: int) -> PartTable:
     """The parts of images at a depth, which all visitors share."""
     return collect_parts(rnp, images, depth, AT_ONCE, progress=False)
 

@@ -17,6 +17,7 @@ from statistics import median
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb as rgb
 from PIL import Image
 
@@ -70,7 +71,7 @@ def server(tmp_path_factory):
                     break
                 except (urllib.error.URLError, ConnectionError):
                     time.sleep(0.1)
-            yield found[0], process
+            yield found[0], process, where
         finally:
             process.terminate()
             _, complaints = process.communicate(timeout=30)
@@ -389,7 +390,8 @@ def test_each_picture_can_be_taken_away(visitor, tmp_path):
             page.get_by_role("link", name=f"PNG of {name}", exact=True).first.click()
         assert taken.value.suggested_filename == f"{name}.png"
         taken.value.save_as(tmp_path / f"{name}.png")
-        assert Image.open(tmp_path / f"{name}.png").size == (28, 28)
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.size == (28, 28)
     assert nameless(page) == []
 
 
@@ -415,6 +417,24 @@ def test_the_lines_of_python_have_the_question_that_was_asked(visitor, tmp_path,
     exec(lines(), names)
     expected = 255 * (1 - names["posterior"].mean("canvas")[0, 0].clamp(0, 1).numpy())
     assert np.abs(np.asarray(mean, dtype=float)[..., 0] - expected).max() <= 1.5
+
+
+def test_nearest_parts_are_those_of_a_run_as_it_is_now(visitor, server):
+    page, run = visitor, server[2] / COLOUR
+    choose_model(page, COLOUR)
+    draw(page, [[(0.2, 0.5), (0.8, 0.5)]])
+    until(page, lambda: "2 parts" in status(page))
+    before = status(page)
+    nearest = page.get_by_role("button", name="Nearest parts")
+    nearest.click()
+    found = page.get_by_text(re.compile("^part .* of image")).first
+    found.wait_for(timeout=90_000)
+    torch.manual_seed(5)
+    save(RNP(tiny(channels=3)), run, {"training": {"data": "digits"}})
+    nearest.click()
+    page.get_by_text("trained anew").wait_for()
+    until(page, lambda: status(page) != before)
+    found.wait_for(timeout=90_000)
 
 
 def test_two_visitors_do_not_see_each_others_drawings(visit):

@@ -312,6 +312,16 @@ def test_the_nearest_part_is_the_same_part(session):
     assert len(session.nearest("z/1", images, 99)) == 8
 
 
+def test_the_nearest_parts_are_those_of_the_present_weights(session):
+    images = torch.rand(3, 1, 8, 8)
+    before = [near.canvas for near in session.nearest("a/1", images, 6)]
+    with torch.no_grad():
+        for weight in session.rnp.parameters():
+            weight.add_(0.05)
+    after = [near.canvas for near in session.nearest("a/1", images, 6)]
+    assert not torch.allclose(torch.stack(before), torch.stack(after))
+
+
 # What can be taken away -----------------------------------------------------------------------
 
 
