@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[3]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 COLOUR = "runs/colour"
 """A run folder of a small model of images in colour."""
+RECORD = {"data": "digits", "size": 8, "channels": 3}
 SEVEN = ([(0.26, 0.22), (0.74, 0.22), (0.48, 0.82)],)
 CONTROLS = {
     *(
@@ -56,7 +57,7 @@ def server(tmp_path_factory):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     env.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI behaves otherwise in tests
     where = tmp_path_factory.mktemp("served")
-    save(RNP(tiny(channels=3)), where / COLOUR, {"training": {"data": "digits"}})
+    save(RNP(tiny(channels=3)), where / COLOUR, {"training": RECORD})
     with subprocess.Popen(
         command, env=env, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -256,6 +257,34 @@ def test_a_seven_is_four_coloured_parts_that_can_be_moved_and_taken_away(visitor
     assert np.allclose(middle(pixels(page)) - start, [4, 3], atol=0.5)
 
 
+@pytest.mark.parametrize(
+    ("handle", "by", "changed"),
+    [
+        ("rotate", (3, 0), {"Rotation"}),
+        ("scale", (1, 1), {"Width", "Height"}),
+        ("scale_x", (-1, 0), {"Width"}),
+        ("scale_y", (0, -1), {"Height"}),
+        ("shear", (1, 0), {"Shear"}),
+    ],
+)
+def test_each_handle_changes_its_numbers(visitor, handle, by, changed):
+    page = visitor
+    parsed(page)
+    labels = ("Width", "Height", "Rotation", "Shear", "Right", "Down")
+    fields = [page.get_by_role("spinbutton", name=re.compile(f"^{label}: ")) for label in labels]
+
+    def values():
+        return [float(field.input_value()) for field in fields]
+
+    before = values()
+    drag(page, f"0 {handle}", *by)
+    edited(page)
+    after = until(page, lambda: (values() != before) and values())
+    moved = {label for label, a, b in zip(labels, before, after, strict=True) if abs(a - b) > 0.002}
+    assert moved
+    assert moved <= changed
+
+
 def test_numbers_and_keys_move_a_part_too(visitor):
     page = visitor
     parsed(page)
@@ -430,7 +459,7 @@ def test_nearest_parts_are_those_of_a_run_as_it_is_now(visitor, server):
     found = page.get_by_text(re.compile("^part .* of image")).first
     found.wait_for(timeout=90_000)
     torch.manual_seed(5)
-    save(RNP(tiny(channels=3)), run, {"training": {"data": "digits"}})
+    save(RNP(tiny(channels=3)), run, {"training": RECORD})
     nearest.click()
     page.get_by_text("trained anew").wait_for()
     until(page, lambda: status(page) != before)
@@ -602,6 +631,20 @@ def _answers(page, kind):
         page.wait_for_timeout(100)
     page.mouse.up()
     return median(times)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_polling_of_another_origin_is_refused(server, method):
+    url = f"{server[0]}_nicegui_ws/socket.io/?EIO=4&transport=polling"
+    body = b"40" if method == "POST" else None
+    evil = urllib.request.Request(url, body, {"Origin": "http://evil.example"}, method=method)
+    with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+        urllib.request.urlopen(evil, timeout=20)
+    assert "access-control-allow-origin" not in {name.lower() for name in refused.value.headers}
+    refused.value.close()
+    if method == "GET":
+        with urllib.request.urlopen(url, timeout=20) as own:
+            assert own.status == 200
 
 
 def test_another_origin_and_another_name_are_refused(server):

@@ -2,11 +2,14 @@
 
 import base64
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -113,6 +116,11 @@ def test_explore_serves_pages_from_python(pages):
     with pytest.raises(urllib.error.HTTPError, match="401") as refused:
         read(first.url)
     refused.value.close()
+    wrong = {"Authorization": f"Basic {base64.b64encode(b'any:worm').decode()}"}
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+        read(first.url, **wrong)
+    assert refused.value.read() == b"This page asks for a password."
+    refused.value.close()
     second = explore(RNP(SMALL), open=False, password="word")
     assert pages == ["/2"]
     assert read(second.url, **user) == "/2"
@@ -150,3 +158,23 @@ def test_a_page_changes_no_filter_of_warnings_and_says_nothing(tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     assert "Warning" not in ran.stderr
+
+
+def test_an_interrupt_ends_the_command_without_a_complaint(tmp_path):
+    script = Path(__file__).parents[3] / "scripts" / "explore.py"
+    env = {**os.environ, "PYTHONPATH": str(script.parents[1]), "PYRO_RNP_UNCHECKED": "1"}
+    env.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI behaves otherwise in tests
+    with subprocess.Popen(
+        [sys.executable, str(script), "--port=0", "--open=false"],
+        env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            said = process.stdout.readline()
+            url = re.search(r"http://127\.0\.0\.1:\d+/", said)[0]
+            assert "Recursive neural programs" in read(url)
+            process.send_signal(signal.SIGINT)
+            _, complaints = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, complaints
+    assert "Traceback" not in complaints
