@@ -88,17 +88,25 @@ def button(words: str, does: Any, icon: str, flat: bool = False) -> ui.button:
 
 
 def tile(rgb: Tensor, words: str, does: Any = None) -> ui.element:
-    """Make a small picture with a name.
+    """Make a small picture with a name, below it a link that takes it away as a PNG file.
 
     Args:
         rgb: the picture, (H, W, 3) in [0, 1].
         words: its name.
         does: what is called when it is pressed; None makes it no button.
+
+    Returns:
+        The picture with its name.
     """
-    made = ui.element("div" if does is None else "button").classes("rnp-tile")
-    if does is not None:
-        made.on("click", does).props("type=button")
-    with made:
-        ui.element("img").props(f'src="{uri(rgb)}" alt=""')
-        ui.label(words)
+    source = uri(rgb)
+    with ui.element("div").classes("rnp-tile"):
+        made = ui.element("div" if does is None else "button")
+        if does is not None:
+            made.on("click", does).props("type=button")
+        with made:
+            ui.element("img").props(f'src="{source}" alt=""')
+            ui.label(words)
+        link = ui.element("a").props(f'href="{source}" download="{words}.png"')
+        with link.props(f'aria-label="PNG of {words}"'):
+            ui.label("PNG").props("aria-hidden=true")
     return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from typing import NamedTuple
@@ -57,15 +56,13 @@ def open_image(
         )
     pixels = None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged files, which errors tell, and of `PIXELS`
-            opened = Image.open(BytesIO(data), formats=FORMATS)
-            if max(opened.size) ** 2 <= PIXELS:  # it is made square
-                pixels = pixels_of(opened, config.channels).unsqueeze(0)
+        opened = Image.open(BytesIO(data), formats=FORMATS)
+        if max(opened.size) ** 2 <= PIXELS:  # it is made square
+            pixels = pixels_of(opened, config.channels).unsqueeze(0)
     except MemoryError:
         raise
-    except Image.DecompressionBombError:
-        pass
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        pass  # the second one only where warnings are errors
     except Exception as error:  # damaged files fail in many ways
         why = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"The file is not an image that can be read: {why}.") from error

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from fastapi import FastAPI
 from matplotlib.colors import is_color_like, to_hex, to_rgb
-from nicegui import events, ui
+from nicegui import app, events, ui
 from torch import Tensor
 
 from inference.explore.controls import (
@@ -37,7 +35,7 @@ from inference.explore.frames import COLOUR_BLIND, FIELD_LABELS, Part, dragged, 
 from inference.explore.images import BYTES, brushed, centre, open_image, rasterise
 from inference.explore.questions import Answer
 from inference.explore.session import Session
-from inference.explore.shelf import Shelf
+from inference.explore.shelf import OWN, Shelf
 from inference.explore.view import frames, ink, painted, spread, uri
 from inference.explore.worker import Worker
 from pyro_rnp import ParseTree
@@ -71,6 +69,9 @@ ENGINES = {
     "importance": "importance sampling",
     "smc": "sequential Monte Carlo",
 }
+LIST_NAME = """() => requestAnimationFrame(() =>
+  document.querySelector("[role=listbox]")?.setAttribute("aria-label", "Models"))"""
+"""Names the list of models for screen readers, which Quasar leaves without a name."""
 KEYS = (
     ("Ctrl+Z, Ctrl+Y", "undo, redo"),
     ("Tab", "from one control to the next; the parse is one of them"),
@@ -83,7 +84,7 @@ KEYS = (
 """Keys with what they do."""
 
 
-TOO_LARGE = f"The file is too large: at most {BYTES >> 20} MiB are read."
+NOT_OPENED = f"Only image files and JSON of at most {BYTES >> 20} MiB are opened."
 
 
 def application(shelf: Shelf) -> FastAPI:
@@ -94,12 +95,11 @@ def application(shelf: Shelf) -> FastAPI:
     Args:
         shelf: models and images of the page at `/`.
     """
-    # NiceGUI looks at every object of the process, and torch has some that warn of being looked at.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui.ui_run_with")
-    own = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_page("/", shelf)
+    # NiceGUI's own application is served, not the one that it would be mounted in: at the start of
+    # that one it looks at every object of the process, and torch has some that warn of it.
     ui.run_with(
-        own,
+        FastAPI(),
         title=TITLE,
         language="en-US",
         favicon="✎",
@@ -107,7 +107,7 @@ def application(shelf: Shelf) -> FastAPI:
         show_welcome_message=False,
         reconnect_timeout=60.0,
     )
-    return own
+    return app
 
 
 def add_page(path: str, shelf: Shelf) -> None:
@@ -143,13 +143,15 @@ class Page:
         self.shown_images: list[Tensor] = []
         self.fields: list[tuple[ui.slider, ui.number]] = []
         self.part_buttons: dict[str, ui.button] = {}
-        self.next_image = 0
-        self._begin(shelf.first)
+        self.next_image = self.turn = 0
+        self.asked: bool | None = None
+        self.session = Session(shelf.model(shelf.first), name=self._known(shelf.first))
+        self._begin()
         ui.colors(primary="#1f5fa8")
         ui.add_css((HERE / "page.css").read_text())
         ui.add_head_html(f"<script>{(HERE / 'pointer.js').read_text()}</script>")
         self._bar()
-        with ui.element("main").classes("rnp-main"):
+        with ui.element("div").classes("rnp-main"):
             self._image_card()
             self._parse_card()
             self._part_card()
@@ -163,16 +165,27 @@ class Page:
         self._fit()
         self.show()
 
-    def _begin(self, name: str) -> None:
-        """Take a model, with nothing drawn."""
-        self.name, self.rnp = name, self.shelf.model(name)
-        known = name if name in self.shelf.names() and name != "this model" else None
-        self.session = Session(self.rnp, name=known)
+    def _known(self, name: str) -> str | None:
+        """A model's name as Python lines take it."""
+        return None if name == OWN else name
+
+    def _begin(self) -> None:
+        """Take the session's model."""
+        self.name, self.rnp = self.session.name or OWN, self.session.rnp
         self.worker = Worker(self.rnp)
-        self.config, self.line = self.rnp.config, self.shelf.line(name)
+        self.config, self.line = self.rnp.config, self.shelf.line(self.name)
         self.depth = min(1, self.config.depth)
         self.chosen = "0" if self.depth else None
-        self.other, self.parts = None, {}
+        self.other, self.grabbed, self.parts = None, None, {}
+        self.gestures.clear()
+
+    def _changed(self) -> None:
+        """Fit the page to the session's model if that has changed."""
+        if self.session.rnp is not self.rnp:
+            self.worker.close()
+            self._begin()
+            self.model_choice.set_value(self.name)
+            self._fit()
 
     # Work --------------------------------------------------------------------------------------
 
@@ -216,8 +229,9 @@ class Page:
             self.model_choice = ui.select(
                 self.shelf.names(), value=self.name, label="Model", on_change=self._choose_model
             ).props("dense outlined options-dense")
+            self.model_choice.on("popup-show", js_handler=LIST_NAME)
             ui.switch("Colour-blind palette", on_change=self._choose_palette)
-            with ui.dialog() as keys, ui.card():
+            with ui.dialog().props('aria-label="Keys"') as keys, ui.card():
                 ui.html("Keys", tag="h2", sanitize=False)
                 for key, does in KEYS:
                     ui.label(f"{key}: {does}")
@@ -227,15 +241,22 @@ class Page:
     async def _choose_model(self, event: events.ValueChangeEventArguments) -> None:
         if event.value == self.name or event.value not in self.shelf.names():
             return
-        before = self.worker
-        shelf, name = self.shelf, event.value
-        if await self.do(lambda: (shelf.model(name), shelf.line(name)), beside=True) is None:
+        shelf, name, session = self.shelf, event.value, self.session
+        loaded = await self.do(lambda: (shelf.model(name), shelf.line(name)), beside=True)
+        lost = bool(session.edits or session.kept)
+
+        def work() -> bool:
+            assert loaded is not None
+            session.change(loaded[0], self._known(name))
+            return True
+
+        if loaded is None or await self.do(work) is None:
             self.model_choice.set_value(self.name)
             return
-        before.close()
-        self._begin(event.value)
-        self._fit()
+        self._changed()
         self.show()
+        if lost:
+            self.note("Edits and kept parts belong to the other model; Undo brings them back.")
 
     def _choose_palette(self, event: events.ValueChangeEventArguments) -> None:
         self.palette = COLOUR_BLIND if event.value else COLOURS
@@ -253,17 +274,10 @@ class Page:
                     auto_upload=True,
                     max_file_size=BYTES,
                     on_upload=self._open,
-                    on_rejected=lambda: self.note(TOO_LARGE, "warning"),
+                    on_rejected=lambda: self.note(NOT_OPENED, "warning"),
                 )
                 .props('accept=".json,image/*"')
                 .classes("rnp-upload")
-            )
-            picker = f"getElement({self.upload.id}).$refs.qRef"
-            self.image_stage.on("dragover", js_handler="(event) => event.preventDefault()")
-            self.image_stage.on(
-                "drop",
-                js_handler="(event) => { event.preventDefault(); "
-                f"{picker}.addFiles(event.dataTransfer.files); }}",
             )
             with row():
                 self.tool = ui.toggle(TOOLS, value="draw", on_change=self._choose_tool)
@@ -273,15 +287,15 @@ class Page:
                 self.width = ui.slider(min=1, max=10, step=0.2, value=self.line)
                 self.width.props('aria-label="Width of the tool"').classes("rnp-grow")
                 self.width.on_value_change(self._choose_pen)
-                self.ink = ui.color_input("Colour", value="#ffffff", on_change=self._choose_pen)
-                self.ink.props("dense outlined").classes("rnp-colour")
+                self.ink = ui.input("Colour", value="#ffffff", on_change=self._choose_pen)
+                self.ink.props("type=color dense outlined").classes("rnp-colour")
             with row():
                 button("Clear", self._clear, "delete_outline")
                 centred = button("Centre", self._centre, "filter_center_focus")
                 centred.tooltip("Scale and move the drawing as the makers of MNIST did")
                 button("Next test image", self._next, "skip_next")
                 opener = button("Open a file", None, "folder_open")
-                opener.on("click", js_handler=f"() => {picker}.pickFiles()")
+                opener.on("click", js_handler="() => rnpFile().click()")
                 self.show_all = button("Show what is hidden", self._show_all, "visibility")
         self._choose_pen()
 
@@ -331,6 +345,7 @@ class Page:
         if await self.do(work) is None:
             self._show_image()
         elif tool == "hide":
+            self.forget()
             self._show_image()
             await self.ask()
         else:
@@ -503,11 +518,13 @@ class Page:
         went = await self.do(lambda: go() and (self.session.image is None or self.session.tree))
         if went is False:
             self.note(nothing)
+        self._changed()
         self.forget()
         self.show()
 
     async def _parse_again(self) -> None:
         await self.do(self.session.parse)
+        self.forget()
         self.show()
 
     # Parts -------------------------------------------------------------------------------------
@@ -563,6 +580,8 @@ class Page:
         if len(path.split("/")) < self.depth:
             path = "/".join(path.split("/") + ["0"] * (self.depth - len(path.split("/"))))
         before, self.chosen = self.chosen, path
+        if path != before:
+            self.near_row.clear()
         if before is None or before.rpartition("/")[0] != path.rpartition("/")[0]:
             self._name_parts()
         self.show()
@@ -679,6 +698,7 @@ class Page:
             self.show()
         else:
             await self.do(lambda: session.set(site, values))
+            self.forget()
             self.show()
 
     async def _key(self, event: events.KeyEventArguments) -> None:
@@ -724,27 +744,45 @@ class Page:
                 change(site)
 
         await self.do(work)
+        self.forget()
         self.show()
 
     async def _remove(self) -> None:
         chosen = self.chosen
         if chosen is not None and chosen in self.parts:
             await self.do(lambda: self.session.remove(chosen))
+            self.forget()
             self.show()
         else:
             self.note("Nothing is drawn yet.")
 
+    async def _renew(self) -> None:
+        """Go on with the weights that a run has now, where it was trained anew."""
+        shelf, name, session = self.shelf, self.name, self.session
+        rnp = await self.do(lambda: (shelf.model(name), shelf.line(name))[0], beside=True)
+        if rnp is None or rnp is self.rnp or name != self.name:
+            return
+
+        def work() -> None:
+            session.change(rnp, self._known(name))
+
+        await self.do(work)
+        self._changed()
+        self.show()
+        self.note("The run was trained anew; its new weights have parsed the image.")
+
     async def _nearest(self) -> None:
+        await self._renew()
         part = self.parts.get(self.chosen or "")
         if part is None:
             self.note("Nothing is drawn yet.")
             return
-        name, session = self.name, self.session
+        name, session, asked = self.name, self.session, (self.turn, self.chosen)
         images = await self.do(lambda: self.shelf.images(name), beside=True)
         if images is None:
             return
         found = await self.do(lambda: session.nearest(part.program, images, TILES), beside=True)
-        if session is not self.session:  # of another model by now
+        if asked != (self.turn, self.chosen):  # something else is shown by now
             return
         self.near_row.clear()
         with self.near_row:
@@ -765,8 +803,15 @@ class Page:
             self.answer_row = tile_row()
 
     def forget(self) -> None:
-        """End the question, and take away its answers."""
+        """End the question, and take away all answers that belong to the state before."""
+        self.turn += 1
+        self.near_row.clear()
+        self.walk_row.clear()
+        self._forget_answers()
+
+    def _forget_answers(self) -> None:
         self.worker.cancel()
+        self.asked = None
         self.answer_row.clear()
         self._trust("")
         self._busy(False)
@@ -786,9 +831,6 @@ class Page:
         self._trust("Stopped.")
 
     async def _ask_others(self) -> None:
-        if not self.session.kept:
-            self.note("Keep a part first.")
-            return
         await self.ask(others=True)
 
     async def ask(self, others: Any = False) -> None:
@@ -797,13 +839,12 @@ class Page:
         Args:
             others: True hides all pixels, and asks for what the parts that are kept tell.
         """
-        question = await self.do(self.session.question)
+        others = others is True  # a control's event is not
+        self._forget_answers()
+        question = await self.do(lambda: self.session.question(others))
         if question is None:
             return
-        if others is True:
-            question = replace(question, seen=torch.zeros_like(question.seen))
-        if question.given:  # which the guide cannot hold
-            question = replace(question, methods=("importance", "smc"))
+        self.asked = others
         self._busy(True)
         self._trust(f"At work: {ENGINES[question.methods[0]]} …")
         worker = self.worker
@@ -857,6 +898,7 @@ class Page:
 
     def _pick(self, i: int) -> None:
         self.other = self.shown_images[i]
+        self.walk_row.clear()
         for j, one in enumerate(self.other_tiles):
             one.props(f"aria-pressed={str(i == j).lower()}")
 
@@ -866,6 +908,7 @@ class Page:
             self.note("Draw an image, and choose another one.")
             return
         await self.do(lambda: self.session.exchange(chosen, other))
+        self.forget()
         self.show()
 
     async def _walk(self) -> None:
@@ -873,7 +916,9 @@ class Page:
         if other is None or self.session.image is None:
             self.note("Draw an image, and choose another one.")
             return
-        self._trees(self.walk_row, await self.do(lambda: self.session.walk(other, TILES)), "step")
+        turn, walk = self.turn, await self.do(lambda: self.session.walk(other, TILES))
+        if turn == self.turn and other is self.other:
+            self._trees(self.walk_row, walk, "step")
 
     def _trees(self, where: ui.element, tree: ParseTree | None, name: str) -> None:
         where.clear()
@@ -909,7 +954,8 @@ class Page:
             button("Python", self._code, "code")
 
     async def _picture(self, kind: str) -> None:
-        found = await self.do(lambda: self.session.picture(kind, self.palette))
+        depth, steps = self.depth or None, int(self.step.value)
+        found = await self.do(lambda: self.session.picture(kind, self.palette, depth, steps))
         if found is not None:
             ui.download.content(found, f"parse.{kind}")
 
@@ -919,8 +965,9 @@ class Page:
             ui.download.content(found, "parse.json")
 
     async def _code(self) -> None:
-        asked = None if self.session.mask.all() else "smc"
-        found = await self.do(lambda: self.session.code(asked))
+        session, others = self.session, bool(self.asked)
+        asks = self.asked is not None or not session.mask.all()
+        found = await self.do(lambda: session.code("smc" if asks else None, others))
         if found is not None:
             ui.download.content(found, "parse.py")
 

@@ -47,3 +47,14 @@ window.rnpPointer = (down, emit) => {
     emit(emitted(e.type === "pointerup" ? "up" : "cancel"));
   };
 };
+
+// A file that is dropped anywhere is opened; without this the browser would leave the page.
+window.rnpFile = () => document.querySelector(".rnp-upload input[type=file]");
+for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => {
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  const picker = kind === "drop" && rnpFile();
+  if (!picker) return;
+  picker.files = event.dataTransfer.files;
+  picker.dispatchEvent(new Event("change"));
+});

@@ -12,6 +12,9 @@ from torch import Tensor
 from inference.posterior import query
 from pyro_rnp import RNP
 
+SHOWN = 12
+"""Samples that an answer has."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -53,7 +56,7 @@ def answer(
     question: Question,
     method: str = "smc",
     tick: Callable[[], object] | None = None,
-    shown: int = 12,
+    shown: int = SHOWN,
 ) -> Answer:
     """Answer a question by one engine.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -248,4 +249,5 @@ def serve(shelf: Shelf, host: str = "127.0.0.1", port: int = 8080, open: bool = 
         print("The connection is not encrypted; use it in a network that you trust.", flush=True)
     if open:
         threading.Thread(target=server.open, daemon=True).start()
-    server.run()
+    with contextlib.suppress(KeyboardInterrupt):  # how one ends it
+        server.run()

@@ -20,7 +20,7 @@ from inference.evaluation import collect_parts
 from inference.evaluation.part_dictionary import PartTable
 from inference.explore.images import open_image
 from inference.explore.models import has_masked_guide
-from inference.explore.questions import Answer, Question, answer
+from inference.explore.questions import SHOWN, Answer, Question, answer
 from inference.isolation import frozen
 from inference.plotting import COLOURS, parse_figure
 from inference.posterior import graft, intervene, remove
@@ -82,6 +82,8 @@ class Near(NamedTuple):
 class _State:
     """All that can be undone."""
 
+    rnp: RNP
+    name: str | None
     image: Tensor | None = None
     seen: Tensor | None = None
     missing: Tensor | None = None
@@ -112,14 +114,23 @@ class Session:
     """
 
     def __init__(self, rnp: RNP, *, seed: int = 0, name: str | None = None) -> None:
-        self.rnp, self.seed, self.name = rnp, seed, name
-        self.react = False
+        self.seed, self.react = seed, False
         self._past: list[_State] = []
-        self._now = _State()
+        self._now = _State(rnp, name)
         self._future: list[_State] = []
         self._drawn = 0
 
     # What there is -----------------------------------------------------------------------------
+
+    @property
+    def rnp(self) -> RNP:
+        """The model."""
+        return self._now.rnp
+
+    @property
+    def name(self) -> str | None:
+        """The model's name as `open_model` takes it; None where it has none."""
+        return self._now.name
 
     @property
     def image(self) -> Float[Tensor, "c s s"] | None:
@@ -198,7 +209,30 @@ class Session:
         found = self.rnp.check(torch.as_tensor(image).unsqueeze(0))[0].cpu().float()
         missing = found.isnan().any(0)
         found = (found.nan_to_num() * 255).round() / 255
-        self._go(_State(image=found, seen=~missing, missing=missing))
+        self._go(_State(self.rnp, self.name, image=found, seen=~missing, missing=missing))
+
+    def change(self, rnp: RNP, name: str | None = None) -> None:
+        """Go on with another model, which parses the image anew, without edits and kept parts.
+
+        An image of another size or with other channels is read as `open_image` reads a file.
+
+        Args:
+            rnp: the model.
+            name: as `Session` takes it.
+
+        Raises:
+            ValueError: if the model does not read the image; then nothing changes.
+        """
+        now = self._now
+        if now.image is None:
+            self._go(_State(rnp, name))
+            return
+        image = open_image(_png(now.image), rnp.config, invert=False)
+        size = rnp.config.image_size
+        tree = rnp.parse(image.unsqueeze(0))
+        self._go(
+            _State(rnp, name, image, _resized(now.seen, size), _resized(now.missing, size), tree)
+        )
 
     def parse(self) -> ParseTree:
         """Parse the image, without the edits so far.
@@ -368,30 +402,37 @@ class Session:
         is_random(self.rnp.config, site)
         return tuple(map(int, site.split("/")[1:]))
 
-    def question(self, **options: Any) -> Question:
+    def question(self, others: bool = False, **options: Any) -> Question:
         """What is hidden, given what is seen and which parts are kept; for `Worker.ask`.
 
         Args:
+            others: whether to ask what the kept parts alone tell of the others: nothing is seen.
             options: other fields of `Question`, such as `num_samples`.
 
         Raises:
-            ValueError: if nothing is drawn yet.
+            ValueError: if nothing is drawn yet; or of `others`, if no part is kept.
         """
-        values = self.tree.sites()
+        if others and not self.kept:
+            raise ValueError("No part is kept; keep one first.")
+        values, seen = self.tree.sites(), self.mask
         given = {site: values[site][0].cpu() for site in self.kept}
-        return Question(image=self._image(), seen=self.mask, given=given, seed=self.seed, **options)
+        if given:  # which the guide cannot hold
+            options = {"methods": ("importance", "smc"), **options}
+        seen = torch.zeros_like(seen) if others else seen
+        return Question(image=self._image(), seen=seen, given=given, seed=self.seed, **options)
 
-    def complete(self, method: str = "smc", **options: Any) -> Answer:
+    def complete(self, method: str = "smc", others: bool = False, **options: Any) -> Answer:
         """Ask what is hidden, and wait for the answer.
 
         Args:
             method: the engine, as `query` takes it.
+            others: as for `question`.
             options: as for `question`.
 
         Raises:
-            ValueError: as `query`, or if nothing is drawn yet.
+            ValueError: as `query` or `question`.
         """
-        return answer(self.rnp, self.question(**options), method)
+        return answer(self.rnp, self.question(others, **options), method)
 
     def sample(self, num: int = 8) -> ParseTree:
         """Draw images of the prior, other ones at each call.
@@ -437,7 +478,7 @@ class Session:
             ValueError: if there is no such part, or the model does not read such images.
         """
         part = self.tree.part(self._path(site))
-        table = _table(self.rnp, images, self.tree.level - part.level)
+        table = _table(self.rnp, _version(self.rnp), images, self.tree.level - part.level)
         far = torch.cdist(part.canvas.cpu().flatten(1), table.canvases.flatten(1))[0]
         best = far.topk(min(num, len(far)), largest=False)
         found = []
@@ -464,12 +505,20 @@ class Session:
                 found.append(Step(site_name("a", path), _up_to(tree, path).canvas[0].cpu()))
         return found
 
-    def picture(self, format: str = "png", palette: Sequence[Any] = COLOURS) -> bytes:
+    def picture(
+        self,
+        format: str = "png",
+        palette: Sequence[Any] = COLOURS,
+        depth: int | None = None,
+        steps: int | None = None,
+    ) -> bytes:
         """Draw the image and its parse into a file.
 
         Args:
             format: png, svg or pdf.
             palette: colours of the parts, in their order.
+            depth: levels to draw, 1 for parts alone; by default all.
+            steps: how many parts of that depth are there, in the program's order; by default all.
 
         Returns:
             The file's content.
@@ -479,7 +528,12 @@ class Session:
         """
         if f".{format}" not in FORMATS:
             raise ValueError(f"format must be png, svg or pdf, got {format!r}.")
-        figure = parse_figure(self.tree, images=self._image().unsqueeze(0), palette=palette)
+        tree, image = self.tree, self._image().unsqueeze(0)
+        paths = [path for path, _ in tree.walk() if len(path) == (depth or tree.level)]
+        if tree.level and steps is not None and steps < len(paths):
+            blank = replace(tree, children=(), canvas=torch.zeros_like(tree.canvas))
+            tree = _up_to(tree, paths[steps - 1]) if steps else blank
+        figure = parse_figure(tree, images=image, palette=palette, depth=depth)
         return to_bytes(figure, f".{format}")
 
     def to_json(self) -> str:
@@ -517,10 +571,17 @@ class Session:
             found = json.loads(text)
             lists = _sites(found["tree"])
             stored = base64.b64decode(found["image"]) if "image" in found else None
-            rows = found.get("seen", ["1" * config.image_size] * config.image_size)
+            rows = _list(found.get("seen", ["1" * config.image_size] * config.image_size), str)
             seen = torch.tensor([[pixel == "1" for pixel in row] for row in rows])
-            kept = frozenset(map(str, found.get("kept", ())))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            kept = frozenset(_list(found.get("kept", []), str))
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise ValueError("This is not the JSON of a parse.") from error
         if lists.keys() != sites(config).keys() or seen.shape != self.mask.shape:
             raise ValueError("This is the parse of a model with other parts, or of another size.")
@@ -538,25 +599,30 @@ class Session:
         edits: tuple[Edit, ...] = ()
         if stored is None or not _same(tree, values):
             tree, edits = intervene(self.rnp, tree, values), (Edit(values, False),)
+            if not tree.canvas.isfinite().all():
+                raise ValueError(
+                    "The parse has numbers that are too large or too small to be drawn."
+                )
         if stored is None:
             image = (tree.canvas[0].clamp(0, 1).cpu().float() * 255).round() / 255
-        self._go(_State(image=image, seen=seen, tree=tree, edits=edits, kept=kept))
+        self._go(_State(self.rnp, self.name, image, seen, None, tree, edits, kept))
         return tree
 
-    def code(self, method: str | None = None, **options: Any) -> str:
+    def code(self, method: str | None = None, others: bool = False, **options: Any) -> str:
         """Return Python lines that give the same tree, and the same answer.
 
         They define `rnp` (which they expect where the model has no name), `image`, `tree` and, of a
-        question, `posterior`.
+        question, `posterior` and the `samples` that `complete` gives.
 
         Args:
             method: the engine of the question, as `complete` takes it; by default none is asked.
+            others: as for `question`.
             options: as for `question`.
 
         Raises:
-            ValueError: if nothing is drawn yet.
+            ValueError: as `question`.
         """
-        asks = None if method is None else self.question(**options)
+        asks = None if method is None else self.question(others, **options)
         names = [*(["intervene"] if self.edits else []), *(["query"] if asks else [])]
         lines = ["import base64", ""]
         lines += ["import torch", ""] if names else []
@@ -582,11 +648,17 @@ class Session:
             arguments += [f"given={_dict(asks.given)}"] if asks.given else []
             arguments += [f"seed={asks.seed}"]
             lines += ["posterior = query(", f"    rnp, {', '.join(arguments)},", ")"]
+            lines += [f"samples = posterior.resample({SHOWN}, seed={asks.seed})[:, 0]"]
         return "\n".join(lines) + "\n"
 
 
+def _version(rnp: RNP) -> int:
+    """A number that grows when the weights of a model are changed in place."""
+    return sum(tensor._version for tensor in (*rnp.parameters(), *rnp.buffers()))
+
+
 @lru_cache(TABLES)
-def _table(rnp: RNP, images: Tensor, depth: int) -> PartTable:
+def _table(rnp: RNP, version: int, images: Tensor, depth: int) -> PartTable:
     """The parts of images at a depth, which all visitors share."""
     return collect_parts(rnp, images, depth, AT_ONCE, progress=False)
 
@@ -606,6 +678,14 @@ def _same(tree: ParseTree, values: Mapping[str, Tensor]) -> bool:
     """Whether a tree has these values, (d,) by site."""
     own = tree.sites()
     return all(torch.equal(own[site][0].cpu(), value) for site, value in values.items())
+
+
+def _resized(mask: Tensor | None, size: int) -> Tensor | None:
+    """A mask at another size."""
+    if mask is None or len(mask) == size:
+        return mask
+    at = torch.arange(size) * len(mask) // size
+    return mask[at][:, at]
 
 
 def _rows(mask: Tensor) -> list[str]:
@@ -630,12 +710,27 @@ def _png(image: Float[Tensor, "c s s"]) -> bytes:
     return file.getvalue()
 
 
+def _list(found: Any, *kinds: type) -> list[Any]:
+    """A list of JSON, all of whose entries are of these types; true and false are no numbers.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if not isinstance(found, list) or not all(type(one) in kinds for one in found):
+        raise TypeError(f"This must be a list of {kinds}.")
+    return found
+
+
 def _sites(node: Mapping[str, Any]) -> dict[str, list[float]]:
     """Values by site of a tree's JSON."""
     path = "" if node["part"] == "image" else f"/{node['part']}"
-    found = {f"z{path}": [float(x) for x in node["program"]]}
+    found = {f"z{path}": [float(x) for x in _list(node["program"], int, float)]}
     if path:
-        found[f"a{path}"] = [float(node["action"][field]) for field in FIELDS]
-    for part in node.get("parts", []):
-        found |= _sites(part)
+        action = [node["action"][field] for field in FIELDS]
+        found[f"a{path}"] = [float(x) for x in _list(action, int, float)]
+    for part in _list(node.get("parts", []), dict):
+        below = _sites(part)
+        if found.keys() & below.keys():
+            raise ValueError("A part is there twice.")
+        found |= below
     return found

@@ -16,6 +16,7 @@ from inference.explore.models import models, open_model
 from inference.explore.session import Session
 from inference.run import Run
 from pyro_rnp import RNP
+from pyro_rnp.checkpoint import WEIGHTS, find
 
 OWN = "this model"
 """The name of a model that was given as an object."""
@@ -55,6 +56,8 @@ class Shelf:
         self._models: dict[str, RNP] = {self.first: rnp} if isinstance(rnp, RNP) else {}
         self._images: dict[str, Tensor] = {}
         self._lines: dict[str, float] = {}
+        self._stamps: dict[str, tuple[int, int] | None] = {}
+        self._given = set() if images is None else {self.first}
         model = self.model(self.first)
         self.line(self.first)  # so that a page opens at once
         if images is not None:
@@ -67,7 +70,7 @@ class Shelf:
         return list(dict.fromkeys([self.first, *models()]))
 
     def model(self, name: str) -> RNP:
-        """Return a model.
+        """Return a model, of a run that was trained anew the new one.
 
         Args:
             name: of `names`.
@@ -75,11 +78,29 @@ class Shelf:
         Raises:
             FileNotFoundError, ValueError: if it cannot be loaded.
         """
-        if name not in self._models:  # what is there waits for nothing that loads
+        stamp = self._stamp(name)
+        if self._is_new(name, stamp):  # what is there waits for nothing that loads
             with self._lock:
-                if name not in self._models:
+                if self._is_new(name, stamp):
                     self._models[name] = open_model(name).eval()
+                    self._stamps[name] = stamp
+                    self._lines.pop(name, None)
+                    if name not in self._given:
+                        self._images.pop(name, None)
         return self._models[name]
+
+    def _is_new(self, name: str, stamp: tuple[int, int] | None) -> bool:
+        if name not in self._models:
+            return True
+        return stamp is not None and self._stamps.get(name, stamp) != stamp
+
+    def _stamp(self, name: str) -> tuple[int, int] | None:
+        """When a run's weights were written, and how long they are; None where there are none."""
+        try:
+            found = (find(name) / WEIGHTS).stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
 
     def images(self, name: str) -> Float[Tensor, "n c s s"]:
         """Return images that a model reads.

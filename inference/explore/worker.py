@@ -10,23 +10,31 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import AsyncIterator
 from copy import deepcopy
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
+from weakref import WeakSet
 
 import torch
 
 from inference.explore.questions import Answer, Question, answer
 from pyro_rnp import RNP
 
+WORKERS = 4
+"""Processes of all visitors that live at once."""
+IDLE = 300.0
+"""Seconds after which a process that nobody asks ends."""
+
 
 class Worker:
     """Answers one visitor's slow questions in a process of its own.
 
-    A newer question ends the older one. Nothing waits: `poll` takes what has arrived. `close`, or
-    the end of this process, ends the other one.
+    A newer question ends the older one. Nothing waits: `poll` takes what has arrived. `close`, the
+    end of this process, or `IDLE` seconds without a question end the other one. At most `WORKERS`
+    live at once; a further one takes the place of the one that has been idle for longest.
 
     Args:
         rnp: the model, as it is at the first question.
@@ -42,19 +50,22 @@ class Worker:
         self.busy = False
         """Whether the newest question still has answers to come."""
         self._ended = False
+        self._asked = 0.0
+        _workers.add(self)
 
     def start(self) -> None:
         """Start the process, so that it is there when the first question is asked.
 
         Raises:
-            ValueError: if this system cannot hand a pipe to another process, as Windows, or the
-                worker was closed for good.
+            ValueError: if this system cannot hand a pipe to another process, as Windows, the
+                worker was closed for good, or too many others answer questions.
         """
         if self._ended:
             raise ValueError("The page that asks is closed.")
-        if self._process is not None and self._process.poll() is None:
+        if self._lives():
             return
         self.close()
+        self._make_room()
         self._pipe, there = Pipe()
         paths = os.pathsep.join(path for path in sys.path if path)
         with there, tempfile.TemporaryFile() as model:
@@ -62,12 +73,33 @@ class Worker:
             model.seek(0)
             fds = there.fileno(), model.fileno()
             self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from inference.explore.worker import serve; serve{fds}"],
+                [
+                    sys.executable,
+                    "-c",
+                    f"from inference.explore.worker import serve; serve{(*fds, IDLE)}",
+                ],
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # an interrupt from the terminal is for this process
                 env={**os.environ, "PYTHONPATH": paths},
             )
+
+    def _lives(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _make_room(self) -> None:
+        """End the process of another worker if there are too many.
+
+        Raises:
+            ValueError: if all of them are at work.
+        """
+        living = [worker for worker in list(_workers) if worker._lives()]
+        if len(living) < WORKERS:
+            return
+        idle = [worker for worker in living if not worker.busy]
+        if not idle:
+            raise ValueError(f"{len(living)} other questions are at work; ask again later.")
+        min(idle, key=lambda worker: worker._asked).close()
 
     def ask(self, question: Question) -> None:
         """Ask a question, which ends the one before.
@@ -80,7 +112,7 @@ class Worker:
         """
         self.start()
         self._number += 1
-        self._waiting, self.busy = question, True
+        self._waiting, self.busy, self._asked = question, True, time.monotonic()
         self._hand_over()
 
     def cancel(self) -> None:
@@ -161,6 +193,9 @@ class Worker:
         self._ready = self.busy = False
 
 
+_workers: WeakSet[Worker] = WeakSet()
+
+
 def _stored(rnp: RNP) -> bytes:
     """A model as bytes: itself, or where pieces that it names cannot be pickled, its state."""
     rnp = deepcopy(rnp)  # which is not compiled
@@ -192,12 +227,13 @@ class _Newer(Exception):
     """Raised within a query when something else is asked."""
 
 
-def serve(pipe: int, model: int) -> None:
+def serve(pipe: int, model: int, idle: float = IDLE) -> None:
     """Answer questions until the other end of the pipe is closed; this is the worker's process.
 
     Args:
         pipe: file descriptor of a connection.
         model: file descriptor of the model's file.
+        idle: seconds without a question after which it ends.
     """
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is for parses meanwhile
     os.nice(5)
@@ -209,7 +245,7 @@ def serve(pipe: int, model: int) -> None:
         refused = f"The process that answers cannot load the model: {str(error).rstrip('.')}."
     with contextlib.suppress(EOFError, ConnectionError):  # nobody listens any more
         _send(connection, (0, None))
-        while True:
+        while connection.poll(idle):
             number, question = pickle.loads(connection.recv_bytes())
             if rnp is None:
                 _send(connection, (number, refused))

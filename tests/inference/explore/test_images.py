@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 
 import pytest
 import torch
@@ -68,11 +69,24 @@ def test_a_bad_file_gets_one_sentence(data, sentence):
     assert "\n" not in str(error.value)
 
 
+def test_no_setting_of_the_process_changes_while_a_file_is_read(monkeypatch):
+    """Other threads read and parse meanwhile; `warnings.catch_warnings` would change them too."""
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("the warnings filter is that of all threads")
+
+    with monkeypatch.context() as watched:
+        for name in ("catch_warnings", "simplefilter", "filterwarnings", "resetwarnings"):
+            watched.setattr(warnings, name, forbidden)
+        shape = open_image(file(Image.new("L", (50, 50))), MNIST).shape
+    assert shape == (1, 28, 28)
+
+
 def test_a_bomb_is_not_decoded(monkeypatch):
     def load(self):
         raise AssertionError("decoded")
 
-    sizes = [(5_000, 5_000), (20_000, 20_000), (100_000, 1), (1, 5_000)]
+    sizes = [(5_000, 5_000), (10_000, 10_000), (20_000, 20_000), (100_000, 1), (1, 5_000)]
     bombs = [file(Image.new("1", size)) for size in sizes]
     assert max(map(len, bombs)) < BYTES
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)

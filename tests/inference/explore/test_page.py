@@ -17,22 +17,37 @@ from statistics import median
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb as rgb
 from PIL import Image
 
 from inference.explore import COLOUR_BLIND
+from pyro_rnp import RNP, save
 from pyro_rnp.plotting import COLOURS
+from tests.conftest import tiny
 
 ROOT = Path(__file__).parents[3]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+COLOUR = "runs/colour"
+"""A run folder of a small model of images in colour."""
+RECORD = {"data": "digits", "size": 8, "channels": 3}
 SEVEN = ([(0.26, 0.22), (0.74, 0.22), (0.48, 0.82)],)
-NAMELESS = """() => [...document.querySelectorAll(
-  'button,input,select,[role=slider],[role=switch],[role=application],[role=combobox]'
-)].filter((e) => e.offsetParent && !(
-  e.ariaLabel || e.innerText.trim() || e.title || e.labels?.length ||
-  e.closest('label,[aria-label]')
-)).map((e) => e.outerHTML)"""
-"""The controls that a screen reader cannot name."""
+CONTROLS = {
+    *(
+        "application",
+        "button",
+        "checkbox",
+        "ColorWell",
+        "combobox",
+        "dialog",
+        "link",
+        "listbox",
+        "menu",
+        "option",
+    ),
+    *("radio", "searchbox", "slider", "spinbutton", "switch", "tab", "textbox"),
+}
+"""Roles that must have a name."""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +57,7 @@ def server(tmp_path_factory):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     env.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI behaves otherwise in tests
     where = tmp_path_factory.mktemp("served")
+    save(RNP(tiny(channels=3)), where / COLOUR, {"training": RECORD})
     with subprocess.Popen(
         command, env=env, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -56,12 +72,12 @@ def server(tmp_path_factory):
                     break
                 except (urllib.error.URLError, ConnectionError):
                     time.sleep(0.1)
-            yield found[0], process
+            yield found[0], process, where
         finally:
             process.terminate()
             _, complaints = process.communicate(timeout=30)
     assert "Traceback" not in complaints, complaints
-    assert not list(where.iterdir()), "the page leaves files behind"
+    assert [path.name for path in where.iterdir()] == ["runs"], "the page leaves files behind"
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +128,22 @@ def stage(page, name):
 def go(page, where, x, y, **how):
     box = where.bounding_box()
     page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], **how)
+
+
+def nameless(page):
+    """The controls that a screen reader cannot name, as the browser's accessibility tree has them.
+
+    Icons are letters of a font, which screen readers do not see.
+    """
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    shown = [node for node in tree if not node["ignored"]]
+    roles = [node["role"]["value"] for node in shown]
+    assert {"heading", "button"} <= {*roles}
+    return [
+        (role, node.get("properties"))
+        for role, node in zip(roles, shown, strict=True)
+        if role in CONTROLS and not node.get("name", {}).get("value", "").strip()
+    ]
 
 
 def draw(page, strokes=SEVEN, name="Image"):
@@ -225,6 +257,34 @@ def test_a_seven_is_four_coloured_parts_that_can_be_moved_and_taken_away(visitor
     assert np.allclose(middle(pixels(page)) - start, [4, 3], atol=0.5)
 
 
+@pytest.mark.parametrize(
+    ("handle", "by", "changed"),
+    [
+        ("rotate", (3, 0), {"Rotation"}),
+        ("scale", (1, 1), {"Width", "Height"}),
+        ("scale_x", (-1, 0), {"Width"}),
+        ("scale_y", (0, -1), {"Height"}),
+        ("shear", (1, 0), {"Shear"}),
+    ],
+)
+def test_each_handle_changes_its_numbers(visitor, handle, by, changed):
+    page = visitor
+    parsed(page)
+    labels = ("Width", "Height", "Rotation", "Shear", "Right", "Down")
+    fields = [page.get_by_role("spinbutton", name=re.compile(f"^{label}: ")) for label in labels]
+
+    def values():
+        return [float(field.input_value()) for field in fields]
+
+    before = values()
+    drag(page, f"0 {handle}", *by)
+    edited(page)
+    after = until(page, lambda: (values() != before) and values())
+    moved = {label for label, a, b in zip(labels, before, after, strict=True) if abs(a - b) > 0.002}
+    assert moved
+    assert moved <= changed
+
+
 def test_numbers_and_keys_move_a_part_too(visitor):
     page = visitor
     parsed(page)
@@ -281,12 +341,129 @@ def test_samples_walks_and_other_parts(visitor):
     page.get_by_role("button", name="Exchange the part").click()
     edited(page)
     page.get_by_role("button", name="Ask for the others").click()
-    page.get_by_text("Keep a part first.").wait_for()
+    page.get_by_text("No part is kept").wait_for()
     page.get_by_role("switch", name="Keep this part").click()
     page.get_by_role("button", name="Ask for the others").click()
     page.get_by_text("spread", exact=True).wait_for()
     tile(page, "sample 5").last.click()
     until(page, lambda: "edit" not in status(page))
+
+
+def choose_model(page, name):
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+def test_another_model_parses_the_same_drawing_and_is_undone(visitor):
+    page = visitor
+    before = parsed(page)
+    drawn = pixels(page, "Image")
+    drag(page, "0 move", 3, 0)
+    edited(page)
+    moved = status(page)
+    choose_model(page, "fashion")
+    page.get_by_text("Undo brings them back").wait_for()
+    until(page, lambda: "edit" not in status(page) and status(page) not in (before, moved))
+    assert np.array_equal(pixels(page, "Image"), drawn)
+    page.get_by_role("button", name="Undo").click()
+    until(page, lambda: status(page) == moved)
+    assert page.get_by_role("combobox", name="Model").input_value() == "mnist"
+    page.get_by_role("button", name="Redo").click()
+    until(page, lambda: "edit" not in status(page))
+    assert page.get_by_role("combobox", name="Model").input_value() == "fashion"
+
+
+def answered(page):
+    """Ask for the other parts, find the nearest parts and walk: rows that belong to this state."""
+    page.get_by_role("button", name="Ask for the others").click()
+    page.get_by_text("spread", exact=True).wait_for()
+    page.get_by_role("button", name="Walk to it").click()
+    tile(page, "step 7").wait_for()
+    page.get_by_role("button", name="Nearest parts").click()
+    page.get_by_text(re.compile("^part .* of image")).first.wait_for(timeout=90_000)
+
+
+def test_answers_go_with_the_state_that_they_belong_to(visitor):
+    page = visitor
+    parsed(page)
+    page.get_by_role("button", name="Show test images").click()
+    tile(page, "image 2").click()
+    page.get_by_role("switch", name="Keep this part").click()
+    row = page.locator(".rnp-tile:not(:has-text('image 0'))")
+    others = page.get_by_text(re.compile("^(mean|spread|step 7|part .* of image .*)$"))
+    chip = page.get_by_role("button", name="Part 1", exact=True)
+    changes = [
+        lambda: drag(page, "0 move", 2, 1),
+        lambda: page.get_by_role("button", name="Undo").click(),
+        lambda: page.get_by_role("button", name="Exchange the part").click(),
+        lambda: page.get_by_role("button", name="Parse again").click(),
+        lambda: (chip.click(), page.get_by_role("switch", name="Keep this part").click()),
+        lambda: page.get_by_role("button", name="Remove").click(),
+    ]
+    for change in changes:
+        answered(page)
+        change()
+        until(page, lambda: others.count() == 0)
+        page.wait_for_timeout(300)
+        assert others.count() == 0
+    assert row.count() > 0, "the images to choose from stay"
+
+
+def test_each_picture_can_be_taken_away(visitor, tmp_path):
+    page = visitor
+    parsed(page)
+    page.get_by_role("button", name="Draw samples").click()
+    page.get_by_role("button", name="Ask", exact=True).click()
+    for name in ("sample 7", "mean", "spread"):
+        with page.expect_download() as taken:
+            page.get_by_role("link", name=f"PNG of {name}", exact=True).first.click()
+        assert taken.value.suggested_filename == f"{name}.png"
+        taken.value.save_as(tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.size == (28, 28)
+    assert nameless(page) == []
+
+
+def test_the_lines_of_python_have_the_question_that_was_asked(visitor, tmp_path, unchecked):
+    page = visitor
+    parsed(page)
+
+    def lines():
+        with page.expect_download() as taken:
+            page.get_by_role("button", name="Python").click()
+        taken.value.save_as(tmp_path / "parse.py")
+        return (tmp_path / "parse.py").read_text()
+
+    assert "query(" not in lines()
+    page.get_by_role("switch", name="Keep this part").click()
+    page.get_by_role("button", name="Ask for the others").click()
+    until(page, lambda: "Monte Carlo" in page.get_by_role("status").nth(1).inner_text()
+          and "Still" not in page.get_by_role("status").nth(1).inner_text()
+          and "At work" not in page.get_by_role("status").nth(1).inner_text(), 90)  # fmt: skip
+    shown = page.get_by_text("mean", exact=True).locator("..").locator("img")
+    mean = Image.open(io.BytesIO(base64.b64decode(shown.get_attribute("src").partition(",")[2])))
+    names = {}
+    exec(lines(), names)
+    expected = 255 * (1 - names["posterior"].mean("canvas")[0, 0].clamp(0, 1).numpy())
+    assert np.abs(np.asarray(mean, dtype=float)[..., 0] - expected).max() <= 1.5
+
+
+def test_nearest_parts_are_those_of_a_run_as_it_is_now(visitor, server):
+    page, run = visitor, server[2] / COLOUR
+    choose_model(page, COLOUR)
+    draw(page, [[(0.2, 0.5), (0.8, 0.5)]])
+    until(page, lambda: "2 parts" in status(page))
+    before = status(page)
+    nearest = page.get_by_role("button", name="Nearest parts")
+    nearest.click()
+    found = page.get_by_text(re.compile("^part .* of image")).first
+    found.wait_for(timeout=90_000)
+    torch.manual_seed(5)
+    save(RNP(tiny(channels=3)), run, {"training": RECORD})
+    nearest.click()
+    page.get_by_text("trained anew").wait_for()
+    until(page, lambda: status(page) != before)
+    found.wait_for(timeout=90_000)
 
 
 def test_two_visitors_do_not_see_each_others_drawings(visit):
@@ -305,6 +482,32 @@ def test_a_file_that_is_no_image_gets_one_sentence(visitor):
     page.locator("input[type=file]").set_input_files(broken)
     page.get_by_text("not the JSON of a parse").first.wait_for()
     assert status(page) == "Nothing is drawn yet."
+
+
+DROP = """([where, name, type, text]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name, {type}));
+  const onto = document.querySelector(where);
+  const sent = (kind) => onto.dispatchEvent(
+    new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: data}));
+  return [sent("dragover"), sent("drop")];
+}"""
+"""Drops a file; false for each event that the page keeps from the browser, which would go there."""
+
+
+@pytest.mark.parametrize("where", ["h1", ".rnp-stage", "body"])
+def test_a_file_that_is_dropped_anywhere_is_opened(visitor, where):
+    page = visitor
+    picture, stored = Image.new("L", (28, 28)), io.BytesIO()
+    picture.paste(255, (10, 6, 16, 22))
+    picture.save(stored, "PNG")
+    content = base64.b64encode(stored.getvalue()).decode()
+    assert page.evaluate(DROP, [where, "a.png", "image/png", content]) == [False, False]
+    until(page, lambda: "squared error" in status(page))
+    assert pixels(page, "Image")[14, 12].max() == 0
+    assert page.evaluate(DROP, [where, "a.txt", "text/plain", content]) == [False, False]
+    page.get_by_text("Only image files and JSON").wait_for()
+    assert "squared error" in status(page)
 
 
 def test_a_phone_draws_with_a_finger_and_each_control_has_a_name(visit):
@@ -327,7 +530,46 @@ def test_a_phone_draws_with_a_finger_and_each_control_has_a_name(visit):
     until(page, lambda: "squared error" in status(page))
     assert page.evaluate("scrollY") == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert page.evaluate(NAMELESS) == []
+    assert nameless(page) == []
+
+
+def test_every_control_has_a_name(visitor):
+    page = visitor
+    parsed(page)
+    page.get_by_role("button", name="Show test images").click()
+    tile(page, "image 2").click()
+    assert nameless(page) == []
+    page.get_by_role("button", name="Keys").click()
+    page.get_by_role("dialog", name="Keys").wait_for()
+    assert nameless(page) == []
+    page.keyboard.press("Escape")
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="fashion", exact=True).wait_for()
+    assert nameless(page) == []
+    page.keyboard.press("Escape")
+    page.get_by_role("switch", name="Keep this part").click()
+    page.get_by_role("button", name="Ask for the others").click()
+    tile(page, "sample 3").wait_for()
+    assert nameless(page) == []
+
+
+def test_a_model_of_images_in_colour_has_a_pen_of_any_colour(visitor):
+    page = visitor
+    choose_model(page, COLOUR)
+    pen = page.get_by_label("Colour", exact=True)
+    pen.wait_for()
+    assert nameless(page) == []
+    pen.fill("#ff8000")
+    until(page, lambda: stage(page, "Image").get_attribute("data-pen").endswith("#ff8000"))
+    draw(page, [[(0.2, 0.5), (0.8, 0.5)]])
+    until(page, lambda: "2 parts" in status(page))
+    drawn = pixels(page, "Image").max((0, 1))
+    assert np.allclose(drawn / drawn.max(), [1, 0.5, 0], atol=0.02)
+    page.get_by_role("button", name="Erase", exact=True).click()
+    draw(page, [[(0.2, 0.5), (0.8, 0.5)]])
+    until(page, lambda: pixels(page, "Image").max() < drawn.max())
+    choose_model(page, "mnist")
+    until(page, lambda: "4 parts" in status(page))
 
 
 def test_a_hundred_strokes_and_drags(visitor, capsys):
@@ -389,6 +631,20 @@ def _answers(page, kind):
         page.wait_for_timeout(100)
     page.mouse.up()
     return median(times)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_polling_of_another_origin_is_refused(server, method):
+    url = f"{server[0]}_nicegui_ws/socket.io/?EIO=4&transport=polling"
+    body = b"40" if method == "POST" else None
+    evil = urllib.request.Request(url, body, {"Origin": "http://evil.example"}, method=method)
+    with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+        urllib.request.urlopen(evil, timeout=20)
+    assert "access-control-allow-origin" not in {name.lower() for name in refused.value.headers}
+    refused.value.close()
+    if method == "GET":
+        with urllib.request.urlopen(url, timeout=20) as own:
+            assert own.status == 200
 
 
 def test_another_origin_and_another_name_are_refused(server):

@@ -1,10 +1,15 @@
 """The command and the function that serve the page, without the page itself."""
 
 import base64
+import os
+import re
+import signal
 import socket
+import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -111,6 +116,11 @@ def test_explore_serves_pages_from_python(pages):
     with pytest.raises(urllib.error.HTTPError, match="401") as refused:
         read(first.url)
     refused.value.close()
+    wrong = {"Authorization": f"Basic {base64.b64encode(b'any:worm').decode()}"}
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+        read(first.url, **wrong)
+    assert refused.value.read() == b"This page asks for a password."
+    refused.value.close()
     second = explore(RNP(SMALL), open=False, password="word")
     assert pages == ["/2"]
     assert read(second.url, **user) == "/2"
@@ -124,3 +134,47 @@ def test_images_that_the_model_does_not_read_are_refused(pages):
     with pytest.raises(ValueError, match="8"):
         explore(RNP(SMALL), torch.rand(2, 1, 9, 9), open=False)
     assert not server._running
+
+
+def test_a_page_changes_no_filter_of_warnings_and_says_nothing(tmp_path):
+    """In a process of its own, since NiceGUI has one application."""
+    script = tmp_path / "serves.py"
+    script.write_text(
+        "import urllib.request, warnings\n"
+        "from inference.explore import explore\n"
+        "from pyro_rnp import RNP\n"
+        "from tests.conftest import tiny\n"
+        "import nicegui\n"
+        "before = list(warnings.filters)\n"
+        "page = explore(RNP(tiny()), open=False)\n"
+        "found = urllib.request.urlopen(page.url, timeout=60).read()\n"
+        "assert b'Recursive neural programs' in found\n"
+        "assert warnings.filters == before, set(warnings.filters) ^ set(before)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYRO_RNP_UNCHECKED": "1"}
+    env.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI behaves otherwise in tests
+    ran = subprocess.run(
+        [sys.executable, script], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Warning" not in ran.stderr
+
+
+def test_an_interrupt_ends_the_command_without_a_complaint(tmp_path):
+    script = Path(__file__).parents[3] / "scripts" / "explore.py"
+    env = {**os.environ, "PYTHONPATH": str(script.parents[1]), "PYRO_RNP_UNCHECKED": "1"}
+    env.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI behaves otherwise in tests
+    with subprocess.Popen(
+        [sys.executable, str(script), "--port=0", "--open=false"],
+        env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            said = process.stdout.readline()
+            url = re.search(r"http://127\.0\.0\.1:\d+/", said)[0]
+            assert "Recursive neural programs" in read(url)
+            process.send_signal(signal.SIGINT)
+            _, complaints = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, complaints
+    assert "Traceback" not in complaints

@@ -7,12 +7,14 @@ import math
 import matplotlib
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from inference.explore import Session, open_model
 from inference.posterior import half_mask
 from pyro_rnp import RNP
 from pyro_rnp.parse_tree import COUNTING
+from pyro_rnp.plotting import COLOURS
 from tests.conftest import tiny
 
 RIGHT = ~half_mask("right", 8)
@@ -106,6 +108,35 @@ def test_two_visitors_do_not_see_each_other(rnp):
     assert other.edits == ()
     assert other.mask.all()
     assert same(other.tree, rnp.parse(torch.zeros(1, 1, 8, 8)))
+
+
+@pytest.mark.parametrize("changes", [{}, {"image_size": 12}, {"channels": 3}])
+def test_another_model_parses_the_image_anew_and_is_undone(session, changes):
+    rnp, other = session.rnp, RNP(tiny(**changes)).eval()
+    session.hide(RIGHT)
+    session.keep("a/0")
+    before, image, mask = session.move("a/1", ACTION), session.image, session.mask
+    session.change(other, "other")
+    config = other.config
+    assert session.image.shape == (config.channels, config.image_size, config.image_size)
+    assert session.image.mean().item() == pytest.approx(image.mean().item(), abs=0.03)
+    assert session.mask.float().mean() == mask.float().mean()
+    assert (session.rnp, session.name, session.edits, session.kept) == (other, "other", (), [])
+    assert same(session.tree, other.parse(session.image[None]))
+    assert changes or torch.equal(session.image, image)
+    assert session.undo()
+    assert (session.rnp, session.name, session.kept) == (rnp, None, ["a/0"])
+    assert session.tree is before
+    assert session.redo()
+    assert session.rnp is other
+
+
+def test_another_model_before_anything_is_drawn(rnp):
+    session, other = Session(rnp), RNP(tiny(channels=3)).eval()
+    session.change(other)
+    assert session.image is None
+    session.draw(torch.rand(3, 8, 8))
+    assert len(session.tree) == 2
 
 
 # Edits ----------------------------------------------------------------------------------------
@@ -281,6 +312,16 @@ def test_the_nearest_part_is_the_same_part(session):
     assert len(session.nearest("z/1", images, 99)) == 8
 
 
+def test_the_nearest_parts_are_those_of_the_present_weights(session):
+    images = torch.rand(3, 1, 8, 8)
+    before = [near.canvas for near in session.nearest("a/1", images, 6)]
+    with torch.no_grad():
+        for weight in session.rnp.parameters():
+            weight.add_(0.05)
+    after = [near.canvas for near in session.nearest("a/1", images, 6)]
+    assert not torch.allclose(torch.stack(before), torch.stack(after))
+
+
 # What can be taken away -----------------------------------------------------------------------
 
 
@@ -310,6 +351,43 @@ def test_every_model_has_its_steps_json_picture_and_code(kind):
         answer = session.complete("importance", num_samples=10)
         assert torch.equal(names["posterior"].mean("canvas")[0], answer.mean)
     assert session.picture().startswith(b"\x89PNG")
+    whole = session.picture(depth=rnp.config.depth or None)
+    assert (session.picture(steps=0) == whole) == (rnp.config.depth == 0)
+
+
+def test_the_code_of_what_the_kept_parts_tell_gives_the_same(session):
+    session.keep("a/0")
+    session.move("a/0", ACTION)
+    session.hide(RIGHT)
+    with pytest.raises(ValueError, match="No part is kept"):
+        Session(session.rnp).question(others=True)
+    question = session.question(others=True)
+    assert not question.seen.any()
+    assert question.methods == ("importance", "smc")
+    answers = {}
+    for others in (True, False):
+        names = {"rnp": session.rnp}
+        exec(session.code("smc", others=others, num_samples=10), names)
+        answer = session.complete("smc", others=others, num_samples=10)
+        assert torch.equal(names["posterior"].mean("canvas")[0], answer.mean)
+        assert torch.equal(names["samples"], answer.samples)
+        answers[others] = answer.mean
+    assert not torch.equal(answers[True], answers[False])
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_a_picture_has_the_depth_and_the_steps_that_are_shown(session, kind):
+    pictures = {
+        session.picture(kind, depth=d, steps=k) for d, k in [(1, 0), (1, 1), (1, 2), (2, 3)]
+    }
+    assert len(pictures) == 4
+    assert session.picture(kind, depth=2, steps=4) == session.picture(kind)
+    one = session.picture("svg", depth=1, steps=1).decode()
+    blue, orange = map(to_hex, COLOURS[:2])
+    assert blue in one
+    assert orange not in one
+    whole = session.picture("svg", depth=1).decode()
+    assert orange in whole
 
 
 def test_steps_add_a_part_each(session):
@@ -357,6 +435,25 @@ def test_numbers_of_double_precision_are_kept(double):
     assert same(names["tree"], session.tree)
 
 
+def with_program(program):
+    return lambda j: {**j, "tree": {**j["tree"], "program": program}}
+
+
+def with_action(field, value):
+    def change(j):
+        first, *rest = j["tree"]["parts"]
+        first = {**first, "action": {**first["action"], field: value}}
+        return {**j, "tree": {**j["tree"], "parts": [first, *rest]}}
+
+    return change
+
+
+def nested(tree):
+    for _ in range(200):
+        tree = {**tree, "parts": [tree]}
+    return tree
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -373,13 +470,42 @@ def test_numbers_of_double_precision_are_kept(double):
         (lambda j: {**j, "tree": {**j["tree"], "program": [1.0]}}, r"z is a program.*got \(1,\)"),
         (lambda j: {**j, "tree": {**j["tree"], "program": [1e99] * 3}}, "z must be finite"),
         (lambda j: {**j, "tree": {**j["tree"], "program": "z"}}, "not the JSON of a parse"),
+        (with_program([10**400, 0, 0]), "not the JSON of a parse"),
+        (with_program([10**40, 0, 0]), "z must be finite"),
+        (with_program([math.nan, 0, 0]), "z must be finite"),
+        (with_program([-math.inf, 0, 0]), "z must be finite"),
+        (with_program([[0.1], [0.2], [0.3]]), "not the JSON of a parse"),
+        (with_program([True, False, True]), "not the JSON of a parse"),
+        (with_program(["1", "2", "3"]), "not the JSON of a parse"),
+        (with_program({"0": 1}), "not the JSON of a parse"),
+        (with_program(None), "not the JSON of a parse"),
+        (with_action("x", 10**400), "not the JSON of a parse"),
+        (with_action("x", math.nan), "a/0 must be finite"),
+        (with_action("x", True), "not the JSON of a parse"),
+        (with_action("x", [0.1]), "not the JSON of a parse"),
+        (with_action("x", 3e38), "too large or too small to be drawn"),
+        (with_action("scale_x", 0), "scales must be positive"),
+        (with_action("scale_x", 1e-44), "too large or too small to be drawn"),
+        (lambda j: {**j, "tree": {**j["tree"], "parts": 10**400}}, "not the JSON of a parse"),
+        (lambda j: {**j, "tree": [j["tree"]]}, "not the JSON of a parse"),
+        (lambda j: {**j, "tree": nested(j["tree"])}, "not the JSON of a parse"),
+        (lambda j: {**j, "seen": 10**400}, "not the JSON of a parse"),
+        (lambda j: {**j, "seen": True}, "not the JSON of a parse"),
+        (lambda j: {**j, "seen": [[["1"]] * 8] * 8}, "not the JSON of a parse"),
+        (lambda j: {**j, "seen": ["1" * 10**4] * 10**3}, "of another size"),
+        (lambda j: {**j, "kept": True}, "not the JSON of a parse"),
+        (lambda j: {**j, "kept": [["a/0"]]}, "not the JSON of a parse"),
+        (lambda j: {**j, "kept": "a/0"}, "not the JSON of a parse"),
+        (lambda j: {**j, "image": True}, "not the JSON of a parse"),
+        (lambda j: {**j, "image": ["a"]}, "not the JSON of a parse"),
     ],
 )
 def test_bad_json_gets_one_sentence_and_changes_nothing(change, sentence, session, unchecked):
     tree, changed = session.tree, change(json.loads(session.to_json()))
     text = changed if isinstance(changed, str) else json.dumps(changed)
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
         session.from_json(text)
+    assert "\n" not in str(error.value)
     assert session.tree is tree
 
 

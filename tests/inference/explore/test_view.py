@@ -87,6 +87,25 @@ def test_frames_have_handles_where_they_can_be_taken(tree):
     assert "rnp-grip" not in inner
 
 
+def test_a_run_that_was_trained_anew_is_loaded_anew(rnp, tmp_path, monkeypatch):
+    save(rnp, tmp_path, {"training": {"data": "digits", "size": 8}})
+    shelf, name = Shelf(tmp_path), str(tmp_path)
+    before = shelf.model(name)
+    assert shelf.model(name) is before
+    line = shelf.line(name)
+    torch.manual_seed(1)
+    save(RNP(SMALL), tmp_path, {"training": {"data": "digits", "size": 8}})
+    after = shelf.model(name)
+    assert after is not before
+    assert shelf.model(name) is after
+    own, old = (next(iter(m.parameters())) for m in (after, before))
+    assert not torch.equal(own, old)
+    assert shelf.line(name) > 0
+    assert line > 0
+    (tmp_path / "model.safetensors").unlink()
+    assert shelf.model(name) is after, "of a run that is gone, what there was"
+
+
 def test_a_shelf_has_models_and_images(rnp, tmp_path):
     images = load_data("digits", size=8).test.images[:5]
     own = Shelf(rnp, images)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from inference.explore import Session, Worker
+from inference.explore.worker import _workers
 from pyro_rnp import RNP
 from pyro_rnp.registry import PRIORS
 from tests.conftest import tiny
@@ -260,3 +261,41 @@ def test_nothing_is_left_of_a_worker_that_is_closed(session, worker):
     assert threading.active_count() == threads
     assert worker.poll() == []
     worker.close()
+
+
+def test_only_so_many_processes_live_at_once(session, monkeypatch):
+    monkeypatch.setattr("inference.explore.worker.WORKERS", 2)
+    for other in list(_workers):
+        other.close()
+    first, second, third = (Worker(session.rnp) for _ in range(3))
+    try:
+        first.ask(session.question(**ENDLESS))
+        second.ask(session.question(**QUICK))
+        with pytest.raises(ValueError, match="2 other questions are at work; ask again later"):
+            third.ask(session.question(**QUICK))
+        assert not third.busy
+        assert third._process is None
+        answers(second)
+        third.ask(session.question(**QUICK))  # in the place of the one that is idle
+        assert second._process is None
+        assert len(answers(third)) == 1
+        assert first.busy
+        second.ask(session.question(**QUICK))
+        assert third._process is None
+        assert len(answers(second)) == 1
+    finally:
+        for worker in (first, second, third):
+            worker.close()
+
+
+def test_an_idle_process_ends_and_the_next_question_starts_another(session, monkeypatch):
+    monkeypatch.setattr("inference.explore.worker.IDLE", 1.0)
+    worker = Worker(session.rnp)
+    try:
+        for _ in range(2):
+            worker.ask(session.question(num_samples=2000, methods=("importance",)))
+            assert len(answers(worker)) == 1
+            assert worker._process.wait(timeout=60) == 0
+            assert worker.poll() == []
+    finally:
+        worker.close()
