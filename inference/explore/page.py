@@ -143,7 +143,7 @@ class Page:
         self.shown_images: list[Tensor] = []
         self.fields: list[tuple[ui.slider, ui.number]] = []
         self.part_buttons: dict[str, ui.button] = {}
-        self.next_image = self.turn = 0
+        self.next_image = self.turn = self.questions = 0
         self.asked: bool | None = None
         self.session = Session(shelf.model(shelf.first), name=self._known(shelf.first))
         self._begin()
@@ -810,6 +810,7 @@ class Page:
         self._forget_answers()
 
     def _forget_answers(self) -> None:
+        self.questions += 1
         self.worker.cancel()
         self.asked = None
         self.answer_row.clear()
@@ -841,8 +842,11 @@ class Page:
         """
         others = others is True  # a control's event is not
         self._forget_answers()
+        mine = self.questions
         question = await self.do(lambda: self.session.question(others))
         if question is None:
+            return
+        if mine != self.questions:  # another one, or a change, came meanwhile
             return
         self.asked = others
         self._busy(True)
@@ -850,10 +854,12 @@ class Page:
         worker = self.worker
         try:
             async for answer in worker.answers(question):
-                self._answer(answer, question.methods)
+                if mine == self.questions:
+                    self._answer(answer, question.methods)
         except (ValueError, OSError) as error:
-            self._trust("No answer.", str(error), "rnp-bad")
-        if not worker.busy:
+            if mine == self.questions:
+                self._trust("No answer.", str(error), "rnp-bad")
+        if mine == self.questions and not worker.busy:
             self._busy(False)
 
     def _answer(self, answer: Answer, methods: Sequence[str]) -> None:

@@ -99,7 +99,7 @@ def visit(server, chromium):
     def opened(**options):
         contexts.append(chromium.new_context(**options))
         page = contexts[-1].new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(90_000)
         page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: asked.add(request.url))
@@ -165,7 +165,7 @@ def status(page):
     return page.get_by_role("status").first.inner_text()
 
 
-def until(page, holds, seconds=30):
+def until(page, holds, seconds=90):
     """Wait until something holds, and return it."""
     for _ in range(seconds * 20):
         if found := holds():
@@ -381,6 +381,7 @@ def answered(page):
     tile(page, "step 7").wait_for()
     page.get_by_role("button", name="Nearest parts").click()
     page.get_by_text(re.compile("^part .* of image")).first.wait_for(timeout=90_000)
+    page.get_by_role("button", name="Stop").wait_for(state="hidden")  # what arrives moves the page
 
 
 def test_answers_go_with_the_state_that_they_belong_to(visitor):
