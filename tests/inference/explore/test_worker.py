@@ -289,7 +289,7 @@ def test_only_so_many_processes_live_at_once(session, monkeypatch):
 
 
 def test_an_idle_process_ends_and_the_next_question_starts_another(session, monkeypatch):
-    monkeypatch.setattr("inference.explore.worker.IDLE", 1.0)
+    monkeypatch.setattr("inference.explore.worker.IDLE", 3.0)
     worker = Worker(session.rnp)
     try:
         for _ in range(2):
