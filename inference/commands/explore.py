@@ -24,7 +24,7 @@ def main() -> None:
         f"shipped weights: {', '.join(shipped())}; the page can change to others"
     )  # fmt: skip
     arguments.add_argument("--host", type=str, default="127.0.0.1", help="address to listen on")
-    arguments.add_argument("--port", type=int, default=8080, help="its port; 0: a free one")
+    arguments.add_argument("--port", type=int, default=8080, help="port; 0 for any free one")
     arguments.add_argument("--open", type=bool, default=True, help="whether to open a browser")
     arguments.add_argument(
         "--data", type=str | None, help="a data set whose test images the page has; by default "

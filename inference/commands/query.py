@@ -19,7 +19,7 @@ NUMBERS = (
     ("steps", 200, "steps of svi, smc, hmc and nuts"),
     ("warmup", 100, "steps that hmc and nuts adapt in"),
     ("chains", 4, "chains of hmc and nuts"),
-    ("keep", 200, "of more samples, so many are drawn by weight for samples.npz"),
+    ("keep", 200, "samples of each image in samples.npz; more are thinned by their weights"),
 )
 
 
@@ -45,15 +45,15 @@ def main() -> None:
     )  # fmt: skip
     arguments.add_argument("--hide", type=Side | None, help="half that is hidden")
     arguments.add_argument("--mask", type=str | None, help="image file: white where it is seen")
-    arguments.add_argument("--given", type=str | None, help="JSON file: sites to numbers, as a/0")
+    arguments.add_argument("--given", type=str | None, help="JSON file of known sites, as above")
     arguments.add_argument(
         "--method", type=str, default="smc", help="smc: particles taken to the posterior over "
         "temperatures, in islands that tell the error, as smc:islands=8; guide: samples of the "
         "guide; importance: the same, weighted; svi: a normal fitted to each image, weighted; "
-        "hmc and nuts: Markov chains, of each image by itself and of all as one"
+        "hmc and nuts: Markov chains, of each image by itself and of all as one; or your own"
     )  # fmt: skip
     arguments.add_argument(
-        "--masked_guide", type=bool, default=False, help="propose by the guide that saw masks"
+        "--masked_guide", type=bool, default=False, help="start from the guide that saw masks"
     )
     for name, default, text in NUMBERS:
         arguments.add_argument(f"--{name}", type=PositiveInt, default=default, help=text)
