@@ -191,9 +191,10 @@ class TrainConfig:
     start: str | None = None
     """Run folder whose model and weights to begin with. Where another piece is chosen, as by
     --prior flow, the rest begins with these weights; a line says what is new."""
-    learn: Literal["all", "guide", "new"] = "all"
+    learn: Literal["all", "guide", "prior", "new"] = "all"
     """Learn all parameters; or those of the guide alone, which fits a guide to other images while
-    the model stays; or those alone that are new, where --start and another piece are given."""
+    the model stays; or those of the prior alone, as --prior flow, which takes minutes and makes
+    samples better; or those alone that are new, where --start and another piece are given."""
     resume: str | None = None
     """Run folder to go on with, under its own configuration; --epochs or --minutes then count
     from its beginning. Devices, batch size and the like may change too; another model, data set or
@@ -258,7 +259,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
         if self.learn != "all" and self.start is None:
             raise ValueError(
-                f"A {'guide' if self.learn == 'guide' else 'new piece'} that learns alone needs a "
+                f"A {'new piece' if self.learn == 'new' else self.learn} that learns alone needs a "
                 "model that stays: give --start, a run folder."
             )
         if self.learn == "guide" and self.model.prior.partition(":")[0] == "vamp":

@@ -258,6 +258,22 @@ def masked_loss(rnp: RNP, images: Tensor, seen: Tensor) -> Tensor:
     return -rnp.guide.masked.posterior(hidden).log_prob(z).sum()  # type: ignore[union-attr]
 
 
+def prior_loss(rnp: RNP, images: Tensor) -> Tensor:
+    """Return the loss of a prior that learns alone, a tensor without dimensions, in nats.
+
+    It is -log p(z) of a program z drawn from the guide, summed over a batch. All other terms of the
+    evidence lower bound have no parameter of the prior, so that its gradient is this one's; the
+    model is not run, and the prior alone gets a gradient.
+
+    Args:
+        rnp: the model, whose prior has no latents of its own.
+        images: (N, C, H, W) in [0, 1], NaN where a pixel is missing.
+    """
+    with torch.no_grad():
+        z = drawn(rnp.guide.posterior(images))
+    return -rnp.model.prior().log_prob(z).sum()  # type: ignore[no-any-return]
+
+
 @torch.no_grad()
 def check(objective: ELBO, rnp: RNP, images: Tensor, images_per_class: int = 1) -> None:
     """Raise unless an objective is valid for a model and its guide, as one run on images shows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 import lightning
@@ -10,6 +11,7 @@ import numpy as np
 import pyro
 import torch
 from lightning.pytorch.callbacks import Timer
+from pyro import poutine
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,7 +21,7 @@ from inference.data.augmentation import jitter
 from inference.data.masks import random_masks
 from inference.data.sampler import loader
 from inference.evaluation.metrics import evaluate
-from inference.objectives import OBJECTIVES, loss, masked_loss
+from inference.objectives import OBJECTIVES, loss, masked_loss, prior_loss
 from inference.run import Run
 from inference.training.schedules import ramp, schedule
 from pyro_rnp import RNP
@@ -229,6 +231,8 @@ class Training(lightning.LightningModule):
         """
         if self.masked_alone:
             return batch.new_zeros(())
+        if self.prior_alone:
+            return prior_loss(self.rnp, batch) / len(batch)
         # Pyro's own checks stop at the first value that is not finite; here such steps are skipped.
         each = self.config.images_per_class
         with pyro.validation_enabled(False):
@@ -244,6 +248,18 @@ class Training(lightning.LightningModule):
     def masked_alone(self) -> bool:
         """Whether nothing else learns, so that the model need not run."""
         return self.masked_learns and len(self._learning()) == len(self._masked())
+
+    @cached_property
+    def prior_alone(self) -> bool:
+        """Whether nothing else learns than a prior without latents of its own, so that the model
+        need not run."""
+        prior = self.rnp.model.prior
+        own = {id(p) for p in prior.parameters()}
+        if getattr(prior, "trained_elsewhere", ()) or not self._learning():
+            return False
+        with torch.random.fork_rng([]):
+            latents = poutine.trace(prior).get_trace().stochastic_nodes
+        return not latents and all(id(p) in own for p in self._learning())
 
     def masked_loss_per_image(self, batch: Tensor) -> Tensor:
         """Return the loss of the masked guide, the mean over a batch of images, in nats.

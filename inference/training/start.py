@@ -49,7 +49,7 @@ def begin(rnp: RNP, first: Run) -> tuple[list[str], str]:
     )
 
 
-def freeze(rnp: RNP, learn: Literal["all", "guide", "new"], new: Collection[str]) -> None:
+def freeze(rnp: RNP, learn: Literal["all", "guide", "prior", "new"], new: Collection[str]) -> None:
     """Let a model learn only some of its parameters.
 
     Args:
@@ -58,16 +58,26 @@ def freeze(rnp: RNP, learn: Literal["all", "guide", "new"], new: Collection[str]
         new: the names of the parameters that `begin` did not find.
 
     Raises:
-        ValueError: if what is new is to learn, and nothing is.
+        ValueError: if what is new is to learn and nothing is, or the prior and it has no parameter.
     """
     if learn == "new" and not new:
         raise ValueError(
             "learn must be all or guide, since no parameter of this model is new: the run that it "
             "starts from has them all."
         )
-    for name, parameter in rnp.named_parameters():
-        if (learn == "guide" and name.startswith("model.")) or (learn == "new" and name not in new):
-            parameter.requires_grad_(False)
+    stays = {
+        "all": lambda name: False,
+        "guide": lambda name: name.startswith("model."),
+        "prior": lambda name: not name.startswith("model.prior."),
+        "new": lambda name: name not in new,
+    }[learn]
+    kept = [parameter for name, parameter in rnp.named_parameters() if stays(name)]
+    if learn == "prior" and len(kept) == len(list(rnp.parameters())):
+        raise ValueError(
+            f"The prior {rnp.config.prior} has nothing to learn; choose another, as --prior flow."
+        )
+    for parameter in kept:
+        parameter.requires_grad_(False)
 
 
 def _pieces(names: Iterable[str], every: Iterable[str]) -> str:

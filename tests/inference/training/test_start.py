@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
+import pyro
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 from pyro.distributions import Normal
+from pyro.infer import Trace_ELBO
 from torch import nn
 
 from inference import Run, fit
+from inference.config import TrainConfig
 from inference.training import train
-from inference.training.start import begin
+from inference.training.module import Training
+from inference.training.start import begin, freeze
 from pyro_rnp import RNP, load
 from tests.conftest import tiny
 from tests.inference.training.conftest import CONFIG, config
@@ -144,3 +149,71 @@ def test_a_run_starts_from_another_with_an_object(tmp_path, few):
     assert "New: prior." in (run.path / "log.txt").read_text()
     before, after = first.load().state_dict(), run.load().state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def alone(rnp, first, few, learn="prior"):
+    """The training of a model in which the prior learns alone."""
+    freeze(rnp, learn, [])
+    config = TrainConfig(learn=learn, start=str(first), model=rnp.config)
+    return Training(rnp, config, few, Timer(), Run(first))
+
+
+@pytest.mark.parametrize("prior", ["flow:layers=2", "mixture:components=3", "vamp:components=2"])
+@pytest.mark.parametrize("stochastic", ["none", "both"])
+def test_a_prior_alone_learns_what_it_learns_of_all(first, few, prior, stochastic):
+    rnp = RNP(replace(CONFIG, prior=prior, stochastic=stochastic))
+    with torch.no_grad():
+        for p in rnp.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    images, found = few.train[:8].images, []
+    module = alone(rnp, first, few)
+    assert module.prior_alone
+    learning = [p for p in rnp.parameters() if p.requires_grad]
+    rnp.model.register_forward_hook(lambda *_: pytest.fail("the model need not run"))
+    torch.manual_seed(0)
+    found.append(torch.autograd.grad(module.loss_per_image(images), learning))
+    rnp.model._forward_hooks.clear()
+    torch.manual_seed(0)
+    whole = Trace_ELBO().differentiable_loss(rnp.model, rnp.guide, images) / 8
+    found.append(torch.autograd.grad(whole, learning))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
+        assert mine.abs().max() > 0
+
+
+def test_a_prior_with_latents_of_its_own_learns_from_the_whole_objective(first, few):
+    rnp = RNP(replace(CONFIG, prior="types"))
+    assert not alone(rnp, first, few).prior_alone
+    rnp = RNP(replace(CONFIG, prior="flow"))
+    assert not alone(rnp, first, few, "all").prior_alone
+    rnp = RNP(CONFIG, prior=Shared())
+    assert not alone(rnp, first, few).prior_alone
+
+
+class Shared(nn.Module):
+    """A prior around a centre that is drawn once for all images."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(CONFIG.program_size))
+
+    def forward(self):
+        centre = pyro.sample("centre", Normal(0.0, 1.0))
+        return Normal(centre.expand_as(self.log_scale), self.log_scale.exp()).to_event(1)
+
+
+def test_all_but_the_prior_stays(first, few, tmp_path):
+    run = fit(few, start=first, prior="flow", learn="prior", out=tmp_path / "flow", **QUIET)
+    before, after = load(first).state_dict(), run.load().state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    fresh = RNP(run.model_config).model.prior.state_dict()
+    assert not all(torch.equal(after[f"model.prior.{n}"], v) for n, v in fresh.items())
+    assert run.metrics["images_seen"] == len(few.train)
+
+
+def test_a_prior_without_parameters_has_nothing_to_learn(first, few, tmp_path):
+    with pytest.raises(ValueError, match=r"prior normal has nothing to learn; .* --prior flow"):
+        fit(few, start=first, learn="prior", out=tmp_path / "none", **QUIET)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(ValueError, match="A prior that learns alone needs .* --start"):
+        TrainConfig(learn="prior")
