@@ -271,7 +271,7 @@ def prior_loss(rnp: RNP, images: Tensor) -> Tensor:
     """
     with torch.no_grad():
         z = drawn(rnp.guide.posterior(images))
-    return -rnp.model.prior().log_prob(z).sum()  # type: ignore[no-any-return]
+    return -rnp.model.prior().log_prob(z).sum()
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Shapes and types are checked at run time, warnings are errors, and every test has a seed."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pyro  # noqa: E402
 import torch  # noqa: E402
 
 import inference.cli  # noqa: E402, F401
+from inference.posterior.engine import ENGINES  # noqa: E402
 from pyro_rnp import RNP, RNPConfig  # noqa: E402
 
 DATA = Path(os.environ.get("PYRO_RNP_DATA", Path(__file__).parents[1] / "data"))
@@ -44,6 +46,13 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Particles of `smc` hardly move: for tests of what is done with answers, not of answers."""
+    few = partial(ENGINES.pieces["smc"], islands=2, sweeps=1, leaps=1, temperatures=3)
+    monkeypatch.setitem(ENGINES.pieces, "smc", few)
 
 
 def tiny(**changes) -> RNPConfig:

@@ -56,6 +56,7 @@ def test_its_speeds_are_those_of_the_benchmark():
     assert told == [speeds[what] for what in ("mnist", "literal port", "fast", "flat VAE of fast")]
 
 
+@pytest.mark.usefixtures("brief", "unchecked")
 def test_its_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a run is trained there
     space: dict = {}
@@ -73,6 +74,7 @@ def test_its_python_runs(tmp_path, monkeypatch):
     assert space["run"].ended
 
 
+@pytest.mark.usefixtures("brief", "unchecked")
 def test_the_questions_run_in_five_lines_each():
     space: dict = {}
     first, *questions = blocks(PAGES["docs/how-to/questions.md"])

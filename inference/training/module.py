@@ -252,7 +252,8 @@ class Training(lightning.LightningModule):
     @cached_property
     def prior_alone(self) -> bool:
         """Whether nothing else learns than a prior without latents of its own, so that the model
-        need not run."""
+        need not run.
+        """
         prior = self.rnp.model.prior
         own = {id(p) for p in prior.parameters()}
         if getattr(prior, "trained_elsewhere", ()) or not self._learning():

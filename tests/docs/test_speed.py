@@ -6,7 +6,7 @@ import runpy
 import pytest
 
 from inference.evaluation.benchmark import subjects
-from tests.docs.tutorials import DOCS
+from tests.docs.test_guides import DOCS
 
 
 @pytest.fixture(scope="module")

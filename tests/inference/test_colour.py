@@ -95,7 +95,8 @@ def test_scores(rnp, splits, size):
     )
 
 
-@pytest.mark.parametrize("method", ["guide", "importance", "svi", "nuts"])
+@pytest.mark.parametrize("method", ["guide", "importance", "svi", "smc"])
+@pytest.mark.usefixtures("brief")
 def test_queries(rnp, size, method, tmp_path):
     images = images_of(2, size)
     given = {"a/0": rnp.parse(images)[0].action}

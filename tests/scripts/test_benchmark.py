@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 import inference.commands.benchmark
 import inference.evaluation.benchmark
-from inference.evaluation.benchmark import sweeps
-from pyro_rnp import RNP
+from inference.evaluation.benchmark import Subject, sweeps
+from tests.conftest import tiny
 from tests.scripts.helpers import call, refused
 
 
 def test_benchmark(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(RNP, "compile", nn.Module.compile)  # compiling takes a minute
+    whats = [Subject("literal port", tiny(), "literal"), Subject("fast", tiny())]
+    whats.append(Subject("flat VAE of mnist", tiny(program="flat")))
+    monkeypatch.setattr(inference.commands.benchmark, "subjects", lambda *_: whats)
     small = ["--repeats=1", "--batch_sizes=[2]", "--presets=[fast]", "--memory=false"]
     call(monkeypatch, "benchmark.py", *small, "--out", tmp_path / "out")
     found = json.loads((tmp_path / "out" / "benchmark.json").read_text())

@@ -15,6 +15,7 @@ from pyro_rnp import RNPConfig, load
 from tests.inference.data.test_datasets import idx
 from tests.scripts.helpers import SMALL, call
 
+pytestmark = pytest.mark.usefixtures("brief")
 FEW = ["--epochs=1", "--batch_size=64", *SMALL[:2], *SMALL[3:]]
 QUICK = ("--num_samples=4", "--steps=2")
 

@@ -3,12 +3,14 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from pyro_rnp.affine import FIELDS
 from tests.scripts.helpers import call, refused
 
 
+@pytest.mark.usefixtures("brief")
 def test_query(monkeypatch, capsys, run_folder, tmp_path):
     fast = ("--num_samples=6", "--steps=2")
     out = tmp_path / "half"

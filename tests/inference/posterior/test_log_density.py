@@ -154,7 +154,7 @@ def test_hidden_pixels_are_filled_in_by_what_the_guide_said_best():
         assert torch.equal(found[i], asked[round][0][i])
 
 
-METHODS = ["guide", "importance", "importance:rounds=2", "svi", "smc:islands=2", "hmc", "nuts"]
+METHODS = ["guide", "importance", "importance:rounds=2", "svi", "smc:islands=2", "hmc:leaps=2"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -163,7 +163,8 @@ def test_of_many_images_a_few_run_at_a_time_with_and_without_gradients(method, m
     monkeypatch.setattr(adaptation, "AT_ONCE", 6)
     for each in (densities, variational):
         monkeypatch.setattr(each, "WITH_GRADIENTS", 4)
-    rnp, images = RNP(tiny(masked_guide="full")).eval(), torch.rand(9, 1, 8, 8)
+    rnp = RNP(tiny(masked_guide="full", sigma=1.0)).eval()  # near the prior, so soon answered
+    images = torch.rand(9, 1, 8, 8)
     rows: dict[bool, set[int]] = {True: set(), False: set()}
 
     def count(_, inputs, *rest):
@@ -176,7 +177,7 @@ def test_of_many_images_a_few_run_at_a_time_with_and_without_gradients(method, m
     assert found.weights.shape == (16, 9)
     assert max(rows[False]) <= 6
     assert max(rows[True], default=0) <= 4
-    assert bool(rows[True]) == (method.partition(":")[0] in ("svi", "smc", "hmc", "nuts"))
+    assert bool(rows[True]) == (method.partition(":")[0] in ("svi", "smc", "hmc"))
     for hook in hooks:
         hook.remove()
     density = LogDensity(rnp, found.evidence)

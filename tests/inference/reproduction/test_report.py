@@ -60,8 +60,15 @@ def score(out, run, flags, found):
 
 
 @pytest.fixture
-def runs(tmp_path):
-    out = tmp_path / "runs"
+def runs(template, tmp_path):
+    """A folder of runs, which a test may change."""
+    return shutil.copytree(template, tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """The runs that each test has a copy of."""
+    out = tmp_path_factory.mktemp("all") / "runs"
     made(out / "mnist", 6.54321, [30.0, 20.04], like("mnist"), data="mnist", epochs=2)
     flat = like("mnist", program="flat")
     made(out / "mnist-flat", 7.25, [31.0, 22.5], flat, data="mnist", minutes=1.0)
