@@ -202,9 +202,11 @@ class Spreads:
 def _moments(u: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Means of u, (C, D), and of its products, (C, D, D), or squares, (C, D), above `DENSE`.
 
-    They are in double precision, since a variance is a small difference of two of them.
+    They are in double precision, since a variance is a small difference of two of them; weights
+    that add up to a little more than 1 would make it negative.
     """
     u, weights = u.double(), weights.double()
+    weights = weights / weights.sum(0)
     mean = torch.einsum("pc,pcd->cd", weights, u)
     if u.shape[-1] > DENSE:
         return mean, torch.einsum("pc,pcd->cd", weights, u.square())

@@ -276,3 +276,16 @@ def test_ranks_become_quantiles_of_a_normal():
     ranks = torch.tensor([[4.0, 1.5], [1.5, 3.0]])
     wanted = Normal(0.0, 1.0).icdf((ranks - 3 / 8) / 4.25)
     torch.testing.assert_close(rank_normalised(values), wanted)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_particles_at_one_place_have_a_spread(number):
+    u = torch.full((200, number, 16), 5.0)
+    weights = torch.rand(200, number).softmax(0)
+    weights = weights * (1 + 1e-6)  # as single precision may round it
+    spread = Spreads(torch.zeros(number, dtype=torch.long))(torch.arange(number), u, weights)
+    for found in (spread, spread_of(u, weights)):
+        deviations = found.diagonal(dim1=-2, dim2=-1)
+        assert (deviations > 1e-6).all(), "moves are never nothing"
+        assert (deviations < 1e-4).all()
+        assert (found - deviations.diag_embed()).abs().max() < 1e-6

@@ -28,6 +28,7 @@ from pyro_rnp import load
 from pyro_rnp.checkpoint import load_config
 from tests.conftest import tiny
 
+KILLED = 8
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STEPS = 8
 """Two epochs of four batches."""
@@ -113,7 +114,7 @@ def _child(folder, trail):
 
 
 def test_a_run_that_is_killed_at_random_goes_on_as_if_it_had_not(tmp_path):
-    """Real processes, at least twenty of them ended at random moments by three signals."""
+    """Real processes, eight of them ended at random moments by three signals."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.inference.training.test_checkpoints"])
     moments = random.Random(0)
@@ -131,10 +132,10 @@ def test_a_run_that_is_killed_at_random_goes_on_as_if_it_had_not(tmp_path):
     expected = losses(tmp_path / "whole-trail"), load(tmp_path / "whole").state_dict()
 
     killed = finished = 0
-    while killed < 20 or not finished:
+    while killed < KILLED or not finished:
         folder, trail = tmp_path / f"run-{finished}", tmp_path / f"trail-{finished}"
         process = start(folder, trail)
-        if killed < 20:
+        if killed < KILLED:
             until = len(trail.read_text().splitlines()) if trail.exists() else 0
             until += moments.randint(0, 2)  # this many more steps, and a moment
             began = time.monotonic()
