@@ -1,14 +1,16 @@
 """The density that queries weigh with, against formulas written down site by site."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from inference.isolation import frozen
-from inference.posterior import adaptation, densities, log_density, query, variational
+from inference.posterior import adaptation, densities, hmc, log_density, query, variational
 from inference.posterior.evidence import read_evidence
 from inference.posterior.log_density import LogDensity
+from inference.posterior.tempering import Schedule
 from pyro_rnp import RNP, ParseTree
 from tests.by_hand import ByHand, FromPrior, log_normal, stirred
 from tests.conftest import tiny
@@ -154,7 +156,8 @@ def test_hidden_pixels_are_filled_in_by_what_the_guide_said_best():
         assert torch.equal(found[i], asked[round][0][i])
 
 
-METHODS = ["guide", "importance", "importance:rounds=2", "svi", "smc:islands=2", "hmc:leaps=2"]
+METHODS = ["guide", "importance", "importance:rounds=2", "svi", "hmc:leaps=1"]
+METHODS.append("smc:islands=2,particles=2,sweeps=1,leaps=1,temperatures=2")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -163,7 +166,10 @@ def test_of_many_images_a_few_run_at_a_time_with_and_without_gradients(method, m
     monkeypatch.setattr(adaptation, "AT_ONCE", 6)
     for each in (densities, variational):
         monkeypatch.setattr(each, "WITH_GRADIENTS", 4)
-    rnp = RNP(tiny(masked_guide="full", sigma=1.0)).eval()  # near the prior, so soon answered
+    short = partial(Schedule, sweeps=1, leaps=1, temperatures=2)
+    monkeypatch.setattr(hmc, "Schedule", short)
+    monkeypatch.setattr(hmc, "PILOT", 4)
+    rnp = RNP(tiny(masked_guide="full", sigma=1.0)).eval()
     images = torch.rand(9, 1, 8, 8)
     rows: dict[bool, set[int]] = {True: set(), False: set()}
 
@@ -172,18 +178,18 @@ def test_of_many_images_a_few_run_at_a_time_with_and_without_gradients(method, m
 
     hooks = [each.register_forward_hook(count) for each in (rnp.model, rnp.guide)]
     hooks.append(rnp.guide.masked.top.encoder.register_forward_hook(count))
-    how = {"num_samples": 16, "steps": 2, "warmup": 2, "chains": 2, "mask": LEFT}
+    how = {"num_samples": 8, "steps": 2, "warmup": 2, "chains": 2, "mask": LEFT}
     found = query(rnp, images, method=method, **how)
-    assert found.weights.shape == (16, 9)
+    assert found.weights.shape == (8, 9)
     assert max(rows[False]) <= 6
     assert max(rows[True], default=0) <= 4
     assert bool(rows[True]) == (method.partition(":")[0] in ("svi", "smc", "hmc"))
     for hook in hooks:
         hook.remove()
     density = LogDensity(rnp, found.evidence)
-    u, _, log_p = density.propose(16, 1)
+    u, _, log_p = density.propose(8, 1)
     monkeypatch.undo()  # all at once, in what follows
-    canvas = found._density.log_joint(found.u.flatten(0, 1))[1].canvas.view(16, 9, 1, 8, 8)
+    canvas = found._density.log_joint(found.u.flatten(0, 1))[1].canvas.view(8, 9, 1, 8, 8)
     same = torch.testing.assert_close
     same(found.canvas, canvas)
     same(density.visit(u), log_p)
@@ -197,7 +203,7 @@ def test_each_image_keeps_its_own_answer_where_they_are_fitted_in_groups(monkeyp
     density = LogDensity(rnp, read_evidence(rnp, images, {}, LEFT, None, 0.1))
     monkeypatch.setattr(variational, "WITH_GRADIENTS", 4)
     with frozen(rnp, 0):
-        fitted = variational.fit_normal(density, 60)
+        fitted = variational.fit_normal(density, 30)
         own, of_others = (density.visit(fitted.loc.roll(k, 0).unsqueeze(0))[0] for k in (0, 1))
     assert fitted.loc.shape == (9, density.size)
     assert (own - of_others).mean() > 2
