@@ -9,6 +9,8 @@ from torch import Tensor
 
 from inference.explore.view import uri
 
+TILES = 8
+"""Pictures in a row."""
 POINTER = "(event) => rnpPointer(event, emit)"
 """Hands what a pointer does to `pointer.js`."""
 KEY = """(event) => {

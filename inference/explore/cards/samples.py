@@ -1,0 +1,28 @@
+"""Samples of the prior."""
+
+from __future__ import annotations
+
+from inference.explore.controls import TILES, button, card, tile_row
+from inference.explore.visit import Card, Visit
+
+
+class SamplesCard(Card):
+    """Images that the model imagines.
+
+    Args:
+        visit: what the cards share.
+    """
+
+    def __init__(self, visit: Visit) -> None:
+        super().__init__(visit)
+        with card("Samples of the prior", "Images that the model imagines."):
+            button("Draw samples", self._sample, "casino")
+            self.row = tile_row()
+
+    def fit(self) -> None:
+        """Take away samples of another model."""
+        self.row.clear()
+
+    async def _sample(self) -> None:
+        drawn = await self.visit.do(lambda: self.visit.session.sample(TILES))
+        self.show_trees(self.row, drawn, "sample")
