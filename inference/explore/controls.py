@@ -9,8 +9,6 @@ from torch import Tensor
 
 from inference.explore.view import uri
 
-TILES = 8
-"""Pictures in a row."""
 POINTER = "(event) => rnpPointer(event, emit)"
 """Hands what a pointer does to `pointer.js`."""
 KEY = """(event) => {

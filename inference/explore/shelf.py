@@ -147,6 +147,17 @@ class Shelf:
                 self._images[name] = images_for(source, self.data, self.data_root)
             return self._images[name]
 
+    def source(self, name: str) -> dict[str, str] | None:
+        """Return the arguments with which `images_for` gives the images too; None of given ones.
+
+        Args:
+            name: of the model.
+        """
+        if name in self._given:
+            return None
+        found = {"data": self.data, "data_root": self.data_root}
+        return {key: str(value) for key, value in found.items() if value is not None}
+
     def line(self, name: str) -> float:
         """Return how wide a pen draws lines as the model's images have them, in pixels of 28.
 

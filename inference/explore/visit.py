@@ -336,6 +336,14 @@ class Card:
         """Return arguments of `Session.code` that give the answers that are shown."""
         return {}
 
+    def has(self, where: ui.element) -> bool:
+        """Whether a row shows something.
+
+        Args:
+            where: the row.
+        """
+        return bool(where.default_slot.children)
+
     def show_trees(self, where: ui.element, tree: ParseTree | None, name: str) -> None:
         """Show a row of parses, each of which can be taken for the image.
 

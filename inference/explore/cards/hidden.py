@@ -8,8 +8,9 @@ from typing import Any
 
 from nicegui import ui
 
-from inference.explore.controls import TILES, button, card, row, tile, tile_row
+from inference.explore.controls import button, card, row, tile, tile_row
 from inference.explore.questions import Answer
+from inference.explore.session import NUMBER
 from inference.explore.view import ink, spread
 from inference.explore.visit import Card, Visit
 
@@ -90,7 +91,7 @@ class HiddenCard(Card):
         with self.row:
             tile(ink(answer.mean), "mean")
             tile(spread(answer.std), "spread")
-            for i, sample in enumerate(answer.samples[:TILES]):
+            for i, sample in enumerate(answer.samples[:NUMBER]):
                 take = partial(self.visit.take, sample.clamp(0, 1))
                 tile(ink(sample), f"sample {i}", take)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 from nicegui import ui
 from torch import Tensor
 
-from inference.explore.controls import TILES, button, card, row, tile, tile_row
+from inference.explore.controls import button, card, row, tile, tile_row
+from inference.explore.images import rounded
+from inference.explore.session import NUMBER
 from inference.explore.view import ink
 from inference.explore.visit import Card, Visit
 
@@ -41,8 +44,12 @@ class OthersCard(Card):
         """Take away the walk."""
         self.walk_row.clear()
 
+    def asked(self) -> dict[str, Any]:
+        """Return the other end of the walk."""
+        return {"walk": self.other} if self.has(self.walk_row) else {}
+
     async def _more(self) -> None:
-        if images := await self.visit.images(TILES):
+        if images := await self.visit.images(NUMBER):
             self._offer(images)
 
     def _offer(self, images: Iterable[Tensor]) -> None:
@@ -55,7 +62,7 @@ class OthersCard(Card):
             ]
 
     def _pick(self, i: int, image: Tensor) -> None:
-        self.other = image
+        self.other = rounded(image.nan_to_num())  # as Python lines hold it
         self.walk_row.clear()
         for j, one in enumerate(self.tiles):
             one.props(f"aria-pressed={str(i == j).lower()}")
@@ -72,6 +79,6 @@ class OthersCard(Card):
         if other is None or visit.session.image is None:
             visit.note("Draw an image, and choose another one.")
             return
-        walk = await visit.do(lambda: visit.session.walk(other, TILES))
+        walk = await visit.do(lambda: visit.session.walk(other, NUMBER))
         if turn == visit.turn and other is self.other:
             self.show_trees(self.walk_row, walk, "step")

@@ -8,8 +8,9 @@ from typing import Any
 from matplotlib.colors import to_hex
 from nicegui import events, ui
 
-from inference.explore.controls import TILES, button, card, row, tile, tile_row
+from inference.explore.controls import button, card, row, tile, tile_row
 from inference.explore.frames import FIELD_LABELS
+from inference.explore.session import NUMBER
 from inference.explore.view import ink
 from inference.explore.visit import Card, Gesture, Visit
 from pyro_rnp import ParseTree
@@ -66,6 +67,13 @@ class PartCard(Card):
     def forget(self) -> None:
         """Take away the nearest parts."""
         self.near_row.clear()
+
+    def asked(self) -> dict[str, Any]:
+        """Return the part whose nearest parts are shown, and where these are from."""
+        part = self.visit.part
+        if part is None or not self.has(self.near_row):
+            return {}
+        return {"nearest": part.program, "images": self.visit.shelf.source(self.visit.name)}
 
     # Buttons of parts --------------------------------------------------------------------------
 
@@ -172,7 +180,7 @@ class PartCard(Card):
         images = await visit.do(lambda: visit.shelf.images(name), beside=True)
         if images is None:
             return
-        found = await visit.do(lambda: session.nearest(part.program, images, TILES), beside=True)
+        found = await visit.do(lambda: session.nearest(part.program, images, NUMBER), beside=True)
         if asked != (visit.turn, visit.chosen):  # something else is shown by now
             return
         self.near_row.clear()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from inference.explore.controls import TILES, button, card, tile_row
+from typing import Any
+
+from inference.explore.controls import button, card, tile_row
+from inference.explore.session import NUMBER
 from inference.explore.visit import Card, Visit
 
 
@@ -23,6 +26,10 @@ class SamplesCard(Card):
         """Take away samples of another model."""
         self.row.clear()
 
+    def asked(self) -> dict[str, Any]:
+        """Return the number of samples."""
+        return {"samples": NUMBER} if self.has(self.row) else {}
+
     async def _sample(self) -> None:
-        drawn = await self.visit.do(lambda: self.visit.session.sample(TILES))
+        drawn = await self.visit.do(lambda: self.visit.session.sample(NUMBER))
         self.show_trees(self.row, drawn, "sample")
