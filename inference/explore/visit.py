@@ -30,7 +30,7 @@ class Gesture(NamedTuple):
     """A change of a part's action, by a pointer that holds a handle, or by numbers."""
 
     kind: str
-    """"drag" while it goes on, "up" at its end, "cancel" where it is broken off."""
+    """"drag" while it goes on, "up" at its end."""
     path: str
     values: Sequence[float] | None = None
     """Six numbers; None keeps those that were shown last."""
@@ -302,7 +302,7 @@ class Visit:
         site = part.site
         if kind == "drag":
             self.show(await self.do(lambda: session.preview(site, values)))
-        elif kind == "cancel" or still:
+        elif still:
             self.show()
         else:
             await self.edit(lambda: session.set(site, values))

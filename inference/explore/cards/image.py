@@ -102,8 +102,7 @@ class ImageCard(Card):
         visit, session, config = self.visit, self.visit.session, self.visit.config
         found, tool, width = points(event.args), self.tool.value, self.width.value
         colour = torch.tensor(self._colour()).view(3, 1, 1)
-        if event.args.get("type") != "up" or not found:
-            self.show(None)
+        if not found:
             return
 
         def work() -> bool:

@@ -90,11 +90,12 @@ class ParseCard(Card):
     def _describe(self, tree: ParseTree) -> None:
         session, image = self.visit.session, self.visit.session.image
         assert image is not None
-        error = ((tree.canvas[0].cpu() - image).square() * session.mask).sum().item()
+        seen = session.mask.expand_as(image)
+        error = (tree.canvas[0].cpu() - image)[seen].square().sum().item()
         edits = len(session.edits)
         done = f"; {edits} edit{'s' * (edits != 1)}" if edits else ""
         self.status.set_text(
-            f"{len(tree)} parts; squared error {error:.1f} over {image.numel()} pixels{done}."
+            f"{len(tree)} parts; squared error {error:.1f} over {seen.sum()} pixels{done}."
         )
 
     def _choose_depth(self) -> None:

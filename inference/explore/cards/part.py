@@ -119,9 +119,10 @@ class PartCard(Card):
                 label = FIELD_LABELS[field]
                 bounds = f"{UNITS[field]}, from {low:.2f} to {high:.2f}"
                 with ui.element("div").classes("rnp-number"):
-                    with ui.element("div"):
+                    with ui.element("div").classes("rnp-name"):
                         ui.label(label)
-                        ui.label(UNITS[field]).classes("rnp-unit")
+                        ui.label(f"{low:.2f} to {high:.2f}").classes("rnp-unit")
+                        ui.label(UNITS[field]).classes("rnp-unit rnp-break")
                     slider = ui.slider(min=low, max=high, step=0.005, value=low)
                     slider.props(f'aria-label="{label}, {bounds}"')
                     number = ui.number(value=low, min=low, max=high, step=0.01, format="%.3f")
