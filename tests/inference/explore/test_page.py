@@ -436,11 +436,13 @@ def answered(page):
     """Ask for the other parts, find the nearest parts and walk: rows that belong to this state."""
     page.get_by_role("button", name="Ask for the others").click()
     page.get_by_text("spread", exact=True).wait_for()
+    stop = page.get_by_role("button", name="Stop", include_hidden=True)
+    stop.dispatch_event("click")  # what arrives later would move the page
+    stop.wait_for(state="hidden")
     page.get_by_role("button", name="Walk to it").click()
     tile(page, "step 7").wait_for()
     page.get_by_role("button", name="Nearest parts").click()
     page.get_by_text(re.compile("^part .* of image")).first.wait_for(timeout=90_000)
-    page.get_by_role("button", name="Stop").wait_for(state="hidden")  # what arrives moves the page
 
 
 def test_answers_go_with_the_state_that_they_belong_to(visitor):
