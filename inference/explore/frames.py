@@ -89,6 +89,14 @@ class Part:
         """The values of its six numbers."""
         return tuple(number.value for number in self.numbers)
 
+    def bounded(self, values: Sequence[float]) -> list[float]:
+        """Return numbers of an action within the model's bounds.
+
+        Args:
+            values: six numbers.
+        """
+        return [min(max(v, n.low), n.high) for v, n in zip(values, self.numbers, strict=True)]
+
 
 def parts(tree: ParseTree, config: RNPConfig, palette: Sequence[Any] = COLOURS) -> list[Part]:
     """List all parts of a parse to every depth, parts before sub-parts.
@@ -186,8 +194,4 @@ def dragged(part: Part, handle: str, dx: float, dy: float) -> list[float]:
         else:
             sx = ax - shear * ay if handle != "scale_y" else sx
             sy = ay if handle != "scale_x" else sy
-    moved = (sx, sy, rotation, shear, x, y)
-    return [
-        min(max(value, number.low), number.high)
-        for value, number in zip(moved, part.numbers, strict=True)
-    ]
+    return part.bounded((sx, sy, rotation, shear, x, y))

@@ -74,12 +74,28 @@ def open_image(
     ground = border(pixels)[0]
     pixels = scaled(squared(pixels, ground), config.image_size)[0]
     swap = bool(ground.mean() > LIGHT) if invert is None else invert
-    return _rounded(1 - pixels if swap else pixels)
+    return rounded(1 - pixels if swap else pixels)
 
 
-def _rounded(pixels: Tensor) -> Tensor:
-    """Pixels rounded to multiples of 1/255, as bytes hold them."""
+def rounded(pixels: Float[Tensor, "*b s s"]) -> Float[Tensor, "*b s s"]:
+    """Pixels rounded to multiples of 1/255, as bytes hold them.
+
+    Args:
+        pixels: values below 0 and above 1 become 0 and 1.
+    """
     return (pixels.clamp(0, 1) * 255).round() / 255
+
+
+def png(image: Float[Tensor, "c s s"]) -> bytes:
+    """Return a PNG file of an image's pixels as they are.
+
+    Args:
+        image: in [0, 1].
+    """
+    pixels = (image * 255).round().byte().permute(1, 2, 0).squeeze(-1).numpy()
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 class Pen(NamedTuple):
@@ -139,7 +155,7 @@ def centre(image: Float[Tensor, "c s s"]) -> Float[Tensor, "c s s"]:
     extent = max(int(own.max() - own.min()) + 1 for own in sides)
     shrink = torch.eye(2) / min(BOX * size / extent, GROWTH)
     to_source = torch.cat([shrink, (2 * _mass(pixels) - 1).unsqueeze(1)], 1)
-    return _rounded(warp(image.unsqueeze(0), to_source.unsqueeze(0), size, "bicubic")[0])
+    return rounded(warp(image.unsqueeze(0), to_source.unsqueeze(0), size, "bicubic")[0])
 
 
 def rasterise(

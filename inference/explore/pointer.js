@@ -1,6 +1,8 @@
 // What a pointer does on a stage: a stroke is drawn, or a part is dragged by one of its handles.
 // Positions are shares of the stage's width and height. A stroke's trail is drawn here, and goes
-// when the server's answer replaces what is above the image.
+// when the server's answer replaces what is above the image. A pointer that is taken away, by the
+// system or another page, ends a stroke as its release does.
+const MOST_POINTS = 4000; // of a stroke; of a longer one every other point goes
 window.rnpPointer = (down, emit) => {
   const stage = down.currentTarget;
   const svg = stage.querySelector("svg");
@@ -12,10 +14,13 @@ window.rnpPointer = (down, emit) => {
   stage.setPointerCapture(down.pointerId);
   const box = svg.getBoundingClientRect();
   const at = (e) => [(e.clientX - box.left) / box.width, (e.clientY - box.top) / box.height];
-  const points = [at(down)];
-  const emitted = (type) => ({
-    type, handle, pointer: down.pointerType, points: handle ? [points[0], points.at(-1)] : points,
-  });
+  let points = [at(down)];
+  const add = (point) => {
+    if (handle) points.length = 1;
+    points.push(point);
+    if (points.length > MOST_POINTS) points = points.filter((_, i) => i % 2 === 0);
+  };
+  const tell = (type) => emit({ type, handle, points });
   let trail = null;
   if (pen) {
     const [width, colour] = pen.split(" ");
@@ -34,17 +39,19 @@ window.rnpPointer = (down, emit) => {
   stage.onpointermove = (e) => {
     if (e.pointerId !== down.pointerId) return;
     const passed = e.getCoalescedEvents?.() ?? [];
-    points.push(...(passed.length ? passed : [e]).map(at));
+    (passed.length ? passed : [e]).map(at).forEach(add);
     draw();
     if (handle && !due) {
       due = true;
-      requestAnimationFrame(() => { due = false; if (stage.onpointermove) emit(emitted("drag")); });
+      requestAnimationFrame(() => { due = false; if (stage.onpointermove) tell("drag"); });
     }
   };
-  stage.onpointerup = stage.onpointercancel = (e) => {
-    if (e.pointerId !== down.pointerId) return;
-    stage.onpointermove = stage.onpointerup = stage.onpointercancel = null;
-    emit(emitted(e.type === "pointerup" ? "up" : "cancel"));
+  stage.onpointerup = stage.onpointercancel = stage.onlostpointercapture = (e) => {
+    const other = e.type === "lostpointercapture" && e.target !== stage; // of a touch's first target
+    if (e.pointerId !== down.pointerId || other) return;
+    stage.onpointermove = stage.onpointerup = null;
+    stage.onpointercancel = stage.onlostpointercapture = null;
+    tell("up");
   };
 };
 

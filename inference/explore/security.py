@@ -14,11 +14,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 BODY = 16 << 20
 """Bytes that a request may carry; what an upload may hold is checked again before it is read."""
 PAUSE = 0.5
-"""Seconds that a wrong password waits for its answer, so that guessing takes long."""
+"""Seconds that a wrong password waits for its answer; the next guess of the same client is looked
+at after that, so that guessing takes long."""
 FRAMES = "frame-ancestors 'self' http://localhost:* http://127.0.0.1:* vscode-webview:"
 """Who may show the page inside of a page of its own: notebooks of this machine."""
 
@@ -63,6 +65,7 @@ class Gate:
         self.names = {"localhost", host.lower(), socket.gethostname().lower()}
         self.token = secrets.token_urlsafe(32)
         self.cookie = f"rnp-{hashlib.sha256(self.token.encode()).hexdigest()[:8]}"
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on a request, or refuse it."""
@@ -74,9 +77,7 @@ class Gate:
         refused = self.refuses(scope, headers)
         if refused is not None:
             await _refuse(scope, receive, send, 403, refused)
-        elif not self.welcome(headers):
-            if "authorization" in headers:
-                await asyncio.sleep(PAUSE)
+        elif not self.knows(headers) and not await self._guessed(scope, headers):
             asks = [(b"www-authenticate", b'Basic realm="pyro-rnp explore", charset="UTF-8"')]
             await _refuse(scope, receive, send, 401, "This page asks for a password.", asks)
         elif not _fits(headers):
@@ -112,8 +113,8 @@ class Gate:
             return "A page of another origin may not ask here."
         return None
 
-    def welcome(self, headers: dict[str, str]) -> bool:
-        """Whether a request brings the password, its cookie, or needs neither.
+    def knows(self, headers: dict[str, str]) -> bool:
+        """Whether a request brings the cookie of this server, or no password is asked for.
 
         Args:
             headers: by lower-case names.
@@ -123,15 +124,29 @@ class Gate:
         try:
             found = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
         except CookieError:
-            found = None
-        if found is not None and hmac.compare_digest(found.value.encode(), self.token.encode()):
-            return True
-        scheme, _, given = headers.get("authorization", "").partition(" ")
+            return False
+        return found is not None and hmac.compare_digest(found.value.encode(), self.token.encode())
+
+    async def _guessed(self, scope: Scope, headers: dict[str, str]) -> bool:
+        """Whether a request brings the password; guesses of one client wait for one another."""
+        if "authorization" not in headers:
+            return False
+        client = (scope.get("client") or ("",))[0]
+        turn = self._turns.setdefault(client, asyncio.Lock())
+        async with turn:
+            right = self._is_password(headers["authorization"])
+            if not right:
+                await asyncio.sleep(PAUSE)
+        return right
+
+    def _is_password(self, given: str) -> bool:
+        scheme, _, coded = given.partition(" ")
         try:
-            _, _, word = base64.b64decode(given.strip()).partition(b":")
+            _, _, word = base64.b64decode(coded.strip()).partition(b":")
         except (binascii.Error, ValueError):
             return False
-        return scheme.lower() == "basic" and hmac.compare_digest(word, self.password.encode())
+        wanted = (self.password or "").encode()
+        return scheme.lower() == "basic" and hmac.compare_digest(word, wanted)
 
     def _with_headers(self, send: Send) -> Send:
         async def sends(message: MutableMapping[str, Any]) -> None:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import base64
 import json
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from io import BytesIO
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from PIL import Image
 from torch import Tensor
 
-from inference.evaluation import collect_parts
-from inference.evaluation.part_dictionary import PartTable
-from inference.explore.images import open_image
-from inference.explore.models import has_masked_guide
-from inference.explore.questions import SHOWN, Answer, Question, answer
+from inference.explore.images import open_image, png, rounded
+from inference.explore.lines import (
+    lines_of_image,
+    lines_of_images,
+    lines_of_model,
+    lines_of_question,
+    lines_of_sites,
+    rows_of,
+    with_imports,
+)
+from inference.explore.nearest import Near, nearest_parts
+from inference.explore.questions import Answer, Question, answer
 from inference.isolation import frozen
 from inference.plotting import COLOURS, parse_figure
 from inference.posterior import graft, intervene, remove
@@ -33,10 +36,10 @@ from pyro_rnp.sites import is_random, sites
 
 HISTORY = 50
 """Steps that can be undone."""
-AT_ONCE = 50
-"""Images that are parsed together while others wait."""
-TABLES = 4
-"""Collections of parts that all visitors share, a data set's parts of one level each."""
+NUMBER = 8
+"""Images that are sampled, walked through or found, by default."""
+FAR = 1e4
+"""Half-widths of a parent beyond which nothing is seen."""
 JSON_BYTES = 50 * 2**20
 """The most that a JSON text may have."""
 
@@ -63,19 +66,6 @@ class Step(NamedTuple):
     site: str
     """Of the part that was placed last, as `a/1`; "" before the first one."""
     canvas: Float[Tensor, "c s s"]
-
-
-class Near(NamedTuple):
-    """A part of an image of a data set."""
-
-    image: int
-    """Number of the image, from 0."""
-    site: str
-    """Of the part's program, as `z/1`."""
-    distance: float
-    """Between the parts' canvases (Euclidean)."""
-    canvas: Float[Tensor, "c s s"]
-    """What the part draws in its own frame."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +154,19 @@ class Session:
 
     @property
     def kept(self) -> list[str]:
-        """The sites that questions hold at their present values."""
-        return sorted(self._now.kept)
+        """The sites that questions hold at their present values.
+
+        Those of parts that were removed since are not among them: no model places parts so far out.
+        """
+        return sorted(site for site in self._now.kept if not self._is_removed(site))
+
+    def _is_removed(self, site: str) -> bool:
+        """Whether a site belongs to a part beyond the bounds of actions, or lies within one."""
+        path, limit = self._path(site), 1.001 * self.rnp.config.max_translation
+        nodes = [self.tree.part(path[:i]) for i in range(1, len(path) + 1)]
+        return any(
+            abs(node.action[0, 4].item()) > limit for node in nodes if node.action is not None
+        )
 
     def _image(self) -> Tensor:
         if self._now.image is None:
@@ -208,7 +209,7 @@ class Session:
         """
         found = self.rnp.check(torch.as_tensor(image).unsqueeze(0))[0].cpu().float()
         missing = found.isnan().any(0)
-        found = (found.nan_to_num() * 255).round() / 255
+        found = rounded(found.nan_to_num())
         self._go(_State(self.rnp, self.name, image=found, seen=~missing, missing=missing))
 
     def change(self, rnp: RNP, name: str | None = None) -> None:
@@ -227,7 +228,7 @@ class Session:
         if now.image is None:
             self._go(_State(rnp, name))
             return
-        image = open_image(_png(now.image), rnp.config, invert=False)
+        image = open_image(png(now.image), rnp.config, invert=False)
         size = rnp.config.image_size
         tree = rnp.parse(image.unsqueeze(0))
         self._go(
@@ -376,9 +377,10 @@ class Session:
             site: as `a/1` or `z/1`.
 
         Raises:
-            ValueError: if there is no such site.
+            ValueError: if there is no such site, or its part was removed.
         """
-        self._path(site)
+        if self._is_removed(site):
+            raise ValueError(f"Part {site[2:]} was removed; undo that before you keep the part.")
         self._go(replace(self._now, kept=self._now.kept | {site}))
 
     def release(self, site: str) -> None:
@@ -434,7 +436,7 @@ class Session:
         """
         return answer(self.rnp, self.question(others, **options), method)
 
-    def sample(self, num: int = 8) -> ParseTree:
+    def sample(self, num: int = NUMBER) -> ParseTree:
         """Draw images of the prior, other ones at each call.
 
         Args:
@@ -447,7 +449,7 @@ class Session:
         with frozen(self.rnp, self.seed + self._drawn):
             return self.rnp.sample(num)
 
-    def walk(self, other_image: Float[Tensor, "c s s"], num: int = 8) -> ParseTree:
+    def walk(self, other_image: Float[Tensor, "c s s"], num: int = NUMBER) -> ParseTree:
         """Run programs on the straight line from the present program to that of another image.
 
         Args:
@@ -463,7 +465,7 @@ class Session:
         other = self.rnp.parse(torch.as_tensor(other_image).unsqueeze(0))
         return self.rnp.interpolate(self.tree.program[0], other.program[0], num)
 
-    def nearest(self, site: str, images: Float[Tensor, "n c s s"], num: int = 8) -> list[Near]:
+    def nearest(self, site: str, images: Float[Tensor, "n c s s"], num: int = NUMBER) -> list[Near]:
         """Find the parts of other images that draw most alike.
 
         Args:
@@ -477,15 +479,7 @@ class Session:
         Raises:
             ValueError: if there is no such part, or the model does not read such images.
         """
-        part = self.tree.part(self._path(site))
-        table = _table(self.rnp, _version(self.rnp), images, self.tree.level - part.level)
-        far = torch.cdist(part.canvas.cpu().flatten(1), table.canvases.flatten(1))[0]
-        best = far.topk(min(num, len(far)), largest=False)
-        found = []
-        for row, distance in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-            image, path = table.place(row)
-            found.append(Near(image, site_name("z", path), distance, table.canvases[row]))
-        return found
+        return nearest_parts(self.rnp, self.tree, site, images, num)
 
     # What can be taken away --------------------------------------------------------------------
 
@@ -543,8 +537,8 @@ class Session:
         """
         found = {
             "model": self.name,
-            "image": base64.b64encode(_png(self._image())).decode(),
-            "seen": _rows(self.mask),
+            "image": base64.b64encode(png(self._image())).decode(),
+            "seen": rows_of(self.mask),
             "kept": self.kept,
             "parts": COUNTING,
             "units": UNITS,
@@ -604,74 +598,79 @@ class Session:
                     "The parse has numbers that are too large or too small to be drawn."
                 )
         if stored is None:
-            image = (tree.canvas[0].clamp(0, 1).cpu().float() * 255).round() / 255
+            image = rounded(tree.canvas[0].cpu().float())
         self._go(_State(self.rnp, self.name, image, seen, None, tree, edits, kept))
         return tree
 
-    def code(self, method: str | None = None, others: bool = False, **options: Any) -> str:
-        """Return Python lines that give the same tree, and the same answer.
+    def code(
+        self,
+        method: str | None = None,
+        others: bool = False,
+        *,
+        samples: int = 0,
+        walk: Float[Tensor, "c s s"] | None = None,
+        nearest: str | None = None,
+        images: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> str:
+        """Return Python lines that give the same tree, and the same answers.
 
-        They define `rnp` (which they expect where the model has no name), `image`, `tree` and, of a
-        question, `posterior` and the `samples` that `complete` gives.
+        They define `rnp` (which they expect where the model has no name), `image`, `tree` and, if
+        asked for, `posterior` with the `samples` that `complete` gives, `prior`, `walk` and `near`.
 
         Args:
             method: the engine of the question, as `complete` takes it; by default none is asked.
             others: as for `question`.
+            samples: how many images of the prior, as `sample` drew them last; 0 for none.
+            walk: the other image of a walk, as `walk` takes it; pixels are multiples of 1/255.
+            nearest: site of the part whose nearest parts are found, as `nearest` takes it.
+            images: arguments by name with which `images_for` gives the images that are looked
+                through; by default the lines expect `images`.
             options: as for `question`.
 
         Raises:
             ValueError: as `question`.
         """
-        asks = None if method is None else self.question(others, **options)
-        names = [*(["intervene"] if self.edits else []), *(["query"] if asks else [])]
-        lines = ["import base64", ""]
-        lines += ["import torch", ""] if names else []
-        lines += ["from inference.explore import open_image"]
-        lines += [f"from inference.posterior import {', '.join(names)}"] if names else []
-        if self.name is not None:
-            masked = ", masked_guide=True" if has_masked_guide(self.name) else ""
-            lines += ["from pyro_rnp import load", "", f"rnp = load({self.name!r}{masked})"]
-        stored = base64.b64encode(_png(self._image())).decode()
-        lines += ["", "image = open_image(base64.b64decode("]
-        lines += [f'    "{some}"' for some in textwrap.wrap(stored, 92)]
-        lines += ["), rnp.config, invert=False)", "tree = rnp.parse(image.unsqueeze(0))"]
+        lines = [] if self.name is None else lines_of_model(self.name)
+        lines += lines_of_image("image", self._image())
+        lines += ["tree = rnp.parse(image.unsqueeze(0))"]
         for values, react in self.edits:
             more = ", react=True" if react else ""
-            lines += [f"tree = intervene(rnp, tree, {_dict(values)}{more})"]
-        if asks is not None:
-            arguments = [f"method={method!r}, num_samples={asks.num_samples}, steps={asks.steps}"]
-            if asks.seen.any():
-                lines += ["seen = torch.tensor([[int(pixel) for pixel in row] for row in ("]
-                lines += [f'    "{row}",' for row in _rows(asks.seen)]
-                lines += [")]).bool()"]
-                arguments = ["image.unsqueeze(0), mask=seen", *arguments]
-            arguments += [f"given={_dict(asks.given)}"] if asks.given else []
-            arguments += [f"seed={asks.seed}"]
-            lines += ["posterior = query(", f"    rnp, {', '.join(arguments)},", ")"]
-            lines += [f"samples = posterior.resample({SHOWN}, seed={asks.seed})[:, 0]"]
-        return "\n".join(lines) + "\n"
-
-
-def _version(rnp: RNP) -> int:
-    """A number that grows when the weights of a model are changed in place."""
-    return sum(tensor._version for tensor in (*rnp.parameters(), *rnp.buffers()))
-
-
-@lru_cache(TABLES)
-def _table(rnp: RNP, version: int, images: Tensor, depth: int) -> PartTable:
-    """The parts of images at a depth, which all visitors share."""
-    return collect_parts(rnp, images, depth, AT_ONCE, progress=False)
+            lines += [f"tree = intervene(rnp, tree, {lines_of_sites(values)}{more})"]
+        if method is not None:
+            lines += lines_of_question(self.question(others, **options), method)
+        if samples:
+            seed = self.seed + self._drawn
+            lines += ["", f"torch.manual_seed({seed})", f"prior = rnp.sample({samples})"]
+        if walk is not None:
+            lines += lines_of_image("other", walk)
+            ends = "tree.program[0], rnp.parse(other.unsqueeze(0)).program[0]"
+            lines += [f"walk = rnp.interpolate({ends}, {NUMBER})"]
+        if nearest is not None:
+            lines += [""] if images is None else lines_of_images(self.name, images)
+            lines += [f"near = nearest_parts(rnp, tree, {nearest!r}, images, {NUMBER})"]
+        return with_imports(lines)
 
 
 def _up_to(node: ParseTree, path: Path) -> ParseTree:
-    """A node with what its program has drawn up to the step at a path."""
+    """A node with what its program has drawn up to the step at a path.
+
+    Within a part, later sub-parts stay, but out of sight, since shades depend on their number.
+    """
     if not path:
         return node
-    below = (*node.children[: path[0]], _up_to(node[path[0]], path[1:]))
+    later = () if node.action is None else map(_out_of_sight, node.children[path[0] + 1 :])
+    below = (*node.children[: path[0]], _up_to(node[path[0]], path[1:]), *later)
     renderer = node.renderer
     assert renderer is not None
     canvas = renderer.render(sheets(below, renderer.composed), node.canvas.shape[-1])
     return replace(node, children=below, canvas=canvas)
+
+
+def _out_of_sight(node: ParseTree) -> ParseTree:
+    """A part with its frame, far beyond the image."""
+    assert node.action is not None
+    return replace(node, action=node.action + node.action.new_tensor([0, 0, 0, 0, FAR, 0]))
 
 
 def _same(tree: ParseTree, values: Mapping[str, Tensor]) -> bool:
@@ -686,28 +685,6 @@ def _resized(mask: Tensor | None, size: int) -> Tensor | None:
         return mask
     at = torch.arange(size) * len(mask) // size
     return mask[at][:, at]
-
-
-def _rows(mask: Tensor) -> list[str]:
-    """A mask as text, a row a line."""
-    return ["".join(map(str, row)) for row in mask.int().tolist()]
-
-
-def _dict(values: Mapping[str, Tensor]) -> str:
-    """Tensors by name as Python text."""
-    texts = []
-    for name, value in values.items():
-        double = ", dtype=torch.float64" if value.dtype == torch.float64 else ""
-        texts.append(f'"{name}": torch.tensor({value.tolist()}{double})')
-    return "{" + ", ".join(texts) + "}"
-
-
-def _png(image: Float[Tensor, "c s s"]) -> bytes:
-    """A PNG file of an image's pixels as they are."""
-    pixels = (image * 255).round().byte().permute(1, 2, 0).squeeze(-1).numpy()
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def _list(found: Any, *kinds: type) -> list[Any]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.data import load_data
+from inference.config import read_data
 from inference.explore.images import pen
 from inference.explore.models import models, open_model
 from inference.explore.session import Session
@@ -28,15 +28,45 @@ MOST = 500
 """Images of a data set that are shown."""
 
 
+def images_for(
+    rnp: RNP | str | Path, data: str | None = None, data_root: str | None = None
+) -> Float[Tensor, "n c s s"]:
+    """Load test images in the size and the channels that a model reads, at most `MOST`.
+
+    Args:
+        rnp: a model; or the name of a pretrained one, or a run folder.
+        data: a data set, as `inference.data.load_data` takes it. By default the one that the model
+            learned from, where it is known and needs no download, else the embedded digits.
+        data_root: the folder of data sets; with it, the model's own is read there.
+
+    Raises:
+        FileNotFoundError, ValueError: in one sentence, if they cannot be read.
+    """
+    training, inverted = {}, None
+    if isinstance(rnp, RNP):
+        config = rnp.config
+    else:
+        run = Run(rnp)
+        config, training, inverted = run.model_config, run.training, run.images.get("inverted")
+    own = training.get("data")
+    near = data_root is not None or own in AT_HAND or Path(str(own)).exists()
+    training = {
+        **training,
+        "size": config.image_size,
+        "channels": config.channels,
+        "data_root": data_root or training.get("data_root"),
+    }
+    source = data or (own if own and near else "digits")
+    return read_data(source, training, config, inverted).test[:MOST].images
+
+
 class Shelf:
     """Models by name, and images for each.
 
     Args:
         rnp: a model; or the name of a pretrained one, or a run folder.
         images: as the model reads them, (N, C, H, W) in [0, 1]. By default test images of `data`.
-        data: a data set, as `inference.data.load_data` takes it. By default the one that the model
-            learned from, where it needs no download, else the embedded digits.
-        data_root: the folder of data sets; with it, the model's own is read there.
+        data, data_root: as `images_for` takes them.
 
     Raises:
         FileNotFoundError, ValueError: in one sentence, if there is no such model or data set, or
@@ -113,8 +143,20 @@ class Shelf:
         """
         with self._lock:
             if name not in self._images:
-                self._images[name] = self._load(name)
+                source = self.model(name) if name == OWN else name
+                self._images[name] = images_for(source, self.data, self.data_root)
             return self._images[name]
+
+    def source(self, name: str) -> dict[str, str] | None:
+        """Return the arguments with which `images_for` gives the images too; None of given ones.
+
+        Args:
+            name: of the model.
+        """
+        if name in self._given:
+            return None
+        found = {"data": self.data, "data_root": self.data_root}
+        return {key: str(value) for key, value in found.items() if value is not None}
 
     def line(self, name: str) -> float:
         """Return how wide a pen draws lines as the model's images have them, in pixels of 28.
@@ -126,15 +168,3 @@ class Shelf:
             images = Session(self.model(name)).sample(MEASURED).canvas
             self._lines[name] = round(pen(images).width, 1)
         return self._lines[name]
-
-    def _load(self, name: str) -> Tensor:
-        if name == OWN:
-            config = self.model(name).config
-            size, channels = config.image_size, config.channels
-            splits = load_data(self.data or "digits", self.data_root, size=size, channels=channels)
-        else:
-            run = Run(name)
-            own = run.training.get("data")
-            near = self.data_root is not None or own in AT_HAND or Path(str(own)).exists()
-            splits = run.data(self.data or (own if own and near else "digits"), self.data_root)
-        return splits.test[:MOST].images

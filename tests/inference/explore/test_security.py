@@ -19,8 +19,12 @@ async def _app(scope, receive, send):
     await send({"type": "http.response.body", "body": b"page"})
 
 
-def ask(gate, headers=(), *, client="127.0.0.1", kind="http", host=HERE):
+def ask(*args, **kwargs):
     """The messages with which a gate answers a request."""
+    return asyncio.run(request(*args, **kwargs))
+
+
+async def request(gate, headers=(), *, client="127.0.0.1", kind="http", host=HERE):
     said = []
 
     async def send(message):
@@ -32,7 +36,7 @@ def ask(gate, headers=(), *, client="127.0.0.1", kind="http", host=HERE):
     given = {"host": host, **dict(headers)}
     encoded = [(name.encode(), value.encode()) for name, value in given.items()]
     scope = {"type": kind, "path": "/", "headers": encoded, "client": (client, 5)}
-    asyncio.run(gate(scope, receive, send))
+    await gate(scope, receive, send)
     return said
 
 
@@ -111,6 +115,39 @@ def test_others_are_asked_for_a_password_once():
     assert ask(gate, kept, **far, kind="websocket")[0]["type"] == "websocket.accept"
     assert status(gate, {"cookie": f"{gate.cookie}=other"}, **far) == 401
     assert status(Gate(_app, "0.0.0.0", "secret word"), kept, **far) == 401, "of another server"
+
+
+def test_guesses_of_a_client_wait_for_one_another(monkeypatch):
+    gate, answered, pause, waiting = Gate(_app, "0.0.0.0", "secret"), [], asyncio.sleep, []
+
+    async def sleep(seconds):
+        waiting.append(seconds)
+        assert len(waiting) <= 1, "two guesses wait at the same time"
+        for _ in range(20):
+            await pause(0)
+        waiting.pop()
+
+    async def guess(name, headers, client="192.168.0.9"):
+        said = await request(gate, headers, client=client, host="192.168.0.2:8080")
+        answered.append((name, said[0]["status"]))
+
+    async def guesses():
+        let_in = await request(gate, basic("secret"), host="192.168.0.2:8080")
+        cookie = dict(let_in[0]["headers"])[b"set-cookie"].decode().partition(";")[0]
+        monkeypatch.setattr(security.asyncio, "sleep", sleep)
+        await asyncio.gather(
+            *(guess(f"wrong {i}", basic(f"guess {i}")) for i in range(3)),
+            guess("right", basic("secret")),
+            guess("another client", basic("secret"), "192.168.0.8"),
+            guess("one with a cookie", {"cookie": cookie}),
+            guess("one without a guess", {}),
+        )
+
+    asyncio.run(guesses())
+    assert sorted(answered[:3]) == [
+        ("another client", 200), ("one with a cookie", 200), ("one without a guess", 401)
+    ]  # fmt: skip
+    assert answered[3:] == [*((f"wrong {i}", 401) for i in range(3)), ("right", 200)]
 
 
 def test_a_name_in_somebody_elses_dns_is_refused_with_a_password_too():

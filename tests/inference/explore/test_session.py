@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 
 import matplotlib
 import pytest
@@ -10,11 +11,13 @@ import torch
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from inference.explore import Session, open_model
+from inference.data import load_data
+from inference.explore import Session, images_for, open_model
+from inference.explore.images import rounded
 from inference.posterior import half_mask
 from pyro_rnp import RNP
 from pyro_rnp.parse_tree import COUNTING
-from pyro_rnp.plotting import COLOURS
+from pyro_rnp.plotting import COLOURS, shades
 from tests.conftest import tiny
 
 RIGHT = ~half_mask("right", 8)
@@ -531,3 +534,48 @@ def test_the_code_of_a_pretrained_model_runs_by_itself(unchecked):
     assert same(names["tree"], session.tree)
     answer = session.complete("importance", num_samples=10)
     assert torch.equal(names["posterior"].mean("canvas")[0], answer.mean)
+
+
+def test_a_part_that_was_removed_is_kept_no_more(session):
+    for site in ("a/0", "z/1", "a/1/0"):
+        session.keep(site)
+    session.remove("1")
+    assert session.kept == ["a/0"]
+    assert session.question().given.keys() == {"a/0"}
+    assert session.complete("importance", others=True, num_samples=10).mean.isfinite().all()
+    with pytest.raises(ValueError, match="Part 1 was removed; undo that"):
+        session.keep("a/1")
+    session.remove("0")
+    with pytest.raises(ValueError, match="No part is kept"):
+        session.question(others=True)
+    session.undo()
+    session.undo()
+    assert session.kept == ["a/0", "a/1/0", "z/1"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_within_a_part_keeps_the_shades_of_the_whole(kind):
+    session = begun(RNP(tiny(**{"steps": (2, 3), **KINDS[kind]})).eval())
+    tree = session.tree
+    for depth in range(2, tree.level + 1):
+        colours = [to_hex(colour) for colour in shades(tree, depth)]
+        for k in range(1, len(colours)):
+            drawn = session.picture("svg", depth=depth, steps=k).decode()
+            assert set(colours[:k]) <= set(re.findall("#[0-9a-f]{6}", drawn))
+
+
+def test_the_code_has_samples_walks_and_nearest_parts(session, rnp):
+    session.move("a/1", ACTION)
+    images = load_data("strokes", size=8).test[:6].images
+    other = rounded(images[3])
+    session.sample(3)
+    drawn, walk = session.sample(3), session.walk(other)
+    near = session.nearest("z/1", images)
+    names = {"rnp": rnp, "images": images}
+    exec(session.code(samples=3, walk=other, nearest="z/1"), names)
+    assert same(names["prior"], drawn)
+    assert same(names["walk"], walk)
+    assert [found[:3] for found in names["near"]] == [found[:3] for found in near]
+    more = session.code(nearest="z/1", images={"data": "strokes"})
+    assert "\nimages = images_for(rnp, data='strokes')\n" in more
+    assert torch.equal(images_for(rnp, data="strokes")[:6], images)

@@ -1,6 +1,7 @@
 """What the page shows: pictures, and frames as SVG."""
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -120,3 +121,11 @@ def test_a_shelf_has_models_and_images(rnp, tmp_path):
     assert folder.images(str(tmp_path)).shape[1:] == (1, 8, 8)
     with pytest.raises(ValueError, match="data set"):
         Shelf(tmp_path, data="nothing")
+
+
+@pytest.mark.parametrize("training", [{}, {"data": "digits"}, {"data": "strokes", "size": 12}])
+def test_images_have_the_size_that_the_model_reads_whatever_its_record_says(tmp_path, training):
+    config = replace(SMALL, channels=3)
+    save(RNP(config), tmp_path, {"training": training})
+    shelf, name = Shelf(tmp_path), str(tmp_path)
+    shelf.model(name).check(shelf.images(name))

@@ -1,0 +1,67 @@
+"""The bar above the cards: the choice of a model, the palette and the keys."""
+
+from __future__ import annotations
+
+from nicegui import events, ui
+
+from inference.explore.controls import button
+from inference.explore.frames import COLOUR_BLIND
+from inference.explore.visit import Card, Visit
+from pyro_rnp.plotting import COLOURS
+
+TITLE = "Recursive neural programs"
+LIST_NAME = """() => requestAnimationFrame(() =>
+  document.querySelector("[role=listbox]")?.setAttribute("aria-label", "Models"))"""
+"""Names the list of models for screen readers, which Quasar leaves without a name."""
+KEYS = (
+    ("Ctrl+Z, Ctrl+Y", "undo, redo"),
+    ("Tab", "from one control to the next; the parse is one of them"),
+    ("on the parse: arrows", "move the part"),
+    ("+ and −", "make it larger or smaller"),
+    ("[ and ]", "turn it"),
+    ("0 to 9", "choose a part"),
+    ("Delete", "remove the part"),
+)
+"""Keys with what they do."""
+
+
+class Bar(Card):
+    """The bar.
+
+    Args:
+        visit: what the cards share.
+    """
+
+    def __init__(self, visit: Visit) -> None:
+        super().__init__(visit)
+        with ui.element("header").classes("rnp-bar"):
+            ui.html(TITLE, tag="h1", sanitize=False)
+            self.model = ui.select(
+                visit.shelf.names(), value=visit.name, label="Model", on_change=self._choose_model
+            ).props("dense outlined options-dense")
+            self.model.on("popup-show", js_handler=LIST_NAME)
+            ui.switch("Colour-blind palette", on_change=self._choose_palette)
+            with ui.dialog().props('aria-label="Keys"') as keys, ui.card():
+                ui.html("Keys", tag="h2", sanitize=False)
+                for key, does in KEYS:
+                    ui.label(f"{key}: {does}")
+                ui.button("Close", on_click=keys.close).props("flat no-caps")
+            button("Keys", keys.open, "keyboard", flat=True)
+
+    def fit(self) -> None:
+        """Name the visit's model."""
+        self.model.set_value(self.visit.name)
+
+    async def _choose_model(self, event: events.ValueChangeEventArguments) -> None:
+        visit, session = self.visit, self.visit.session
+        if event.value == visit.name or event.value not in visit.shelf.names():
+            return
+        lost = bool(session.edits or session.kept)
+        if not await visit.change(event.value):
+            self.fit()
+        elif lost:
+            visit.note("Edits and kept parts belong to the other model; Undo brings them back.")
+
+    def _choose_palette(self, event: events.ValueChangeEventArguments) -> None:
+        self.visit.palette = COLOUR_BLIND if event.value else COLOURS
+        self.visit.show()

@@ -1,0 +1,110 @@
+"""What is hidden: the posterior of an image, as engines answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from nicegui import ui
+
+from inference.explore.controls import button, card, row, tile, tile_row
+from inference.explore.questions import Answer
+from inference.explore.session import NUMBER
+from inference.explore.view import ink, spread
+from inference.explore.visit import Card, Visit
+
+ENGINES = {
+    "guide": "the guide",
+    "importance": "importance sampling",
+    "smc": "sequential Monte Carlo",
+}
+
+
+class HiddenCard(Card):
+    """Answers to the question what is hidden, or what kept parts tell.
+
+    Args:
+        visit: what the cards share.
+    """
+
+    def __init__(self, visit: Visit) -> None:
+        super().__init__(visit)
+        self.questions, self.others = 0, False
+        self.answered = False
+        visit.ask = self.ask
+        with card("What is hidden", "Hide a region of the image with the brush.", wide=True):
+            with row():
+                button("Ask", self.ask, "help_outline")
+                self.stop_button = button("Stop", self._stop, "stop")
+                self.spinner = ui.spinner(size="1.4rem")
+                self.trust = ui.label().classes("rnp-trust").props("role=status aria-live=polite")
+            self.why = ui.label().classes("rnp-hint")
+            self.row = tile_row()
+
+    def forget(self) -> None:
+        """End the question, and take its answers away."""
+        self.questions += 1
+        self.visit.worker.cancel()
+        self.answered = False
+        self.row.clear()
+        self._say("")
+        self._busy(False)
+
+    def asked(self) -> dict[str, Any]:
+        """Return the question, or that about what is hidden."""
+        if not self.answered and self.visit.session.mask.all():
+            return {}
+        return {"method": "smc", "others": self.answered and self.others}
+
+    async def ask(self, others: bool = False) -> None:
+        """Ask for the posterior of what is hidden, and show its answers as they arrive.
+
+        Args:
+            others: True hides all pixels, and asks for what the parts that are kept tell.
+        """
+        self.forget()
+        visit, worker, mine = self.visit, self.visit.worker, self.questions
+        question = await visit.do(lambda: visit.session.question(others))
+        if question is None or mine != self.questions:  # another one, or a change, came meanwhile
+            return
+        self.answered, self.others = True, others
+        self._busy(True)
+        self._say(f"At work: {ENGINES[question.methods[0]]} …")
+        try:
+            async for answer in worker.answers(question):
+                if mine == self.questions:
+                    self._show_answer(answer, question.methods)
+        except (ValueError, OSError) as error:
+            if mine == self.questions:
+                self._say("No answer.", str(error), "rnp-bad")
+        if mine == self.questions and not worker.busy:
+            self._busy(False)
+
+    def _show_answer(self, answer: Answer, methods: Sequence[str]) -> None:
+        engine = ENGINES.get(answer.method, answer.method)
+        last = ENGINES.get(methods[-1], methods[-1])
+        more = "" if answer.method == methods[-1] else f" Still at work: {last} …"
+        says, mark = ("Trusted", "rnp-good") if answer.trusted else ("Not to be trusted", "rnp-bad")
+        self._say(f"{says}: {engine}.{more}", " ".join(answer.notes), mark)
+        self.row.clear()
+        with self.row:
+            tile(ink(answer.mean), "mean")
+            tile(spread(answer.std), "spread")
+            for i, sample in enumerate(answer.samples[:NUMBER]):
+                take = partial(self.visit.take, sample.clamp(0, 1))
+                tile(ink(sample), f"sample {i}", take)
+
+    def _say(self, text: str, why: str = "", mark: str = "") -> None:
+        self.trust.set_text(text)
+        self.trust.classes(add=mark, remove="rnp-good rnp-bad")
+        self.why.set_text(why)
+
+    def _busy(self, busy: bool) -> None:
+        self.stop_button.set_visibility(busy)
+        self.spinner.set_visibility(busy)
+
+    def _stop(self) -> None:
+        self.visit.worker.cancel()
+        self._busy(False)
+        self._say("Stopped.")
