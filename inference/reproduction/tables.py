@@ -242,7 +242,7 @@ def results_table(artifacts: Path) -> str:
                 ", ".join(f"{found['test_elbo']:.1f}" for _, found in group),
                 ", ".join(f"{d:.0f}" for d in distances if d is not None),
             ]
-            model = f"RNP, {config.epochs} epochs"
+            model = f"RNP, {_epochs(artifacts / group[0][0])} epochs"
             if config.model.program != "recursive":
                 model = "flat VAE, equal time"
             if config.rotated_classes:
@@ -256,7 +256,7 @@ def results_table(artifacts: Path) -> str:
         "*Test images, a value for each seed: squared error summed over an image's 784 pixels, one "
         "posterior sample; ELBO in nats; Fréchet "
         "distance of samples of the prior in the features of a small classifier. A flat VAE has as "
-        "many parameters as the RNP and learned for as many minutes on the same machine. Commands: "
+        "many parameters as the RNP or more and learned for about as many minutes. Commands: "
         "`pyro-rnp reproduce --data-root DIR` makes all, [the reproduction]"
         "(docs/reproduction/index.md) lists the flags of each run.*"
     )
