@@ -24,15 +24,17 @@ class BottomUp(Corrections):
 
     Args:
         config: gives the patch size; see `Corrections`.
+        units: width of its networks; see `Corrections`.
     """
 
     glimpses = True
 
-    def __init__(self, config: RNPConfig) -> None:
-        units = config.encoder_units
-        super().__init__(config, units)
+    def __init__(self, config: RNPConfig, *, units: int | None = None) -> None:
+        super().__init__(config, units=units)
         pixels = config.channels * config.patch_size**2
-        self.eye = nn.Sequential(nn.Linear(pixels, units), ELU(), nn.Linear(units, units))
+        self.eye = nn.Sequential(
+            nn.Linear(pixels, self.units), ELU(), nn.Linear(self.units, self.units)
+        )
 
     def look(self, images: Float[Tensor, "n c h w"]) -> None:
         """Nothing: a call sees its glimpse alone."""

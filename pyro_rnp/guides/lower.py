@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pyro_rnp.activations import ELU
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.parse_tree import Path
+from pyro_rnp.registry import within
 from pyro_rnp.sites import Kind
 
 
@@ -78,15 +80,21 @@ class Corrections(LowerGuide):
     stretch alone, since both count in the model's scale.
 
     Args:
-        config: says which sites are random; `encoder_units` is the networks' width.
-        seen: length of the features of the image that a network receives.
+        config: says which sites are random.
+        units: width of the networks and length of the features of the image that they receive, in
+            [1, 10,000]; None: `encoder_units`.
+
+    Raises:
+        ValueError: if `units` is out of its range.
     """
 
-    def __init__(self, config: RNPConfig, seen: int) -> None:
+    def __init__(self, config: RNPConfig, *, units: int | None = None) -> None:
         super().__init__()
+        units = config.encoder_units if units is None else units
+        within(1, 10_000, units=units)
+        self.units = units
         self.networks, self.places = nn.ModuleDict(), nn.ParameterDict()
         """Networks by kind and depth, and embeddings of the steps, (steps, units), likewise."""
-        units = config.encoder_units
         sizes: list[tuple[Kind, int]] = [("z", config.program_size), ("a", 6)]
         for depth, (kind, size) in product(range(1, config.depth + 1), sizes):
             if config.random(kind, depth):
@@ -94,7 +102,7 @@ class Corrections(LowerGuide):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
                 self.networks[f"{kind}{depth}"] = nn.Sequential(
-                    nn.Linear(size + seen + units, units), ELU(), last
+                    nn.Linear(size + 2 * units, units), ELU(), last
                 )
                 steps = config.steps[depth - 1]
                 self.places[f"{kind}{depth}"] = nn.Parameter(torch.randn(steps, units))
@@ -109,12 +117,18 @@ class Corrections(LowerGuide):
             path: as for `forward`.
             predicted: as for `forward`.
             scale: as for `forward`.
-            seen: features of the image, (M * N, seen).
+            seen: features of the image, (M * N, units).
 
         Returns:
             Mean and standard deviation, (M * N, d) each.
         """
         name = f"{kind}{len(path)}"
-        step = self.places[name][path[-1]].expand(len(predicted), -1)
-        shift, stretch = self.networks[name](torch.cat([predicted, seen, step], -1)).chunk(2, -1)
+        first, *rest = self.networks[name]
+        place, inputs = self.places[name][path[-1]], torch.cat([predicted, seen], -1)
+        # The place is one for all rows, so its share of the first layer is a bias.
+        own, shared = first.weight.split([inputs.shape[-1], len(place)], -1)
+        hidden = functional.linear(inputs, own, functional.linear(place, shared, first.bias))
+        for layer in rest:
+            hidden = layer(hidden)
+        shift, stretch = hidden.chunk(2, -1)
         return predicted + scale * shift, scale * stretch.clamp(-10, 10).exp()

@@ -20,13 +20,14 @@ class TopDown(Corrections):
 
     Args:
         config: gives the encoder's shape; see `Corrections`.
+        units: width of its networks; see `Corrections`.
     """
 
     glimpses = False
 
-    def __init__(self, config: RNPConfig) -> None:
-        super().__init__(config, config.encoder_units)
-        self.encoder = Encoder(config, config.encoder_units)
+    def __init__(self, config: RNPConfig, *, units: int | None = None) -> None:
+        super().__init__(config, units=units)
+        self.encoder = Encoder(config, self.units)
 
     def look(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n units"]:
         return elu(self.encoder(images))
