@@ -132,8 +132,9 @@ class RNPConfig:
     action_scale: float = 0.1
     """Standard deviation of a random action around its prediction, before both are bounded:
     0.1 is 1/40 of a scale's range and, in the middle, 1/20 of the range of others."""
-    learn_scales: bool = True
-    """Whether program_scale and action_scale are learned, one for each level, from these values."""
+    learn_scales: bool | Literal["predicted"] = True
+    """Whether program_scale and action_scale are learned, one for each level, from these values; or
+    predicted: a scale for each number of each part, by a network that sees its prediction."""
     hypernet: Literal["shared", "per_level"] = "shared"
     """One hypernetwork for all levels (the paper), or one for each."""
     weights: Literal["mixed", "factored"] = "mixed"
@@ -224,6 +225,7 @@ class RNPConfig:
             ("feedback", ("canvas", "decoding")),
             ("pixel_layers", ("generated", "shared")),
             ("weights", ("mixed", "factored")),
+            ("learn_scales", (True, False, "predicted")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from pyro_rnp.activations import ELU
 from pyro_rnp.affine import Bounded, bounded, distinct
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.parse_tree import ParseTree, Path, site_name
@@ -71,34 +72,59 @@ def is_random(config: RNPConfig, name: str) -> bool:
 
 
 class Scales(nn.Module):
-    """Standard deviations of random programs and actions around their predictions, by level.
+    """Standard deviations of random programs and actions around their predictions.
+
+    One for each level; or, where `learn_scales` is "predicted", one for each number of a site, the
+    level's times a factor that a network gives, which starts at 1.
 
     Args:
         config: gives `program_scale`, `action_scale` and, by `learn_scales`, whether the logarithms
-            are parameters.
+            are parameters and whether there are networks, with `network_units` units.
     """
 
     def __init__(self, config: RNPConfig) -> None:
         super().__init__()
-        kinds: list[tuple[Kind, float]] = [("z", config.program_scale), ("a", config.action_scale)]
-        for kind, scale in kinds:
+        self.networks, self.places = nn.ModuleDict(), nn.ParameterDict()
+        """Networks by kind and depth, and embeddings of the steps, (steps, units), likewise."""
+        units = config.network_units
+        kinds: list[tuple[Kind, float, int]] = [
+            ("z", config.program_scale, config.program_size),
+            ("a", config.action_scale, 6),
+        ]
+        for kind, scale, size in kinds:
             for depth in range(1, config.depth + 1):
-                if config.random(kind, depth):
-                    value = torch.tensor(scale).log()
-                    name = f"{kind}{depth}"
-                    if config.learn_scales:
-                        self.register_parameter(name, nn.Parameter(value))
-                    else:
-                        self.register_buffer(name, value, persistent=False)
+                if not config.random(kind, depth):
+                    continue
+                value, name = torch.tensor(scale).log(), f"{kind}{depth}"
+                if config.learn_scales:
+                    self.register_parameter(name, nn.Parameter(value))
+                else:
+                    self.register_buffer(name, value, persistent=False)
+                if config.learn_scales == "predicted":
+                    last = nn.Linear(units, size)
+                    nn.init.zeros_(last.weight)
+                    nn.init.zeros_(last.bias)
+                    self.networks[name] = nn.Sequential(nn.Linear(size, units), ELU(), last)
+                    self.places[name] = nn.Parameter(torch.randn(config.steps[depth - 1], units))
 
-    def forward(self, kind: Kind, depth: int) -> Tensor:
-        """The standard deviation of a random kind of site, a tensor of one number, shape ().
+    def forward(self, kind: Kind, path: Path, predicted: Tensor) -> Tensor:
+        """The standard deviations of siblings' sites.
 
         Args:
             kind: "z" for programs; "a" for actions, before they are bounded.
-            depth: levels below the top, from 1.
+            path: the path of one of the siblings, which differ in the steps above the last.
+            predicted: their predictions, (..., d).
+
+        Returns:
+            A number, shape (), or (..., d).
         """
-        return getattr(self, f"{kind}{depth}").exp()
+        name = f"{kind}{len(path)}"
+        level = getattr(self, name).exp()
+        if name not in self.networks:
+            return level
+        network: Any = self.networks[name]
+        factor = network[1:](network[0](predicted) + self.places[name][path[-1]])
+        return level * factor.clamp(-10, 10).exp()
 
 
 def distribution(
@@ -165,7 +191,8 @@ class Site(NamedTuple):
     name: str
     """The name of the Pyro site."""
     kind: Kind
-    depth: int
+    path: Path
+    """Of the part, or of the first of siblings that are drawn together."""
     predicted: Tensor
     """The networks' prediction, (..., d); of a random action, before it is bounded."""
     value: Tensor
@@ -208,7 +235,7 @@ class PastRun:
         for kind, path in order(config, tree.level):
             name = site_name(kind, path)
             value = values[name].unflatten(0, batch)
-            found.append(Site(name, kind, len(path), value, value))
+            found.append(Site(name, kind, path, value, value))
         return cls(found, tree)
 
 
@@ -312,7 +339,7 @@ class FromNoise(Sites):
         return self._drawn("z", paths[0], h_state, glimpsed)
 
     def _drawn(self, kind: Kind, path: Path, predicted: Tensor, glimpsed: Tensor | None) -> Tensor:
-        scale = self.scales(kind, len(path))
+        scale = self.scales(kind, path, predicted)
         mean, scale = self.propose(kind, path, predicted, scale, glimpsed)
         loc, noise = full_precision(mean), self.noise[len(self.met)]
         if kind == "a":
@@ -375,12 +402,14 @@ class RandomSites(Sites):
             run: of the same z^K.
         """
         for site in run.sites:
-            random = self.config.random(site.kind, site.depth)
+            random = self.config.random(site.kind, len(site.path))
             if not random and self.brief:
                 continue
-            loc, scale = site.predicted, self.scales(site.kind, site.depth) if random else None
+            loc, scale = site.predicted, None
             if random and self.propose is not None and site.mean is not None:
                 loc, scale = site.mean, site.scale
+            elif random:
+                scale = self.scales(site.kind, site.path, loc)
             value = self._value(site.name, site.kind, loc, scale, site.event_dim)
             self._settled[site.name] = value
             if value is not site.value:  # nor equal numbers, which may carry another gradient
@@ -394,7 +423,7 @@ class RandomSites(Sites):
         depth, mean, scale = len(paths[0]), predicted, None
         random = self.config.random(kind, depth)
         if random:
-            scale = self.scales(kind, depth)
+            scale = self.scales(kind, paths[0], predicted)
             if self.propose is not None:
                 mean, scale = self.propose(kind, paths[0], predicted, scale, glimpsed)
         elif kind == "a":
@@ -413,7 +442,7 @@ class RandomSites(Sites):
         for path, said, centre, deviation in zip(paths, predictions, means, scales, strict=True):
             name = site_name(kind, path)
             value = self._value(name, kind, centre, deviation)
-            self.met.append(Site(name, kind, depth, said, value))
+            self.met.append(Site(name, kind, path, said, value))
             values.append(value.expand(*self.batch, -1).flatten(0, -2))
         return values[0] if len(values) == 1 else torch.cat(values)
 
@@ -428,7 +457,7 @@ class RandomSites(Sites):
         name = group_name(kind, paths)
         scale = inside(scale) if scale.ndim else scale
         value = self._value(name, kind, inside(mean), scale, 2)
-        self.met.append(Site(name, kind, len(paths[0]), inside(predicted), value, 2))
+        self.met.append(Site(name, kind, paths[0], inside(predicted), value, 2))
         return value.movedim(-2, 0).flatten(0, -2)
 
     def _apart(self, values: Tensor, paths: list[Path]) -> Sequence[Tensor]:

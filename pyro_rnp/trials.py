@@ -233,7 +233,7 @@ class LowerGuideTrial(Trial):
     def call(self, given: Given) -> Any:
         found: dict[str, Any] = {}
         features, n = self.piece.look(given["images"]), len(given["images"])
-        scale = given["images"].new_full((), 0.3)
+        each = self.config.learn_scales == "predicted"
         for depth, kind in product(range(1, self.config.depth + 1), "az"):
             if not self.config.random(kind, depth):  # type: ignore[arg-type]
                 continue
@@ -241,6 +241,7 @@ class LowerGuideTrial(Trial):
                 several = siblings if depth > 1 else 1
                 glimpsed = given["glimpsed"].repeat(several, 1, 1, 1)
                 predicted = given[kind].repeat(several, 1)
+                scale = predicted.new_full(predicted.shape if each else (), 0.3)
                 result = self.piece(
                     kind, (*[0] * (depth - 1), step), predicted, scale,
                     glimpsed if self.piece.glimpses else None, features,

@@ -299,8 +299,8 @@ class Guide(Registered):
             predicted, mean, scale, value = (
                 beside(x, len(paths), batch) if several else x.unflatten(0, batch) for x in numbers
             )
-            name, depth = group_name(kind, paths), len(paths[0])
-            sites.append(Site(name, kind, depth, predicted, value, 1 + several, mean, scale))
+            name = group_name(kind, paths)
+            sites.append(Site(name, kind, paths[0], predicted, value, 1 + several, mean, scale))
         return PastRun(sites, model.recursion.tree(flat, canvas, parts))
 
     def parse(self, images: Tensor, sample: bool) -> ParseTree:

@@ -51,7 +51,7 @@ class LowerGuide(nn.Module, ABC):
         kind: Kind,
         path: Path,
         predicted: Float[Tensor, "mn d"],
-        scale: Float[Tensor, ""],
+        scale: Float[Tensor, ""] | Float[Tensor, "mn d"],
         glimpsed: Float[Tensor, "mn c s s"] | None,
         features: Any,
     ) -> tuple[Float[Tensor, "mn d"], Float[Tensor, "mn d"]]:
@@ -62,7 +62,8 @@ class LowerGuide(nn.Module, ABC):
             path: the path of one of the siblings, which differ in the steps above the last.
             predicted: the generative step's prediction, (M * N, d): programs, or actions before
                 they are bounded.
-            scale: the model's standard deviation around the prediction, a number.
+            scale: the model's standard deviation around the prediction, a number or, where
+                `learn_scales` is "predicted", (M * N, d).
             glimpsed: (M * N, C, S, S), a glimpse of the image minus the canvas so far at the place
                 of the step, to which missing pixels add 0; None unless `glimpses`.
             features: the result of `look`.
@@ -123,12 +124,11 @@ class Corrections(LowerGuide):
             Mean and standard deviation, (M * N, d) each.
         """
         name = f"{kind}{len(path)}"
-        first, *rest = self.networks[name]
+        network: Any = self.networks[name]
+        first, rest = network[0], network[1:]
         place, inputs = self.places[name][path[-1]], torch.cat([predicted, seen], -1)
         # The place is one for all rows, so its share of the first layer is a bias.
         own, shared = first.weight.split([inputs.shape[-1], len(place)], -1)
         hidden = functional.linear(inputs, own, functional.linear(place, shared, first.bias))
-        for layer in rest:
-            hidden = layer(hidden)
-        shift, stretch = hidden.chunk(2, -1)
+        shift, stretch = rest(hidden).chunk(2, -1)
         return predicted + scale * shift, scale * stretch.clamp(-10, 10).exp()
