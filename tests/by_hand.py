@@ -61,20 +61,26 @@ class FromPrior(Held):
 
     def __init__(self, rnp, given):
         super().__init__(rnp.config, dict(given))
-        self.scales = scales(rnp)
+        self.rnp = rnp
 
     def value(self, name):
         if name not in self.values:
-            loc, scale = self.predicted[name], self.scales[name[0], name.count("/")]
-            loc = near(loc) if name[0] == "a" else loc
-            raw = loc + scale * torch.randn_like(loc)
+            said = self.predicted[name]
+            loc = near(said) if name[0] == "a" else said
+            raw = loc + scale(self.rnp, name, said) * torch.randn_like(loc)
             self.values[name] = bounded(raw, self.config) if name[0] == "a" else raw
         return self.values[name]
 
 
-def scales(rnp):
-    """The model's scales by kind and depth, from the parameters, which are their logarithms."""
-    return {(n[0], int(n[1:])): p.exp() for n, p in rnp.model.scales.named_parameters()}
+def scale(rnp, name, said):
+    """The scale of a random site, () or (M, d), from the parameters; of others None."""
+    own, (kind, *path) = rnp.model.scales, name.split("/")
+    level = dict(own.named_parameters()).get(f"{kind}{len(path)}")
+    if level is None or rnp.config.learn_scales != "predicted":
+        return None if level is None else level.exp()
+    first, _, last = own.networks[f"{kind}{len(path)}"]
+    units = said @ first.weight.T + first.bias + own.places[f"{kind}{len(path)}"][int(path[-1])]
+    return (level + F.elu(units) @ last.weight.T + last.bias).exp()
 
 
 def unbounded(action, c):
@@ -116,7 +122,7 @@ class ByHand:
     """
 
     def __init__(self, rnp, values, images, looked=None):
-        c, n, own = rnp.config, len(images), scales(rnp)
+        c, n = rnp.config, len(images)
         held = Held(c, values)
         self.tree = rnp.model.recursion(values["z"], held)
         self.pixels = log_normal(
@@ -126,38 +132,39 @@ class ByHand:
         normals = guided(rnp, values, images if looked is None else looked)
         for name, (mean, deviation) in normals.items():
             x, slope = values[name], torch.zeros(n)
-            loc, scale = torch.zeros_like(x), torch.ones_like(x)
+            loc, width = torch.zeros_like(x), torch.ones_like(x)
             if name != "z":
-                loc, scale = held.predicted[name], own[name[0], name.count("/")].expand_as(x)
+                loc = held.predicted[name]
+                width = scale(rnp, name, loc).expand_as(x)
             if name[0] == "a":
                 (x, slope), loc = unbounded(x, c), near(loc)
-            self.u[name] = (x - loc) / scale
-            self.p[name] = log_normal(x, loc, scale) - slope
+            self.u[name] = (x - loc) / width
+            self.p[name] = log_normal(x, loc, width) - slope
             self.q[name] = log_normal(x, mean, deviation) - slope
-            ratio = deviation / scale
-            each = (ratio**2 + ((mean - loc) / scale) ** 2 - 1) / 2 - ratio.log()
+            ratio = deviation / width
+            each = (ratio**2 + ((mean - loc) / width) ** 2 - 1) / 2 - ratio.log()
             self.kl[name] = each.sum(1)
 
 
 def guided(rnp, values, images):
     """Mean and scale, (M, d), of the guide's normal at each random site, by name."""
-    lower, own, held = rnp.guide.lower, scales(rnp), Held(rnp.config, values)
+    lower, held = rnp.guide.lower, Held(rnp.config, values)
     rnp.model.recursion(values["z"], held, images)
     loc, raw = rnp.guide.top.encoder(images).chunk(2, 1)
     found = {"z": (loc, torch.log(1 + raw.exp()) + 1e-4)}
     for name, said in held.predicted.items():
-        kind, depth = name[0], name.count("/")
-        if (kind, depth) not in own:
+        kind, depth, own = name[0], name.count("/"), scale(rnp, name, said)
+        if own is None:
             continue
-        if rnp.config.lower_guide == "bottom_up":
+        if rnp.config.lower_guide.startswith("bottom_up"):
             seen = F.elu(lower.eye(held.glimpsed[name].flatten(1)))
         else:
             seen = F.elu(lower.encoder(images))
         place = lower.places[f"{kind}{depth}"][int(name.rsplit("/", 1)[1])]
         inputs = torch.cat([said, seen, place.expand(len(said), -1)], 1)
         shift, stretch = lower.networks[f"{kind}{depth}"](inputs).chunk(2, 1)
-        loc = said + own[kind, depth] * shift
-        found[name] = near(loc) if kind == "a" else loc, own[kind, depth] * stretch.exp()
+        loc = said + own * shift
+        found[name] = near(loc) if kind == "a" else loc, own * stretch.exp()
     return found
 
 

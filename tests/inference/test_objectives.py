@@ -238,8 +238,12 @@ def bound_by_hand(name, terms, weight, particles):
 
 
 @pytest.mark.parametrize(
-    ("stochastic", "lower_guide", "feedback"),
-    [("both", "bottom_up", "canvas"), ("actions,both", "top_down", "decoding")],
+    ("stochastic", "lower_guide", "feedback", "learn_scales"),
+    [
+        ("both", "bottom_up", "canvas", True),
+        ("actions,both", "top_down", "decoding", True),
+        ("programs,both", "bottom_up:units=7", "decoding", "predicted"),
+    ],
 )
 @pytest.mark.parametrize(
     ("name", "options", "particles"),
@@ -253,10 +257,15 @@ def bound_by_hand(name, terms, weight, particles):
     ],
 )
 def test_with_random_levels_the_loss_and_its_gradient_are_those_of_the_formula(
-    name, options, particles, stochastic, lower_guide, feedback
+    name, options, particles, stochastic, lower_guide, feedback, learn_scales
 ):
-    changes = {"stochastic": stochastic, "lower_guide": lower_guide, "feedback": feedback}
-    rnp = stirred(**changes, part_weight=0.7)
+    rnp = stirred(
+        stochastic=stochastic,
+        lower_guide=lower_guide,
+        feedback=feedback,
+        learn_scales=learn_scales,
+        part_weight=0.7,
+    )
     images, parameters = torch.rand(N, 1, 8, 8), list(rnp.parameters())
     repeated = images.repeat(particles, 1, 1, 1)
     for weight in (1.0, 0.4):

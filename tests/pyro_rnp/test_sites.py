@@ -121,10 +121,26 @@ def test_scales_are_learned_or_fixed_by_level(images):
     learned = RNP(tiny(stochastic="both,actions"))
     names = {n for n, _ in learned.model.scales.named_parameters()}
     assert names == {"z1", "a1", "a2"}
-    assert learned.model.scales("a", 2).item() == pytest.approx(0.1)
+    assert learned.model.scales("a", (1, 0), torch.zeros(6)).item() == pytest.approx(0.1)
     fixed = RNP(tiny(stochastic="both", learn_scales=False, program_scale=0.7))
     assert not list(fixed.model.scales.parameters())
-    assert fixed.model.scales("z", 1).item() == pytest.approx(0.7)
+    assert fixed.model.scales("z", (1,), torch.zeros(3)).item() == pytest.approx(0.7)
+
+
+def test_predicted_scales_start_as_those_of_their_level_and_differ_by_number_and_step(images):
+    rnp = RNP(tiny(stochastic="both", learn_scales="predicted", program_scale=0.7))
+    said = torch.randn(4, 3)
+    start = rnp.model.scales("z", (0, 1), said)
+    assert torch.allclose(start, torch.full((4, 3), 0.7))
+    adam = torch.optim.Adam(rnp.parameters(), 0.05)
+    for _ in range(3):
+        adam.zero_grad()
+        loss(OBJECTIVES.make("TraceMeanField_ELBO"), rnp, images, 1.0).backward()
+        adam.step()
+    first, second = (rnp.model.scales("z", (0, t), said) for t in range(2))
+    assert first.std(0).min() > 1e-4, "by the prediction"
+    assert (first[:, 0] - first[:, 1]).abs().min() > 1e-4, "by the number"
+    assert (first - second).abs().max() > 1e-4, "by the step"
 
 
 @pytest.mark.parametrize("lower_guide", ["top_down", "bottom_up"])

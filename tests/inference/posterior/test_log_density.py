@@ -45,11 +45,16 @@ def held_softly(config, given, sites):
     return total
 
 
-@pytest.mark.parametrize("lower_guide", ["bottom_up", "top_down"])
+@pytest.mark.parametrize(
+    ("lower_guide", "learn_scales"), [("bottom_up", "predicted"), ("top_down", True)]
+)
 @pytest.mark.parametrize(("stochastic", "names"), CASES)
 @torch.no_grad()
-def test_weights_are_those_of_the_formula(stochastic, names, lower_guide, monkeypatch):
-    rnp = stirred(stochastic=stochastic, lower_guide=lower_guide).eval()
+def test_weights_are_those_of_the_formula(
+    stochastic, names, lower_guide, learn_scales, monkeypatch
+):
+    changes = {"lower_guide": lower_guide, "learn_scales": learn_scales}
+    rnp = stirred(stochastic=stochastic, **changes).eval()
     images, looked = torch.rand(2, N, 1, 8, 8)
     seen = torch.rand(8, 8) < 0.6
     sites = rnp.sample(N).sites()
@@ -93,7 +98,7 @@ def test_weights_are_those_of_the_formula(stochastic, names, lower_guide, monkey
 @pytest.mark.parametrize(("stochastic", "names"), CASES)
 @torch.no_grad()
 def test_without_an_image_weights_are_the_density_of_what_is_given(stochastic, names):
-    rnp = stirred(stochastic=stochastic).eval()
+    rnp = stirred(stochastic=stochastic, learn_scales="predicted").eval()
     sites = rnp.sample(N).sites()
     given = {name: sites[name] for name in names}
     options = {"given": given, "method": "importance", "tolerance": TOLERANCE}
