@@ -72,6 +72,8 @@ def evaluate(
         - `kl`: KL of the guide from the prior, over all random sites, in nats; `elbo`: the evidence
           lower bound without the part term, in nats; `iw_bound`: see `importance_weighted_bound`. A
           guide that is a point has none of these;
+        - `kl_z`, `kl_a_1`, `kl_z_1` and so on, where levels are random: what the top program, the
+          actions and the programs of all parts, of all sub-parts have of `kl`;
         - `sse_error`, `elbo_error`, `iw_bound_error`: standard errors over images, from two images
           on;
         - `explained`: the share of the images' squared intensity, 1 - SSE / sum of x^2;
@@ -352,14 +354,21 @@ def _scores(
     at_mean = rnp.parse(x)
     expected, x_site = rnp.model.likelihood(at_mean.canvas).mean, traces.model.nodes["x"]
     kl = torch.zeros(len(x), device=x.device)
-    for more in traces.kl().values():
-        kl = kl + (more if more.shape == kl.shape else more.sum() / total)
+    levels: dict[str, Tensor] = {}
+    for name, more in traces.kl().items():
+        more = more if more.shape == kl.shape else more.sum() / total
+        kind, _, path = name.partition("/")
+        if kind in ("z", "a"):
+            level = f"kl_{kind}_{len(path.split('/'))}" if path else "kl_z"
+            levels[level] = levels.get(level, 0.0) + more
+        kl = kl + more
     scores = {
         "sse": error(x_site["fn"].mean, x).square().sum((1, 2, 3)),
         "sse_mean": error(expected, x).square().sum((1, 2, 3)),
     }
     if not any(isinstance(site["fn"], Delta) for site in latent_sites(traces.guide).values()):
         scores |= {"kl": kl, "elbo": x_site["fn"].log_prob(x_site["value"]) - kl}
+        scores |= levels if rnp.config.any_random else {}
     if segments is not None:
         for depth, name in ((1, "ari_parts"), (2, "ari_subparts")):
             if depth <= rnp.config.depth:

@@ -323,6 +323,13 @@ def test_with_random_levels_scores_are_those_of_the_formula(lower_guide):
         if name != "kl":
             wanted = ((each - each.mean()).square().sum() / (N - 1) / N).sqrt().item()
             assert scores[f"{name}_error"] == pytest.approx(wanted, rel=1e-10), name
+    levels = {f"kl_{kind}_{depth}": 0.0 for kind in "az" for depth in (1, 2)}
+    for name, each in terms.kl.items():
+        level = "kl_z" if name == "z" else f"kl_{name[0]}_{name.count('/')}"
+        levels[level] = levels.get(level, 0.0) + each.mean().item()
+    assert {name: scores[name] for name in scores if name.startswith("kl_")} == pytest.approx(
+        levels
+    )
 
 
 @pytest.mark.parametrize("lower_guide", ["bottom_up", "top_down"])
