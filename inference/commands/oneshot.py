@@ -8,12 +8,8 @@ from jsonargparse.typing import NonNegativeInt
 from tqdm import tqdm
 
 from inference.cli import add_images, add_run, chosen_images, parser
-from inference.evaluation import (
-    class_log_likelihood,
-    exemplars,
-    read_episodes,
-    standard_error,
-)
+from inference.evaluation import class_log_likelihood, exemplars, read_episodes, standard_error
+from inference.evaluation.one_shot import RUNS
 from inference.outputs import new_picture
 from inference.plotting import exemplar_figure
 from pyro_rnp import load
@@ -30,7 +26,7 @@ def main() -> None:
         "ones of its character.",
     )
     add_run(arguments)
-    arguments.add_argument("--runs", type=str | None, help="Omniglot's all_runs.zip")
+    arguments.add_argument("--runs", type=str | None, help=f"Omniglot's all_runs.zip, from {RUNS}")
     add_images(arguments)
     arguments.add_argument(
         "--num_samples",

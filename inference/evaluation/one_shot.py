@@ -26,6 +26,9 @@ from pyro_rnp.checks import Images
 from pyro_rnp.class_model import type_prior
 from pyro_rnp.sites import centre, drawn
 
+RUNS = "https://github.com/brendenlake/omniglot/tree/master/python/one-shot-classification"
+"""Where the file of the 20 runs of one-shot classification is published."""
+
 
 @torch.no_grad()
 def class_log_likelihood(
@@ -101,7 +104,7 @@ def read_episodes(path: str | Path) -> list[Episode]:
     """Read the 20 episodes of Omniglot's one-shot classification, at 28x28.
 
     Args:
-        path: `all_runs.zip` as it is published.
+        path: `all_runs.zip` as it is published, see `RUNS`.
 
     Returns:
         Episodes of 20 classes within one alphabet, with intensities in [0, 1].
@@ -119,7 +122,7 @@ def read_episodes(path: str | Path) -> list[Episode]:
                 raise KeyError("it holds no class_labels.txt")
             return [_episode(archive, name) for name in names]
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist; it is Omniglot's all_runs.zip.") from None
+        raise FileNotFoundError(f"{path} does not exist; get all_runs.zip from {RUNS}.") from None
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} is not Omniglot's all_runs.zip: {error}.") from error
 
