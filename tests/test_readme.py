@@ -70,7 +70,7 @@ def test_its_python_runs(tmp_path, monkeypatch):
     assert space["posterior"].trusted.shape == (4,)
     moved = space["edited"].canvas - space["tree"].canvas
     assert moved.abs().amax((1, 2, 3)).min() > 0.1
-    assert space["parsed"].canvas.shape == (8, 1, 40, 40)
+    assert space["parsed"].canvas.shape == (8, 1, 28, 28)
     assert space["run"].ended
 
 

@@ -2,6 +2,7 @@
 
 from inference.cli import add_data_root, parser
 from inference.explore import need_nicegui, serve
+from inference.explore.server import listen
 from inference.explore.shelf import Shelf
 from pyro_rnp.checkpoint import shipped
 
@@ -33,4 +34,5 @@ def main() -> None:
     add_data_root(arguments)
     args = arguments.parse_args()
     need_nicegui()
+    listen(args.host, args.port).close()  # a port that is taken is told before a model is loaded
     serve(Shelf(args.run, None, args.data, args.data_root), args.host, args.port, args.open)

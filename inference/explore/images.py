@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from io import BytesIO
 from typing import NamedTuple
@@ -23,6 +24,7 @@ BYTES, PIXELS = 10 * 2**20, 20_000_000
 square."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """Formats that are read; some others of Pillow's run a program, or hide how large they are."""
+_DECODING = threading.Lock()
 FINER = 8
 """Lines are drawn so many times as large, and then scaled, which makes their edges smooth."""
 POINTS = 20_000
@@ -54,11 +56,12 @@ def open_image(
         raise ValueError(
             f"The file has {len(data) / 2**20:.1f} MiB; at most {BYTES / 2**20:g} are read."
         )
-    pixels = None
+    size = ""
     try:
         opened = Image.open(BytesIO(data), formats=FORMATS)
+        size = f" of {opened.width} x {opened.height} pixels"
         if max(opened.size) ** 2 <= PIXELS:  # it is made square
-            pixels = pixels_of(opened, config.channels).unsqueeze(0)
+            return _as_read(opened, config, invert)
     except MemoryError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -66,13 +69,18 @@ def open_image(
     except Exception as error:  # damaged files fail in many ways
         why = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"The file is not an image that can be read: {why}.") from error
-    if pixels is None:
-        raise ValueError(
-            f"The image has more than {PIXELS / 1e6:g} million pixels with the margins that make "
-            "it square, the most that are read."
-        )
-    ground = border(pixels)[0]
-    pixels = scaled(squared(pixels, ground), config.image_size)[0]
+    raise ValueError(
+        f"The image{size} has more than {PIXELS / 1e6:g} million once margins make it square, the "
+        "most that are read."
+    )
+
+
+def _as_read(opened: Image.Image, config: RNPConfig, invert: bool | None) -> Tensor:
+    """An image as a model reads it; one at a time, since a large one takes half a GiB meanwhile."""
+    with _DECODING:
+        pixels = pixels_of(opened, config.channels).unsqueeze(0)
+        ground = border(pixels)[0]
+        pixels = scaled(squared(pixels, ground), config.image_size)[0]
     swap = bool(ground.mean() > LIGHT) if invert is None else invert
     return rounded(1 - pixels if swap else pixels)
 

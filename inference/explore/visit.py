@@ -6,6 +6,7 @@ import asyncio
 import math
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -24,6 +25,8 @@ from pyro_rnp import ParseTree
 from pyro_rnp.plotting import COLOURS
 
 T = TypeVar("T")
+BESIDE = ThreadPoolExecutor(1, "beside")
+"""Does one slow thing at a time, of all visitors, so that quick ones find a thread."""
 
 
 class Gesture(NamedTuple):
@@ -100,6 +103,8 @@ class Visit:
 
         async with nullcontext() if beside else self.lock:
             try:
+                if beside:
+                    return await asyncio.get_running_loop().run_in_executor(BESIDE, quietly)
                 return await asyncio.to_thread(quietly)
             except (ValueError, OSError) as error:
                 self.note(" ".join(str(error).split()), "warning")

@@ -15,6 +15,8 @@ import traceback
 from collections.abc import AsyncIterator
 from copy import deepcopy
 from multiprocessing.connection import Connection, Pipe
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 from weakref import WeakSet
 
@@ -44,6 +46,8 @@ class Worker:
         self.rnp = rnp
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
+        self._outbox: SimpleQueue[Any] = SimpleQueue()
+        self._sender: Thread | None = None
         self._ready = False
         self._number = 0
         self._waiting: Question | None = None
@@ -83,6 +87,9 @@ class Worker:
                 start_new_session=True,  # an interrupt from the terminal is for this process
                 env={**os.environ, "PYTHONPATH": paths},
             )
+        self._outbox = SimpleQueue()
+        self._sender = Thread(target=_carry, args=(self._pipe, self._outbox), daemon=True)
+        self._sender.start()
 
     def _lives(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -123,10 +130,12 @@ class Worker:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        """Send the newest question, or None, once the process listens: sending never waits."""
-        if self._ready and self._pipe is not None:
-            with contextlib.suppress(OSError):  # it has ended, which `poll` tells
-                _send(self._pipe, (self._number, self._waiting))
+        """Send the newest question, or None, once the process listens.
+
+        A thread waits in our place: a process that is itself sending does not read.
+        """
+        if self._ready:
+            self._outbox.put((self._number, self._waiting))
 
     def poll(self) -> list[Answer]:
         """Take the answers to the newest question that have arrived since, without waiting.
@@ -184,12 +193,15 @@ class Worker:
             final: whether no question may start another one.
         """
         self._ended = self._ended or final
-        if self._pipe is not None:
-            self._pipe.close()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        self._process, self._pipe, self._waiting = None, None, None
+        if self._sender is not None:  # which sends to nobody now, and so does not wait
+            self._outbox.put(None)
+            self._sender.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process, self._sender, self._pipe, self._waiting = None, None, None, None
         self._ready = self.busy = False
 
 
@@ -221,6 +233,13 @@ def _loaded(stored: bytes) -> RNP:
 def _send(pipe: Connection, message: Any) -> None:
     """Send a message by value; torch's own way shares tensors between processes of one family."""
     pipe.send_bytes(pickle.dumps(message))
+
+
+def _carry(pipe: Connection, outbox: SimpleQueue[Any]) -> None:
+    """Send what is put into a queue, until that is None or nobody listens."""
+    with contextlib.suppress(OSError):  # the process has ended, which `poll` tells
+        while (message := outbox.get()) is not None:
+            _send(pipe, message)
 
 
 class _Newer(Exception):

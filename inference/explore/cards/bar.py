@@ -15,14 +15,17 @@ LIST_NAME = """() => requestAnimationFrame(() =>
 """Names the list of models for screen readers, which Quasar leaves without a name."""
 KEYS = (
     ("Ctrl+Z, Ctrl+Y", "undo, redo"),
-    ("Tab", "from one control to the next; the parse is one of them"),
-    ("on the parse: arrows", "move the part"),
+    ("Tab", "go to the next control; the parse is one of them"),
+)
+"""Keys with what they do anywhere."""
+PARSE_KEYS = (
+    ("0 to 9", "choose a part"),
+    ("Arrows", "move it"),
     ("+ and −", "make it larger or smaller"),
     ("[ and ]", "turn it"),
-    ("0 to 9", "choose a part"),
-    ("Delete", "remove the part"),
+    ("Delete", "remove it"),
 )
-"""Keys with what they do."""
+"""Keys with what they do once Tab or a click has chosen the parse."""
 
 
 class Bar(Card):
@@ -42,9 +45,9 @@ class Bar(Card):
             self.model.on("popup-show", js_handler=LIST_NAME)
             ui.switch("Colour-blind palette", on_change=self._choose_palette)
             with ui.dialog().props('aria-label="Keys"') as keys, ui.card():
-                ui.html("Keys", tag="h2", sanitize=False)
-                for key, does in KEYS:
-                    ui.label(f"{key}: {does}")
+                for title, rows in (("Keys", KEYS), ("Keys on the parse", PARSE_KEYS)):
+                    ui.html(title, tag="h2", sanitize=False)
+                    ui.label("\n".join(f"{key}: {does}" for key, does in rows)).classes("rnp-keys")
                 ui.button("Close", on_click=keys.close).props("flat no-caps")
             button("Keys", keys.open, "keyboard", flat=True)
 

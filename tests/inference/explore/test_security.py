@@ -114,6 +114,8 @@ def test_others_are_asked_for_a_password_once():
     kept = {"cookie": cookie.partition(";")[0]}
     assert ask(gate, kept, **far, kind="websocket")[0]["type"] == "websocket.accept"
     assert status(gate, {"cookie": f"{gate.cookie}=other"}, **far) == 401
+    for foreign in ("foo[bar]=1", 'a={"b": 1}', "alone", "two words=1", ""):
+        assert status(gate, {"cookie": f"{foreign}; {kept['cookie']}; {foreign}"}, **far) == 200
     assert status(Gate(_app, "0.0.0.0", "secret word"), kept, **far) == 401, "of another server"
 
 

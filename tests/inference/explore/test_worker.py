@@ -252,6 +252,7 @@ def test_a_worker_that_is_closed_for_good_starts_no_process(session):
 
 
 def test_nothing_is_left_of_a_worker_that_is_closed(session, worker):
+    worker.close()
     threads = threading.active_count()
     worker.ask(session.question(**ENDLESS))
     until(worker, len)
@@ -298,4 +299,27 @@ def test_an_idle_process_ends_and_the_next_question_starts_another(session, monk
             assert worker._process.wait(timeout=60) == 0
             assert worker.poll() == []
     finally:
+        worker.close()
+
+
+def test_a_large_question_never_waits_for_a_process_that_is_itself_sending():
+    """Both ends of a pipe that is full would wait for each other, and every visitor with them."""
+    torch.manual_seed(0)
+    rnp = RNP(tiny(image_size=160, channels=3, encoder_halvings=5)).eval()
+    session, worker = Session(rnp), Worker(rnp)
+    session.draw(torch.rand(3, 160, 160))
+    worker.ask(session.question(num_samples=16, methods=("importance",)))
+    try:
+        until(worker, lambda _: worker._ready)
+        while not worker._pipe.poll():  # its answer has begun to arrive, and is not taken
+            time.sleep(0.05)
+        worker.cancel()
+        again = threading.Thread(target=worker.ask, args=(session.question(**QUICK),), daemon=True)
+        again.start()
+        again.join(20)
+        stuck = again.is_alive()
+        assert not stuck
+        assert answers(worker)[-1].method == "importance"
+    finally:
+        worker._process.kill()  # which frees a thread that is stuck
         worker.close()
