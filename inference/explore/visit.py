@@ -79,6 +79,12 @@ class Visit:
         self._grabbed: Part | None = None
         self._gestures.clear()
 
+    def end(self) -> None:
+        """Give back what a page that was closed has held."""
+        self.worker.close(final=True)
+        self.cards.clear()
+        self.session = Session(self.rnp)
+
     @property
     def part(self) -> Part | None:
         """The part that is chosen; None before anything is drawn."""
