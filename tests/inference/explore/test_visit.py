@@ -88,3 +88,58 @@ def test_a_page_that_was_closed_is_freed(visited):
     gc.collect()
     assert session() is None
     assert visit() is None
+
+
+def dragging(kind, x, path="0"):
+    """What a pointer tells that holds the middle of a part since (0.5, 0.5)."""
+    return {"type": kind, "handle": f"{path} move", "points": [[0.5, 0.5], [x, 0.5]]}
+
+
+@pytest.mark.parametrize("change", ["undo", "model"])
+def test_a_change_in_the_middle_of_a_drag_ends_the_drag(visited, change):
+    async def scenario(page):
+        visit, stage = page.visit, page.card("ParseCard").stage
+        await visit.take(torch.rand(1, 8, 8))
+        await visit.take(torch.rand(1, 8, 8))
+        shown = stage.source
+        page.send(stage, "pointerdown", dragging("drag", 0.6))
+        await page.until(lambda: stage.source != shown)
+        if change == "undo":
+            await visit.undo()
+        else:
+            visit.session.change(RNP(tiny()).eval())
+            visit._changed()
+            visit.show()
+        tree, edits, shown = visit.session.tree, visit.session.edits, stage.source
+        page.send(stage, "pointerdown", dragging("drag", 0.7))
+        await asyncio.sleep(0.2)
+        assert stage.source == shown
+        page.send(stage, "pointerdown", dragging("up", 0.7))
+        await asyncio.sleep(0.2)
+        assert visit.session.edits == edits
+        assert visit.session.tree is tree
+        page.send(stage, "pointerdown", dragging("drag", 0.6))  # the next one goes on as ever
+        page.send(stage, "pointerdown", dragging("up", 0.6))
+        await page.until(lambda: len(visit.session.edits) == 1)
+
+    visited(scenario)
+
+
+def test_a_drag_that_waits_for_an_undo_changes_nothing(visited):
+    async def scenario(page):
+        visit, stage = page.visit, page.card("ParseCard").stage
+        await visit.take(torch.rand(1, 8, 8))
+        first = visit.session.image
+        await visit.take(torch.rand(1, 8, 8))
+        page.send(stage, "pointerdown", dragging("drag", 0.6))
+        async with visit.lock:
+            undone = asyncio.create_task(visit.undo())
+            await asyncio.sleep(0.1)
+            page.send(stage, "pointerdown", dragging("up", 0.6))
+            await asyncio.sleep(0.1)
+        await undone
+        await asyncio.sleep(0.3)
+        assert visit.session.edits == ()
+        assert torch.equal(visit.session.image, first)
+
+    visited(scenario)
