@@ -8,7 +8,6 @@ from weakref import ref
 import pytest
 import torch
 
-from inference.explore import Worker
 from inference.explore.shelf import Shelf
 from pyro_rnp import RNP
 from tests.conftest import tiny
@@ -141,5 +140,21 @@ def test_a_drag_that_waits_for_an_undo_changes_nothing(visited):
         await asyncio.sleep(0.3)
         assert visit.session.edits == ()
         assert torch.equal(visit.session.image, first)
+
+    visited(scenario)
+
+
+def test_undo_takes_all_that_was_kept_of_a_part_back(visited):
+    async def scenario(page):
+        visit, keep = page.visit, page.card("PartCard").keep
+        await visit.take(torch.rand(1, 8, 8))
+        keep.set_value(True)
+        await page.until(lambda: visit.session.kept == ["a/0", "z/0"])
+        await visit.undo()
+        assert visit.session.kept == []
+        assert not keep.value
+        visit.session.keep("a/0")  # as a JSON may have it
+        visit.show()
+        assert keep.value, "what is held is shown"
 
     visited(scenario)
