@@ -8,6 +8,7 @@ from weakref import ref
 import pytest
 import torch
 
+from inference.explore import Answer, Worker
 from inference.explore.shelf import Shelf
 from pyro_rnp import RNP
 from tests.conftest import tiny
@@ -156,5 +157,51 @@ def test_undo_takes_all_that_was_kept_of_a_part_back(visited):
         visit.session.keep("a/0")  # as a JSON may have it
         visit.show()
         assert keep.value, "what is held is shown"
+
+    visited(scenario)
+
+
+def answered(method):
+    blank = torch.zeros(1, 8, 8)
+    return Answer(method, blank, blank, torch.zeros(2, 1, 8, 8), False, ("Too few samples.",))
+
+
+@pytest.mark.parametrize("methods", [(), ("guide",), ("guide", "smc")])
+def test_answers_that_are_cut_off_are_told(visited, monkeypatch, methods):
+    async def answers(self, question):
+        for method in methods:
+            yield answered(method)
+
+    monkeypatch.setattr(Worker, "answers", answers)
+
+    async def scenario(page):
+        await page.visit.take(torch.rand(1, 8, 8))
+        page.press("Ask")
+        card = page.card("HiddenCard")
+        await page.until(lambda: card.trust.text and not card.spinner.visible)
+        return card.trust.text, card.why.text
+
+    says, why = visited(scenario)
+    assert why == ("Too few samples." if methods else "")
+    assert (
+        says
+        == {
+            0: "No answer: the connection was cut; ask again.",
+            1: "Not to be trusted: the guide. No more: the connection was cut; ask again.",
+            2: "Not to be trusted: sequential Monte Carlo.",
+        }[len(methods)]
+    )
+
+
+def test_a_question_that_is_stopped_says_no_more_than_that(visited):
+    async def scenario(page):
+        await page.visit.take(torch.rand(1, 8, 8))
+        page.press("Ask")
+        card = page.card("HiddenCard")
+        await page.until(lambda: page.visit.worker.busy)
+        page.press("Stop")
+        await asyncio.sleep(0.3)
+        assert card.trust.text == "Stopped."
+        assert not card.spinner.visible
 
     visited(scenario)
