@@ -59,22 +59,32 @@ def add_page(path: str, shelf: Shelf) -> None:
 
     @ui.page(path)
     def page() -> None:
-        visit = Visit(shelf)
-        ui.colors(primary="#1f5fa8")
-        ui.add_css((HERE / "page.css").read_text())
-        ui.add_head_html(f"<script>{(HERE / 'pointer.js').read_text()}</script>")
-        visit.cards.append(Bar(visit))
-        with ui.element("div").classes("rnp-main"):
-            visit.cards += [kind(visit) for kind in CARDS]
+        build(shelf)
 
-        async def key(event: events.KeyEventArguments) -> None:
-            control = event.modifiers.ctrl or event.modifiers.meta
-            if event.action.keydown and control and event.key.name in ("z", "Z", "y"):
-                again = event.key.name != "z" or event.modifiers.shift
-                await (visit.redo() if again else visit.undo())
 
-        ui.keyboard(key, repeating=True, ignore=["input", "select", "textarea"])
-        visit.client.on_disconnect(lambda: visit.worker.close())
-        visit.client.on_delete(lambda: visit.worker.close(final=True))
-        visit.fit()
-        visit.show()
+def build(shelf: Shelf) -> Visit:
+    """Build the page of one visitor, and return what its cards share.
+
+    Args:
+        shelf: models and images.
+    """
+    visit = Visit(shelf)
+    ui.colors(primary="#1f5fa8")
+    ui.add_css((HERE / "page.css").read_text())
+    ui.add_head_html(f"<script>{(HERE / 'pointer.js').read_text()}</script>")
+    visit.cards.append(Bar(visit))
+    with ui.element("div").classes("rnp-main"):
+        visit.cards += [kind(visit) for kind in CARDS]
+
+    async def key(event: events.KeyEventArguments) -> None:
+        control = event.modifiers.ctrl or event.modifiers.meta
+        if event.action.keydown and control and event.key.name in ("z", "Z", "y"):
+            again = event.key.name != "z" or event.modifiers.shift
+            await (visit.redo() if again else visit.undo())
+
+    ui.keyboard(key, repeating=True, ignore=["input", "select", "textarea"])
+    visit.client.on_disconnect(lambda: visit.worker.close())
+    visit.client.on_delete(visit.end)
+    visit.fit()
+    visit.show()
+    return visit

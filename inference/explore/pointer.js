@@ -1,7 +1,7 @@
 // What a pointer does on a stage: a stroke is drawn, or a part is dragged by one of its handles.
 // Positions are shares of the stage's width and height. A stroke's trail is drawn here, and goes
-// when the server's answer replaces what is above the image. A pointer that is taken away, by the
-// system or another page, ends a stroke as its release does.
+// when the server's answer replaces what is above the image; while the stroke goes on it comes back.
+// A pointer that is taken away, by the system or another page, ends a stroke as its release does.
 const MOST_POINTS = 4000; // of a stroke; of a longer one every other point goes
 window.rnpPointer = (down, emit) => {
   const stage = down.currentTarget;
@@ -27,10 +27,10 @@ window.rnpPointer = (down, emit) => {
     trail = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
     const style = "fill:none;stroke-linecap:round;stroke-linejoin:round;";
     trail.setAttribute("style", `${style}stroke:${colour};stroke-width:${width}`);
-    svg.querySelector("g:last-of-type").append(trail);
   }
   const draw = () => {
     const { width, height } = svg.viewBox.baseVal;
+    if (trail && !trail.isConnected) svg.querySelector("g:last-of-type").append(trail);
     const ends = points.length > 1 ? points : [points[0], points[0]];
     trail?.setAttribute("points", ends.map(([x, y]) => `${x * width},${y * height}`).join(" "));
   };

@@ -370,30 +370,34 @@ class Session:
             )
         self._go(replace(self._now, seen=self.mask & ~hidden))
 
-    def keep(self, site: str) -> None:
-        """Hold a site at its present value in questions from now on.
+    def keep(self, *sites: str) -> None:
+        """Hold sites at their present values in questions from now on.
 
         Args:
-            site: as `a/1` or `z/1`.
+            sites: as `a/1` or `z/1`.
 
         Raises:
-            ValueError: if there is no such site, or its part was removed.
+            ValueError: if there is no such site, or its part was removed; then nothing changes.
         """
-        if self._is_removed(site):
-            raise ValueError(f"Part {site[2:]} was removed; undo that before you keep the part.")
-        self._go(replace(self._now, kept=self._now.kept | {site}))
+        for site in sites:
+            if self._is_removed(site):
+                raise ValueError(
+                    f"Part {site[2:]} was removed; undo that before you keep the part."
+                )
+        self._go(replace(self._now, kept=self._now.kept | {*sites}))
 
-    def release(self, site: str) -> None:
-        """Hold a site no more.
+    def release(self, *sites: str) -> None:
+        """Hold sites no more.
 
         Args:
-            site: as for `keep`.
+            sites: as for `keep`.
 
         Raises:
-            ValueError: if there is no such site.
+            ValueError: if there is no such site; then nothing changes.
         """
-        self._path(site)
-        self._go(replace(self._now, kept=self._now.kept - {site}))
+        for site in sites:
+            self._path(site)
+        self._go(replace(self._now, kept=self._now.kept - {*sites}))
 
     def _path(self, site: str) -> Path:
         """The path of a site's part.

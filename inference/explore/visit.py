@@ -67,7 +67,8 @@ class Visit:
         self.palette: Sequence[str] = COLOURS
         self.turn = self.next_image = 0
         self._gestures: list[Gesture] = []
-        self._following = False
+        self._following = self._cut = False
+        self._grabbed: Part | None = None
         self.session = Session(shelf.model(shelf.first), name=_known(shelf.first))
         self._begin()
 
@@ -79,8 +80,13 @@ class Visit:
         self.parts: dict[str, Part] = {}
         self.chosen = "0" if self.config.depth else None
         self.look(min(1, self.config.depth))
-        self._grabbed: Part | None = None
-        self._gestures.clear()
+        self._gestures[:] = [gesture for gesture in self._gestures if gesture.handle]
+
+    def end(self) -> None:
+        """Give back what a page that was closed has held."""
+        self.worker.close(final=True)
+        self.cards.clear()
+        self.session = Session(self.rnp)
 
     @property
     def part(self) -> Part | None:
@@ -156,8 +162,9 @@ class Visit:
             card.show(tree)
 
     def forget(self) -> None:
-        """Take away all answers that belong to the state before, and end the question."""
+        """Take away all that belongs to the state before: answers, the question, and a drag."""
         self.turn += 1
+        self._cut, self._grabbed = self._cut or self._grabbed is not None, None
         for card in self.cards:
             card.forget()
 
@@ -290,6 +297,10 @@ class Visit:
 
     async def _follow(self, gesture: Gesture) -> None:
         kind, session, part = gesture.kind, self.session, self.parts.get(gesture.path)
+        turn = self.turn
+        if gesture.handle and self._cut:  # until the pointer lets go
+            self._cut = kind == "drag"
+            return
         if gesture.handle and self._grabbed is not None and self._grabbed.path == gesture.path:
             part = self._grabbed
         if part is None:  # of another image by now
@@ -306,11 +317,13 @@ class Visit:
             still = kind == "up" and not moved(values, kept)
         site = part.site
         if kind == "drag":
-            self.show(await self.do(lambda: session.preview(site, values)))
+            tree = await self.do(lambda: session.preview(site, values))
+            if turn == self.turn:
+                self.show(tree)
         elif still:
             self.show()
         else:
-            await self.edit(lambda: session.set(site, values))
+            await self.edit(lambda: turn == self.turn and session.set(site, values))
 
 
 class Card:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ ENGINES = {
     "importance": "importance sampling",
     "smc": "sequential Monte Carlo",
 }
+CUT = "the connection was cut; ask again."
 
 
 class HiddenCard(Card):
@@ -71,20 +71,26 @@ class HiddenCard(Card):
         self.answered, self.others = True, others
         self._busy(True)
         self._say(f"At work: {ENGINES[question.methods[0]]} …")
+        found, last = None, question.methods[-1]
         try:
-            async for answer in worker.answers(question):
+            async for found in worker.answers(question):
                 if mine == self.questions:
-                    self._show_answer(answer, question.methods)
+                    more = f" Still at work: {ENGINES[last]} …" if found.method != last else ""
+                    self._show_answer(found, more)
         except (ValueError, OSError) as error:
             if mine == self.questions:
                 self._say("No answer.", str(error), "rnp-bad")
+                self._busy(False)
+            return
         if mine == self.questions and not worker.busy:
             self._busy(False)
+            if found is None:
+                self._say(f"No answer: {CUT}", mark="rnp-bad")
+            elif found.method != last:
+                self._show_answer(found, f" No more: {CUT}")
 
-    def _show_answer(self, answer: Answer, methods: Sequence[str]) -> None:
-        engine = ENGINES.get(answer.method, answer.method)
-        last = ENGINES.get(methods[-1], methods[-1])
-        more = "" if answer.method == methods[-1] else f" Still at work: {last} …"
+    def _show_answer(self, answer: Answer, more: str) -> None:
+        engine = ENGINES[answer.method]
         says, mark = ("Trusted", "rnp-good") if answer.trusted else ("Not to be trusted", "rnp-bad")
         self._say(f"{says}: {engine}.{more}", " ".join(answer.notes), mark)
         self.row.clear()
@@ -105,6 +111,7 @@ class HiddenCard(Card):
         self.spinner.set_visibility(busy)
 
     def _stop(self) -> None:
+        self.questions += 1
         self.visit.worker.cancel()
         self._busy(False)
         self._say("Stopped.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from weakref import proxy
 
 import torch
 from matplotlib.colors import is_color_like, to_hex, to_rgb
@@ -31,6 +32,7 @@ class ImageCard(Card):
     def __init__(self, visit: Visit) -> None:
         super().__init__(visit)
         self.numbers = count()
+        here = proxy(self)  # FastAPI remembers the route of an upload after the page is gone
         with card("Image", "Draw with mouse, pen or finger, or drop an image file."):
             self.stage = stage("Image. Draw here with a pointer.")
             self.stage.on("pointerdown", self._stroke, js_handler=POINTER)
@@ -38,8 +40,8 @@ class ImageCard(Card):
                 ui.upload(
                     auto_upload=True,
                     max_file_size=BYTES,
-                    on_upload=self._open,
-                    on_rejected=lambda: visit.note(NOT_OPENED, "warning"),
+                    on_upload=lambda event: here._open(event),
+                    on_rejected=lambda: here.visit.note(NOT_OPENED, "warning"),
                 )
                 .props('accept=".json,image/*"')
                 .classes("rnp-upload")

@@ -40,6 +40,7 @@ class ParseCard(Card):
             self.stage.on("pointerdown", self._hold, js_handler=POINTER)
             self.stage.on("keydown", self._key, js_handler=KEY)
             self.stage.on("keyup", self._key, js_handler=KEY)
+            self.stage.on("blur", self._key, js_handler="() => emit('keyup')")  # as a release
             with row():
                 self.depth = ui.toggle({1: "Parts"}, value=1, on_change=self._choose_depth)
                 self.depth.props('no-caps unelevated aria-label="Depth" role=group')

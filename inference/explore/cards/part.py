@@ -60,7 +60,8 @@ class PartCard(Card):
                 control.set_enabled(part is not None)
                 if part is not None:
                     control.set_value(round(part.numbers[i].value, 3))
-        self.keep.set_value(part is not None and part.program in self.visit.session.kept)
+        kept = self.visit.session.kept if part is not None else []
+        self.keep.set_value(part is not None and bool({part.site, part.program} & {*kept}))
         self.keep.set_enabled(part is not None)
         self.filling = False
 
@@ -161,13 +162,8 @@ class PartCard(Card):
         part, session = self.visit.part, self.visit.session
         if part is None:
             return
-
-        def work() -> None:
-            change = session.keep if keep else session.release
-            for site in (part.site, part.program):
-                change(site)
-
-        await self.visit.edit(work)
+        change = session.keep if keep else session.release
+        await self.visit.edit(lambda: change(part.site, part.program))
 
     async def _nearest(self) -> None:
         visit = self.visit

@@ -388,6 +388,36 @@ def test_a_stroke_of_many_points_is_drawn(visitor):
     assert drawn[14, 5:7].max() == drawn[14, 21:24].max() == drawn[5:7, 14].max() == 1
 
 
+def test_a_trail_stays_while_answers_to_the_stroke_before_arrive(visitor):
+    page, where = visitor, stage(visitor, "Image")
+    go(page, where, 0.3, 0.6)
+    page.mouse.down()
+    go(page, where, 0.5, 0.6, steps=3)
+    trail = where.locator("polyline")
+    assert trail.count() == 1
+    where.locator("svg g").last.evaluate("(shown) => (shown.innerHTML = '<!--an answer-->')")
+    assert trail.count() == 0
+    go(page, where, 0.7, 0.6, steps=3)
+    assert trail.count() == 1
+    page.mouse.up()
+    until(page, lambda: "squared error" in status(page))
+    assert trail.count() == 0
+
+
+def test_a_key_that_is_released_elsewhere_keeps_what_it_has_done(visitor):
+    page = visitor
+    parsed(page)
+    stage(page, "Parse").focus()
+    right = page.get_by_label(re.compile("^Right: "))
+    start = float(right.input_value())
+    page.keyboard.down("ArrowRight")
+    until(page, lambda: abs(float(right.input_value()) - start - 0.02) < 0.002)
+    page.keyboard.press("Tab")
+    page.keyboard.up("ArrowRight")
+    edited(page)
+    assert abs(float(right.input_value()) - start - 0.02) < 0.002
+
+
 def test_samples_walks_and_other_parts(visitor):
     page = visitor
     parsed(page)

@@ -288,6 +288,20 @@ def test_what_is_kept_is_held(session):
     assert session.question().given == {}
 
 
+def test_sites_that_are_kept_together_are_one_step(session):
+    session.keep("a/0", "z/0")
+    assert session.kept == ["a/0", "z/0"]
+    session.release("a/0", "z/0")
+    assert session.kept == []
+    session.undo()
+    assert session.kept == ["a/0", "z/0"]
+    with pytest.raises(ValueError, match="no site 'z/9'"):
+        session.keep("a/1", "z/9")
+    session.undo()
+    assert session.kept == []
+    assert session.image is not None
+
+
 def test_samples_differ_and_come_again(rnp):
     one, other = Session(rnp, seed=3), Session(rnp, seed=3)
     first, second = one.sample(2), one.sample(2)

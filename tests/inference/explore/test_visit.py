@@ -1,0 +1,207 @@
+"""A visitor's page as the server has it, without a browser."""
+
+import asyncio
+import gc
+import time
+from weakref import ref
+
+import pytest
+import torch
+
+from inference.explore import Answer, Worker
+from inference.explore.shelf import Shelf
+from pyro_rnp import RNP
+from tests.conftest import tiny
+
+nicegui = pytest.importorskip("nicegui")
+
+
+class Page:
+    """A page that is built, with what a browser would do to it."""
+
+    def __init__(self, shelf):
+        from inference.explore.page import build
+
+        self.client = nicegui.Client(nicegui.ui.page("/"))
+        with self.client:
+            self.visit = build(shelf)
+
+    def card(self, name):
+        return next(card for card in self.visit.cards if type(card).__name__ == name)
+
+    def named(self, words):
+        """The controls of a name."""
+        found = self.client.elements.values()
+        return [e for e in found if words in (getattr(e, "text", ""), e.props.get("aria-label"))]
+
+    def press(self, words):
+        """Press the button of a name."""
+        (button,) = self.named(words)
+        self.send(button, "click")
+
+    def send(self, element, kind, args=None):
+        """Send an event of an element, as the browser does."""
+        listeners = element._event_listeners
+        (found,) = [key for key, one in listeners.items() if one.type == kind]
+        with self.client:
+            element._handle_event({"listener_id": found, "args": args})
+
+    async def until(self, holds, seconds=30):
+        end = time.monotonic() + seconds
+        while not (found := holds()):
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+        return found
+
+    def status(self):
+        return self.card("ParseCard").status.text
+
+
+@pytest.fixture
+def visited(monkeypatch, rnp):
+    """Runs a scenario, a coroutine function of a page, on a page of its own."""
+
+    def run(scenario, shelf=None):
+        async def all_of_it():
+            monkeypatch.setattr(nicegui.core, "loop", asyncio.get_running_loop())
+            page = Page(shelf or Shelf(rnp, torch.rand(4, 1, 8, 8)))
+            with page.client:
+                try:
+                    return await scenario(page)
+                finally:
+                    page.visit.worker.close()
+                    if not page.client.is_deleted:
+                        page.client.delete()
+
+        return asyncio.run(all_of_it())
+
+    return run
+
+
+def test_a_page_that_was_closed_is_freed(visited):
+    async def scenario(page):
+        await page.visit.take(torch.rand(1, 8, 8))
+        assert "2 parts" in page.status()
+        return ref(page.visit), ref(page.visit.session)
+
+    visit, session = visited(scenario)
+    gc.collect()
+    assert session() is None
+    assert visit() is None
+
+
+def dragging(kind, x, path="0"):
+    """What a pointer tells that holds the middle of a part since (0.5, 0.5)."""
+    return {"type": kind, "handle": f"{path} move", "points": [[0.5, 0.5], [x, 0.5]]}
+
+
+@pytest.mark.parametrize("change", ["undo", "model"])
+def test_a_change_in_the_middle_of_a_drag_ends_the_drag(visited, change):
+    async def scenario(page):
+        visit, stage = page.visit, page.card("ParseCard").stage
+        await visit.take(torch.rand(1, 8, 8))
+        await visit.take(torch.rand(1, 8, 8))
+        shown = stage.source
+        page.send(stage, "pointerdown", dragging("drag", 0.6))
+        await page.until(lambda: stage.source != shown)
+        if change == "undo":
+            await visit.undo()
+        else:
+            visit.session.change(RNP(tiny()).eval())
+            visit._changed()
+            visit.show()
+        tree, edits, shown = visit.session.tree, visit.session.edits, stage.source
+        page.send(stage, "pointerdown", dragging("drag", 0.7))
+        await asyncio.sleep(0.2)
+        assert stage.source == shown
+        page.send(stage, "pointerdown", dragging("up", 0.7))
+        await asyncio.sleep(0.2)
+        assert visit.session.edits == edits
+        assert visit.session.tree is tree
+        page.send(stage, "pointerdown", dragging("drag", 0.6))  # the next one goes on as ever
+        page.send(stage, "pointerdown", dragging("up", 0.6))
+        await page.until(lambda: len(visit.session.edits) == 1)
+
+    visited(scenario)
+
+
+def test_a_drag_that_waits_for_an_undo_changes_nothing(visited):
+    async def scenario(page):
+        visit, stage = page.visit, page.card("ParseCard").stage
+        await visit.take(torch.rand(1, 8, 8))
+        first = visit.session.image
+        await visit.take(torch.rand(1, 8, 8))
+        page.send(stage, "pointerdown", dragging("drag", 0.6))
+        async with visit.lock:
+            undone = asyncio.create_task(visit.undo())
+            await asyncio.sleep(0.1)
+            page.send(stage, "pointerdown", dragging("up", 0.6))
+            await asyncio.sleep(0.1)
+        await undone
+        await asyncio.sleep(0.3)
+        assert visit.session.edits == ()
+        assert torch.equal(visit.session.image, first)
+
+    visited(scenario)
+
+
+def test_undo_takes_all_that_was_kept_of_a_part_back(visited):
+    async def scenario(page):
+        visit, keep = page.visit, page.card("PartCard").keep
+        await visit.take(torch.rand(1, 8, 8))
+        keep.set_value(True)
+        await page.until(lambda: visit.session.kept == ["a/0", "z/0"])
+        await visit.undo()
+        assert visit.session.kept == []
+        assert not keep.value
+        visit.session.keep("a/0")  # as a JSON may have it
+        visit.show()
+        assert keep.value, "what is held is shown"
+
+    visited(scenario)
+
+
+def answered(method):
+    blank = torch.zeros(1, 8, 8)
+    return Answer(method, blank, blank, torch.zeros(2, 1, 8, 8), False, ("Too few samples.",))
+
+
+@pytest.mark.parametrize("methods", [(), ("guide",), ("guide", "smc")])
+def test_answers_that_are_cut_off_are_told(visited, monkeypatch, methods):
+    async def answers(self, question):
+        for method in methods:
+            yield answered(method)
+
+    monkeypatch.setattr(Worker, "answers", answers)
+
+    async def scenario(page):
+        await page.visit.take(torch.rand(1, 8, 8))
+        page.press("Ask")
+        card = page.card("HiddenCard")
+        await page.until(lambda: card.trust.text and not card.spinner.visible)
+        return card.trust.text, card.why.text
+
+    says, why = visited(scenario)
+    assert why == ("Too few samples." if methods else "")
+    assert (
+        says
+        == {
+            0: "No answer: the connection was cut; ask again.",
+            1: "Not to be trusted: the guide. No more: the connection was cut; ask again.",
+            2: "Not to be trusted: sequential Monte Carlo.",
+        }[len(methods)]
+    )
+
+
+def test_a_question_that_is_stopped_says_no_more_than_that(visited):
+    async def scenario(page):
+        await page.visit.take(torch.rand(1, 8, 8))
+        page.press("Ask")
+        card = page.card("HiddenCard")
+        await page.until(lambda: page.visit.worker.busy)
+        page.press("Stop")
+        await asyncio.sleep(0.3)
+        assert card.trust.text == "Stopped."
+        assert not card.spinner.visible
+
+    visited(scenario)
