@@ -12,7 +12,7 @@ setup: $(READY)
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or newer is needed; name one with: make PYTHON=python3.12 ..."; exit 1; }
-	@echo "Setting up .venv: some minutes, and some gigabytes."
+	@echo "Setting up .venv: five to ten minutes in silence, and some gigabytes."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --quiet --editable '.[test]'
 	@touch $@

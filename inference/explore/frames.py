@@ -89,6 +89,12 @@ class Part:
         """The values of its six numbers."""
         return tuple(number.value for number in self.numbers)
 
+    @property
+    def removed(self) -> bool:
+        """Whether it was taken away: its centre lies farther out than the model allows."""
+        across = self.numbers[FIELDS.index("x")]
+        return not across.low <= across.value <= across.high
+
     def bounded(self, values: Sequence[float]) -> list[float]:
         """Return numbers of an action within the model's bounds.
 

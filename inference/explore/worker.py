@@ -91,6 +91,11 @@ class Worker:
         self._sender = Thread(target=_carry, args=(self._pipe, self._outbox), daemon=True)
         self._sender.start()
 
+    @property
+    def ready(self) -> bool:
+        """Whether its process listens, so that an answer needs no start."""
+        return self._ready
+
     def _lives(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

@@ -32,6 +32,7 @@ class HiddenCard(Card):
         super().__init__(visit)
         self.questions, self.others = 0, False
         self.answered = False
+        self.answer: Answer | None = None
         visit.ask = self.ask
         with card("What is hidden", "Hide a region of the image with the brush.", wide=True):
             with row():
@@ -46,7 +47,7 @@ class HiddenCard(Card):
         """End the question, and take its answers away."""
         self.questions += 1
         self.visit.worker.cancel()
-        self.answered = False
+        self.answered, self.answer = False, None
         self.row.clear()
         self._say("")
         self._busy(False)
@@ -70,7 +71,8 @@ class HiddenCard(Card):
             return
         self.answered, self.others = True, others
         self._busy(True)
-        self._say(f"At work: {ENGINES[question.methods[0]]} …")
+        starts = "" if worker.ready else ", in a process that takes some seconds to start"
+        self._say(f"At work: {ENGINES[question.methods[0]]}{starts} …")
         found, last = None, question.methods[-1]
         try:
             async for found in worker.answers(question):
@@ -90,7 +92,7 @@ class HiddenCard(Card):
                 self._show_answer(found, f" No more: {CUT}")
 
     def _show_answer(self, answer: Answer, more: str) -> None:
-        engine = ENGINES[answer.method]
+        self.answer, engine = answer, ENGINES[answer.method]
         says, mark = ("Trusted", "rnp-good") if answer.trusted else ("Not to be trusted", "rnp-bad")
         self._say(f"{says}: {engine}.{more}", " ".join(answer.notes), mark)
         self.row.clear()
@@ -114,4 +116,7 @@ class HiddenCard(Card):
         self.questions += 1
         self.visit.worker.cancel()
         self._busy(False)
-        self._say("Stopped.")
+        if self.answer is None:
+            self._say("Stopped.")
+        else:
+            self._show_answer(self.answer, " Stopped.")

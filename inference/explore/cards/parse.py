@@ -94,10 +94,10 @@ class ParseCard(Card):
         seen = session.mask.expand_as(image)
         error = (tree.canvas[0].cpu() - image)[seen].square().sum().item()
         edits = len(session.edits)
+        gone = sum(part.removed for part in self.visit.parts.values() if part.depth == 1)
+        count = f"{len(tree) - gone} of {len(tree)} parts" if gone else f"{len(tree)} parts"
         done = f"; {edits} edit{'s' * (edits != 1)}" if edits else ""
-        self.status.set_text(
-            f"{len(tree)} parts; squared error {error:.1f} over {seen.sum()} pixels{done}."
-        )
+        self.status.set_text(f"{count}; squared error {error:.1f} over {seen.sum()} pixels{done}.")
 
     def _choose_depth(self) -> None:
         if self.depth.value != self.visit.depth:

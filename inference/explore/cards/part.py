@@ -32,13 +32,14 @@ class PartCard(Card):
         self.near_of: str | None = None
         with card("Part", ""):
             self.chip_row = row()
+            self.gone = ui.label("This part is removed. Undo brings it back.").classes("rnp-hint")
             self.number_box = ui.element("div").classes("rnp-numbers")
             self.react = ui.switch("Let later parts react", on_change=self._choose_react)
             with row():
                 self.keep = ui.switch("Keep this part", on_change=self._keep)
                 button("Ask for the others", lambda: visit.ask(True), "help_outline")
             with row():
-                button("Remove", visit.remove, "backspace")
+                self.remove = button("Remove", visit.remove, "backspace")
                 button("Nearest parts", self._nearest, "search")
             self.near_row = tile_row()
 
@@ -57,9 +58,11 @@ class PartCard(Card):
         self.filling = True
         for i, (slider, number) in enumerate(self.fields):
             for control in (slider, number):
-                control.set_enabled(part is not None)
+                control.set_enabled(part is not None and not part.removed)
                 if part is not None:
                     control.set_value(round(part.numbers[i].value, 3))
+        self.remove.set_enabled(part is not None and not part.removed)
+        self.gone.set_visibility(part is not None and part.removed)
         kept = self.visit.session.kept if part is not None else []
         self.keep.set_value(part is not None and bool({part.site, part.program} & {*kept}))
         self.keep.set_enabled(part is not None)
@@ -94,6 +97,7 @@ class PartCard(Card):
             part = visit.parts.get(name)
             hue = visit.palette[int(name.split("/")[0]) % len(visit.palette)]
             chip.style(f"--rnp-hue: {to_hex(hue) if part is None else part.colour}")
+            chip.classes(**{"add" if part is not None and part.removed else "remove": "rnp-gone"})
 
     def _chips(self, names: list[str]) -> list[tuple[str, ui.button]]:
         """Make a line of buttons."""
@@ -128,7 +132,6 @@ class PartCard(Card):
                     slider.props(f'aria-label="{label}, {bounds}"')
                     number = ui.number(value=low, min=low, max=high, step=0.01, format="%.3f")
                     number.props(f'dense outlined debounce=300 aria-label="{label}: {bounds}"')
-                    number.tooltip(f"{label}: {bounds}")
                 slider.on_value_change(partial(self._change, i, "drag"))
                 slider.on("change", self._let_go)
                 number.on_value_change(partial(self._change, i, "up"))
@@ -139,7 +142,12 @@ class PartCard(Card):
 
     async def _set(self, i: int, kind: str, value: float | None) -> None:
         part = self.visit.part
-        if part is None or value is None or abs(value - part.action[i]) < 1e-3:
+        if part is None or part.removed:
+            return
+        if value is None:  # no number was typed
+            self.visit.show()
+            return
+        if abs(value - part.action[i]) < 1e-3:
             return
         values = list(part.action)
         values[i] = value

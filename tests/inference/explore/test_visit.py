@@ -205,3 +205,53 @@ def test_a_question_that_is_stopped_says_no_more_than_that(visited):
         assert not card.spinner.visible
 
     visited(scenario)
+
+
+def test_an_answer_that_stays_after_a_stop_keeps_its_verdict(visited, monkeypatch):
+    async def answers(self, question):
+        yield answered("guide")
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Worker, "answers", answers)
+
+    async def scenario(page):
+        await page.visit.take(torch.rand(1, 8, 8))
+        page.press("Ask")
+        card = page.card("HiddenCard")
+        await page.until(lambda: "Still at work" in card.trust.text)
+        page.press("Stop")
+        await page.until(lambda: not card.spinner.visible)
+        assert card.trust.text == "Not to be trusted: the guide. Stopped."
+        assert card.why.text == "Too few samples."
+
+    visited(scenario)
+
+
+def test_a_part_that_was_removed_says_so_and_cannot_be_moved(visited):
+    async def scenario(page):
+        await page.visit.take(torch.rand(1, 8, 8))
+        card = page.card("PartCard")
+        fields = [control for pair in card.fields for control in pair]
+        assert not card.gone.visible
+        page.press("Remove")
+        await page.until(lambda: page.status().startswith("1 of 2 parts"))
+        assert card.gone.visible
+        assert not any(control.enabled for control in (*fields, card.remove))
+        await page.visit.undo()
+        assert page.status().startswith("2 parts")
+        assert not card.gone.visible
+        assert all(control.enabled for control in (*fields, card.remove))
+
+    visited(scenario)
+
+
+def test_a_field_that_holds_no_number_gets_its_number_back(visited):
+    async def scenario(page):
+        await page.visit.take(torch.rand(1, 8, 8))
+        number = page.card("PartCard").fields[4][1]
+        before = number.value
+        number.set_value(None)
+        await page.until(lambda: number.value == before)
+        assert "edit" not in page.status()
+
+    visited(scenario)
