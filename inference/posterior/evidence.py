@@ -123,14 +123,17 @@ class Evidence:
         if self.soft:
             found.append(
                 f"{', '.join(self.soft)}: determined by what runs above in this model, so held to "
-                "what is given within a tolerance, one standard deviation of "
-                + "; ".join(
-                    f"{name} {', '.join(f'{t:.3g}' for t in tolerance.unique().tolist())}"
-                    for name, (_, tolerance) in self.soft.items()
-                )
+                "what is given within a tolerance, a standard deviation of "
+                + ", ".join(f"{_span(each)} for {name}" for name, (_, each) in self.soft.items())
                 + "."
             )
         return found
+
+
+def _span(values: Tensor) -> str:
+    """The least and the largest of some numbers."""
+    low, high = (f"{value:.3g}" for value in (values.min().item(), values.max().item()))
+    return low if low == high else f"{low} to {high}"
 
 
 def read_evidence(

@@ -34,7 +34,11 @@ class HiddenCard(Card):
         self.answered = False
         self.answer: Answer | None = None
         visit.ask = self.ask
-        with card("What is hidden", "Hide a region of the image with the brush.", wide=True):
+        with card(
+            "What is hidden",
+            "Hide a region of the image with the brush, or keep a part and ask for the others.",
+            wide=True,
+        ):
             with row():
                 button("Ask", self.ask, "help_outline")
                 self.stop_button = button("Stop", self._stop, "stop")
