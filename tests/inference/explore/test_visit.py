@@ -2,15 +2,17 @@
 
 import asyncio
 import gc
+import math
 import time
+from types import SimpleNamespace
 from weakref import ref
 
 import pytest
 import torch
 
-from inference.explore import Answer, Worker
+from inference.explore import Answer, Session, Worker
 from inference.explore.shelf import Shelf
-from pyro_rnp import RNP
+from pyro_rnp import RNP, save
 from tests.conftest import tiny
 
 nicegui = pytest.importorskip("nicegui")
@@ -205,3 +207,59 @@ def test_a_question_that_is_stopped_says_no_more_than_that(visited):
         assert not card.spinner.visible
 
     visited(scenario)
+
+
+@pytest.mark.parametrize("tool", ["draw", "erase"])
+def test_a_further_stroke_leaves_hidden_pixels_hidden(visited, tool):
+    async def scenario(page):
+        visit, card = page.visit, page.card("ImageCard")
+        image = torch.rand(1, 8, 8)
+        image[0, 2, 3] = math.nan
+        await visit.take(image)
+        visit.session.hide(torch.ones(8, 8, dtype=torch.bool).triu())
+        mask, before = visit.session.mask, visit.session.image
+        card.tool.set_value(tool)
+        page.send(card.stage, "pointerdown", {"points": [[0.1, 0.8], [0.4, 0.8]]})
+        await page.until(lambda: visit.session.image is not before)
+        assert torch.equal(visit.session.mask, mask)
+        visit.session.hide(None)
+        assert visit.session.mask.sum() == 63
+
+    visited(scenario)
+
+
+class File:
+    """A file that a visitor opens."""
+
+    def __init__(self, text, name="parse.json"):
+        self.text, self.name = text, name
+
+    async def read(self):
+        return self.text.encode()
+
+
+def test_json_of_another_model_goes_to_that_model(visited, rnp, tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    other = RNP(tiny()).eval()
+    record = {"training": {"data": "digits", "size": 8}}
+    monkeypatch.chdir(tmp_path)
+    for name, model in (("one", rnp), ("two", other)):
+        save(model, f"runs/{name}", record)
+    session, notes = Session(other, name="runs/two"), []
+    session.draw(torch.rand(1, 8, 8))
+    text = session.to_json()
+
+    async def scenario(page):
+        visit, card = page.visit, page.card("ImageCard")
+        monkeypatch.setattr(visit, "note", lambda text, kind="info": notes.append(text))
+        await card._open(SimpleNamespace(file=File(text.replace("runs/two", "runs/gone"))))
+        assert visit.session.image is None
+        assert visit.name == "runs/one"
+        assert "parse of the model runs/gone" in notes.pop()
+        await card._open(SimpleNamespace(file=File(text)))
+        assert visit.name == page.card("Bar").model.value == "runs/two"
+        assert torch.equal(visit.session.tree.program, session.tree.program)
+        assert "2 parts" in page.status()
+        assert "runs/two" in notes.pop()
+
+    visited(scenario, Shelf("runs/one"))
