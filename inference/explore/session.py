@@ -25,13 +25,14 @@ from inference.explore.lines import (
 )
 from inference.explore.nearest import Near, nearest_parts
 from inference.explore.questions import Answer, Question, answer
+from inference.explore.steps import up_to
 from inference.isolation import frozen
 from inference.plotting import COLOURS, parse_figure
 from inference.posterior import graft, intervene, remove
 from inference.posterior.evidence import site_value
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.affine import FIELDS, UNITS
-from pyro_rnp.parse_tree import COUNTING, Path, read_path, sheets, site_name
+from pyro_rnp.parse_tree import COUNTING, Path, read_path, site_name
 from pyro_rnp.plotting.figure import FORMATS, to_bytes
 from pyro_rnp.sites import is_random, sites
 
@@ -39,8 +40,6 @@ HISTORY = 50
 """Steps that can be undone."""
 NUMBER = 8
 """Images that are sampled, walked through or found, by default."""
-FAR = 1e4
-"""Half-widths of a parent beyond which nothing is seen."""
 JSON_BYTES = 50 * 2**20
 """The most that a JSON text may have."""
 
@@ -518,7 +517,7 @@ class Session:
         found = [Step("", torch.zeros_like(tree.canvas[0]).cpu())]
         for path, _ in tree.walk():
             if len(path) == depth:
-                found.append(Step(site_name("a", path), _up_to(tree, path).canvas[0].cpu()))
+                found.append(Step(site_name("a", path), up_to(tree, path).canvas[0].cpu()))
         return found
 
     def picture(
@@ -548,7 +547,7 @@ class Session:
         paths = [path for path, _ in tree.walk() if len(path) == (depth or tree.level)]
         if tree.level and steps is not None and steps < len(paths):
             blank = replace(tree, children=(), canvas=torch.zeros_like(tree.canvas))
-            tree = _up_to(tree, paths[steps - 1]) if steps else blank
+            tree = up_to(tree, paths[steps - 1]) if steps else blank
         figure = parse_figure(tree, images=image, palette=palette, depth=depth)
         return to_bytes(figure, f".{format}")
 
@@ -682,27 +681,6 @@ class Session:
             lines += [""] if images is None else lines_of_images(self.name, images)
             lines += [f"near = nearest_parts(rnp, tree, {nearest!r}, images, {NUMBER})"]
         return with_imports(lines)
-
-
-def _up_to(node: ParseTree, path: Path) -> ParseTree:
-    """A node with what its program has drawn up to the step at a path.
-
-    Within a part, later sub-parts stay, but out of sight, since shades depend on their number.
-    """
-    if not path:
-        return node
-    later = () if node.action is None else map(_out_of_sight, node.children[path[0] + 1 :])
-    below = (*node.children[: path[0]], _up_to(node[path[0]], path[1:]), *later)
-    renderer = node.renderer
-    assert renderer is not None
-    canvas = renderer.render(sheets(below, renderer.composed), node.canvas.shape[-1])
-    return replace(node, children=below, canvas=canvas)
-
-
-def _out_of_sight(node: ParseTree) -> ParseTree:
-    """A part with its frame, far beyond the image."""
-    assert node.action is not None
-    return replace(node, action=node.action + node.action.new_tensor([0, 0, 0, 0, FAR, 0]))
 
 
 def _same(tree: ParseTree, values: Mapping[str, Tensor]) -> bool:
