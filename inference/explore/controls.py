@@ -87,6 +87,18 @@ def button(words: str, does: Any, icon: str, flat: bool = False) -> ui.button:
     )
 
 
+def name_list(select: ui.select, words: str) -> None:
+    """Name the list of a select for screen readers, which Quasar leaves without a name.
+
+    Args:
+        select: the select.
+        words: the list's name.
+    """
+    named = f"""() => requestAnimationFrame(() =>
+      document.querySelector("[role=listbox]")?.setAttribute("aria-label", "{words}"))"""
+    select.on("popup-show", js_handler=named)
+
+
 def tile(rgb: Tensor, words: str, does: Any = None) -> ui.element:
     """Make a small picture with a name, below it a link that takes it away as a PNG file.
 

@@ -25,6 +25,8 @@ MOVES: dict[str, tuple[tuple[int, float, float], ...]] = {
 }
 """Keys with what they do to the numbers of an action: which, times what, plus what."""
 
+WHOLE = "It is the parse of the whole image, hidden pixels included."
+
 
 class ParseCard(Card):
     """The parse.
@@ -95,8 +97,9 @@ class ParseCard(Card):
         error = (tree.canvas[0].cpu() - image)[seen].square().sum().item()
         edits = len(session.edits)
         done = f"; {edits} edit{'s' * (edits != 1)}" if edits else ""
+        whole = "" if seen.all() else f" {WHOLE}"
         self.status.set_text(
-            f"{len(tree)} parts; squared error {error:.1f} over {seen.sum()} pixels{done}."
+            f"{len(tree)} parts; squared error {error:.1f} over {seen.sum()} pixels{done}.{whole}"
         )
 
     def _choose_depth(self) -> None:

@@ -263,3 +263,36 @@ def test_json_of_another_model_goes_to_that_model(visited, rnp, tmp_path, monkey
         assert "runs/two" in notes.pop()
 
     visited(scenario, Shelf("runs/one"))
+
+
+def test_the_parse_of_hidden_pixels_too_is_called_so(visited):
+    async def scenario(page):
+        words, visit = "It is the parse of the whole image, hidden pixels included.", page.visit
+        await visit.take(torch.rand(1, 8, 8))
+        assert words not in page.status()
+        visit.session.hide(torch.eye(8, dtype=torch.bool))
+        visit.show()
+        assert page.status().endswith(f"over 56 pixels. {words}")
+
+    visited(scenario)
+
+
+@pytest.mark.parametrize("source", ["", "1"])
+def test_a_part_is_exchanged_for_any_of_another_image(visited, rnp, source):
+    async def scenario(page):
+        visit, card = page.visit, page.card("OthersCard")
+        await visit.take(torch.rand(1, 8, 8))
+        await card._more()
+        image = (await visit.images(3))[-1]
+        card._pick(2, image)
+        card.source.set_value(source)
+        page.press("Exchange the part")
+        await page.until(lambda: visit.session.edits)
+        other = rnp.parse(card.other[None])
+        assert torch.equal(visit.session.tree[0].program, other[int(source or 0)].program)
+        visit.look(2)
+        visit.show()
+        assert card.source.value == ""
+        assert [*card.source.options] == ["", "0/0", "0/1", "1/0", "1/1"]
+
+    visited(scenario)
