@@ -4,13 +4,15 @@ import asyncio
 import gc
 import math
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from weakref import ref
 
 import pytest
 import torch
 
-from inference.explore import Answer, Session, Worker
+from inference.explore import COLOUR_BLIND, Answer, Session, Worker, centre
+from inference.explore.images import rounded
 from inference.explore.shelf import Shelf
 from pyro_rnp import RNP, save
 from tests.conftest import tiny
@@ -31,15 +33,13 @@ class Page:
     def card(self, name):
         return next(card for card in self.visit.cards if type(card).__name__ == name)
 
-    def named(self, words):
-        """The controls of a name."""
+    def button(self, words):
         found = self.client.elements.values()
-        return [e for e in found if words in (getattr(e, "text", ""), e.props.get("aria-label"))]
+        (button,) = [e for e in found if isinstance(e, nicegui.ui.button) and e.text == words]
+        return button
 
     def press(self, words):
-        """Press the button of a name."""
-        (button,) = self.named(words)
-        self.send(button, "click")
+        self.send(self.button(words), "click")
 
     def send(self, element, kind, args=None):
         """Send an event of an element, as the browser does."""
@@ -294,5 +294,95 @@ def test_a_part_is_exchanged_for_any_of_another_image(visited, rnp, source):
         visit.show()
         assert card.source.value == ""
         assert [*card.source.options] == ["", "0/0", "0/1", "1/0", "1/1"]
+
+    visited(scenario)
+
+
+def test_later_parts_react_where_the_switch_says_so(visited):
+    async def scenario(page):
+        visit, part = page.visit, page.card("PartCard")
+        await visit.take(torch.rand(1, 8, 8))
+        for react in (True, False):
+            part.react.set_value(react)
+            page.press("Remove")
+            number = 1 if react else 2
+            await page.until(lambda number=number: len(visit.session.edits) == number)
+            assert visit.session.edits[-1].react == react
+
+    visited(scenario)
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_pictures_have_what_is_shown(visited, monkeypatch, kind):
+    taken = {}
+    monkeypatch.setattr(
+        nicegui.ui.download, "content", lambda content, name: taken.update({name: content})
+    )
+
+    async def scenario(page):
+        visit = page.visit
+        await visit.take(torch.rand(1, 8, 8))
+        visit.look(2)
+        visit.steps, visit.palette = 3, COLOUR_BLIND
+        page.press(kind.upper())
+        await page.until(lambda: taken)
+        whole = visit.session.picture(kind)
+        assert taken == {f"parse.{kind}": visit.session.picture(kind, COLOUR_BLIND, 2, 3)}
+        assert taken[f"parse.{kind}"] != whole
+
+    visited(scenario)
+
+
+def test_test_images_come_one_after_another_and_again(visited):
+    async def scenario(page):
+        visit = page.visit
+        images = visit.shelf.images(visit.name)
+        for i in (0, 1, 2, 3, 0):
+            before = visit.session.image
+            page.press("Next test image")
+            await page.until(lambda before=before: visit.session.image is not before)
+            assert torch.equal(visit.session.image, rounded(images[i]))
+
+    visited(scenario)
+
+
+def test_a_drawing_is_centred(visited):
+    async def scenario(page):
+        visit, image = page.visit, torch.zeros(1, 8, 8)
+        image[0, :3, :2] = 1
+        await visit.take(image)
+        page.press("Centre")
+        await page.until(lambda: not torch.equal(visit.session.image, image))
+        assert torch.equal(visit.session.image, centre(image))
+        await visit.undo()
+        assert torch.equal(visit.session.image, image)
+
+    visited(scenario)
+
+
+def test_what_is_hidden_is_shown_again(visited):
+    async def scenario(page):
+        visit, button = page.visit, page.button("Show what is hidden")
+        await visit.take(torch.rand(1, 8, 8))
+        assert not button.visible
+        visit.session.hide(torch.eye(8, dtype=torch.bool))
+        visit.show()
+        assert button.visible
+        page.press("Show what is hidden")
+        await page.until(lambda: visit.session.mask.all())
+        await page.until(lambda: not button.visible)
+
+    visited(scenario)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_why_an_answer_is_not_trusted_stands_below_it(visited, trusted):
+    async def scenario(page):
+        card, notes = page.card("HiddenCard"), () if trusted else ("One.", "Two.")
+        card._show_answer(replace(answered("smc"), trusted=trusted, notes=notes), "")
+        says, mark = ("Trusted", "rnp-good") if trusted else ("Not to be trusted", "rnp-bad")
+        assert card.trust.text == f"{says}: sequential Monte Carlo."
+        assert mark in card.trust.classes
+        assert card.why.text == " ".join(notes)
 
     visited(scenario)
