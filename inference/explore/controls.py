@@ -15,9 +15,15 @@ KEY = """(event) => {
   const known = /^(Arrow(Left|Right|Up|Down)|Delete|[-+=0-9\\[\\]])$/.test(event.key);
   if (!known || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
+  event.currentTarget.held = event.type === "keydown";
   emit(event.type === "keyup" ? "keyup" : event.key);
 }"""
 """Hands keys that move a part to the server."""
+BLUR = """(event) => {
+  if (event.currentTarget.held) emit("keyup");
+  event.currentTarget.held = false;
+}"""
+"""Releases a key that is held when another control is gone to, which gets its release."""
 
 
 def points(args: Any) -> list[tuple[float, float]]:

@@ -137,7 +137,9 @@ class ImageCard(Card):
 
     async def _centre(self) -> None:
         image = self.visit.session.image
-        if image is not None:
+        if not self.visit.session.mask.all():
+            self.visit.note("Only an image that is seen whole is centred.")
+        elif image is not None:
             await self.visit.take(centre(image))
 
     async def _next(self) -> None:

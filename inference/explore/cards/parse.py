@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from nicegui import events, ui
 
-from inference.explore.controls import KEY, POINTER, button, card, points, row, stage
+from inference.explore.controls import BLUR, KEY, POINTER, button, card, points, row, stage
 from inference.explore.view import frames, painted, uri
 from inference.explore.visit import Card, Gesture, Visit
 from pyro_rnp import ParseTree
@@ -42,7 +42,7 @@ class ParseCard(Card):
             self.stage.on("pointerdown", self._hold, js_handler=POINTER)
             self.stage.on("keydown", self._key, js_handler=KEY)
             self.stage.on("keyup", self._key, js_handler=KEY)
-            self.stage.on("blur", self._key, js_handler="() => emit('keyup')")  # as a release
+            self.stage.on("blur", self._key, js_handler=BLUR)
             with row():
                 self.depth = ui.toggle({1: "Parts"}, value=1, on_change=self._choose_depth)
                 self.depth.props('no-caps unelevated aria-label="Depth" role=group')

@@ -356,6 +356,10 @@ def test_a_drawing_is_centred(visited):
         assert torch.equal(visit.session.image, centre(image))
         await visit.undo()
         assert torch.equal(visit.session.image, image)
+        visit.session.hide(torch.eye(8, dtype=torch.bool))
+        page.press("Centre")
+        await asyncio.sleep(0.3)
+        assert torch.equal(visit.session.image, image), "what is hidden would be seen there"
 
     visited(scenario)
 
