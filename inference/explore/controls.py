@@ -15,9 +15,15 @@ KEY = """(event) => {
   const known = /^(Arrow(Left|Right|Up|Down)|Delete|[-+=0-9\\[\\]])$/.test(event.key);
   if (!known || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
+  event.currentTarget.held = event.type === "keydown";
   emit(event.type === "keyup" ? "keyup" : event.key);
 }"""
 """Hands keys that move a part to the server."""
+BLUR = """(event) => {
+  if (event.currentTarget.held) emit("keyup");
+  event.currentTarget.held = false;
+}"""
+"""Releases a key that is held when another control is gone to, which gets its release."""
 
 
 def points(args: Any) -> list[tuple[float, float]]:
@@ -85,6 +91,18 @@ def button(words: str, does: Any, icon: str, flat: bool = False) -> ui.button:
         .props(f"{kind} no-caps dense")
         .classes("rnp-button")
     )
+
+
+def name_list(select: ui.select, words: str) -> None:
+    """Name the list of a select for screen readers, which Quasar leaves without a name.
+
+    Args:
+        select: the select.
+        words: the list's name.
+    """
+    named = f"""() => requestAnimationFrame(() =>
+      document.querySelector("[role=listbox]")?.setAttribute("aria-label", "{words}"))"""
+    select.on("popup-show", js_handler=named)
 
 
 def tile(rgb: Tensor, words: str, does: Any = None) -> ui.element:

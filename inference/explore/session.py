@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -24,13 +25,14 @@ from inference.explore.lines import (
 )
 from inference.explore.nearest import Near, nearest_parts
 from inference.explore.questions import Answer, Question, answer
+from inference.explore.steps import up_to
 from inference.isolation import frozen
 from inference.plotting import COLOURS, parse_figure
 from inference.posterior import graft, intervene, remove
 from inference.posterior.evidence import site_value
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.affine import FIELDS, UNITS
-from pyro_rnp.parse_tree import COUNTING, Path, read_path, sheets, site_name
+from pyro_rnp.parse_tree import COUNTING, Path, read_path, site_name
 from pyro_rnp.plotting.figure import FORMATS, to_bytes
 from pyro_rnp.sites import is_random, sites
 
@@ -38,10 +40,20 @@ HISTORY = 50
 """Steps that can be undone."""
 NUMBER = 8
 """Images that are sampled, walked through or found, by default."""
-FAR = 1e4
-"""Half-widths of a parent beyond which nothing is seen."""
 JSON_BYTES = 50 * 2**20
 """The most that a JSON text may have."""
+
+
+class OtherModel(ValueError):
+    """A JSON is that of another model.
+
+    Args:
+        name: the model's, as `open_model` takes it.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"This is the parse of the model {name}; choose that model first.")
+        self.name = name
 
 
 class Edit(NamedTuple):
@@ -196,21 +208,26 @@ class Session:
 
     # Image and parse ---------------------------------------------------------------------------
 
-    def draw(self, image: Float[Tensor, "c s s"]) -> None:
+    def draw(self, image: Float[Tensor, "c s s"], further: bool = False) -> None:
         """Begin with another image, of which everything is seen and no part is kept.
 
         Pixels are rounded to multiples of 1/255, so that files hold the image exactly.
 
         Args:
             image: as the model reads it, in [0, 1]; a pixel that is NaN is blank, and hidden.
+            further: whether it is the present image with more or less on it: pixels that are
+                hidden or missing stay so.
 
         Raises:
             ValueError: if the model does not read such images.
         """
         found = self.rnp.check(torch.as_tensor(image).unsqueeze(0))[0].cpu().float()
         missing = found.isnan().any(0)
+        seen = ~missing & self.mask if further else ~missing
+        if further and self._now.missing is not None:
+            missing = missing | self._now.missing
         found = rounded(found.nan_to_num())
-        self._go(_State(self.rnp, self.name, image=found, seen=~missing, missing=missing))
+        self._go(_State(self.rnp, self.name, image=found, seen=seen, missing=missing))
 
     def change(self, rnp: RNP, name: str | None = None) -> None:
         """Go on with another model, which parses the image anew, without edits and kept parts.
@@ -500,7 +517,7 @@ class Session:
         found = [Step("", torch.zeros_like(tree.canvas[0]).cpu())]
         for path, _ in tree.walk():
             if len(path) == depth:
-                found.append(Step(site_name("a", path), _up_to(tree, path).canvas[0].cpu()))
+                found.append(Step(site_name("a", path), up_to(tree, path).canvas[0].cpu()))
         return found
 
     def picture(
@@ -530,7 +547,7 @@ class Session:
         paths = [path for path, _ in tree.walk() if len(path) == (depth or tree.level)]
         if tree.level and steps is not None and steps < len(paths):
             blank = replace(tree, children=(), canvas=torch.zeros_like(tree.canvas))
-            tree = _up_to(tree, paths[steps - 1]) if steps else blank
+            tree = up_to(tree, paths[steps - 1]) if steps else blank
         figure = parse_figure(tree, images=image, palette=palette, depth=depth)
         return to_bytes(figure, f".{format}")
 
@@ -539,10 +556,12 @@ class Session:
 
         The entries `parts`, `units` and `tree` are those of `pyro-rnp parse`.
         """
+        missing = self._now.missing
         found = {
             "model": self.name,
             "image": base64.b64encode(png(self._image())).decode(),
             "seen": rows_of(self.mask),
+            "missing": rows_of(torch.zeros_like(self.mask) if missing is None else missing),
             "kept": self.kept,
             "parts": COUNTING,
             "units": UNITS,
@@ -560,6 +579,7 @@ class Session:
             The tree.
 
         Raises:
+            OtherModel: if the text is the parse of a model of another name.
             ValueError: in one sentence, if the text is not the parse of such a model.
         """
         if len(text) > JSON_BYTES:
@@ -569,8 +589,11 @@ class Session:
             found = json.loads(text)
             lists = _sites(found["tree"])
             stored = base64.b64decode(found["image"]) if "image" in found else None
-            rows = _list(found.get("seen", ["1" * config.image_size] * config.image_size), str)
-            seen = torch.tensor([[pixel == "1" for pixel in row] for row in rows])
+            seen = _mask(found.get("seen", ["1" * config.image_size] * config.image_size))
+            missing = _mask(found.get("missing", ["0" * len(row) for row in seen]))
+            model = found.get("model")
+            if not isinstance(model, str | None):
+                raise TypeError("A model's name is text.")
             kept = frozenset(_list(found.get("kept", []), str))
         except (
             ValueError,
@@ -581,7 +604,10 @@ class Session:
             RecursionError,
         ) as error:
             raise ValueError("This is not the JSON of a parse.") from error
-        if lists.keys() != sites(config).keys() or seen.shape != self.mask.shape:
+        if model and self.name and os.path.realpath(model) != os.path.realpath(self.name):
+            raise OtherModel(model)
+        sizes = {seen.shape, missing.shape, self.mask.shape}
+        if lists.keys() != sites(config).keys() or len(sizes) > 1:
             raise ValueError("This is the parse of a model with other parts, or of another size.")
         for site in kept:
             self._path(site)
@@ -603,7 +629,8 @@ class Session:
                 )
         if stored is None:
             image = rounded(tree.canvas[0].cpu().float())
-        self._go(_State(self.rnp, self.name, image, seen, None, tree, edits, kept))
+        seen = seen & ~missing
+        self._go(_State(self.rnp, self.name, image, seen, missing, tree, edits, kept))
         return tree
 
     def code(
@@ -656,27 +683,6 @@ class Session:
         return with_imports(lines)
 
 
-def _up_to(node: ParseTree, path: Path) -> ParseTree:
-    """A node with what its program has drawn up to the step at a path.
-
-    Within a part, later sub-parts stay, but out of sight, since shades depend on their number.
-    """
-    if not path:
-        return node
-    later = () if node.action is None else map(_out_of_sight, node.children[path[0] + 1 :])
-    below = (*node.children[: path[0]], _up_to(node[path[0]], path[1:]), *later)
-    renderer = node.renderer
-    assert renderer is not None
-    canvas = renderer.render(sheets(below, renderer.composed), node.canvas.shape[-1])
-    return replace(node, children=below, canvas=canvas)
-
-
-def _out_of_sight(node: ParseTree) -> ParseTree:
-    """A part with its frame, far beyond the image."""
-    assert node.action is not None
-    return replace(node, action=node.action + node.action.new_tensor([0, 0, 0, 0, FAR, 0]))
-
-
 def _same(tree: ParseTree, values: Mapping[str, Tensor]) -> bool:
     """Whether a tree has these values, (d,) by site."""
     own = tree.sites()
@@ -700,6 +706,15 @@ def _list(found: Any, *kinds: type) -> list[Any]:
     if not isinstance(found, list) or not all(type(one) in kinds for one in found):
         raise TypeError(f"This must be a list of {kinds}.")
     return found
+
+
+def _mask(rows: Any) -> Tensor:
+    """A mask that `rows_of` wrote.
+
+    Raises:
+        ValueError, TypeError: if it is something else.
+    """
+    return torch.tensor([[pixel == "1" for pixel in row] for row in _list(rows, str)])
 
 
 def _sites(node: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from html import escape
 from io import BytesIO
 from typing import Any
@@ -16,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from inference.explore.frames import HANDLES, Part, handles
+from inference.explore.steps import up_to
 from pyro_rnp import ParseTree
 from pyro_rnp.plotting import COLOURS, MISSING, coloured, grey, shades
 
@@ -81,8 +81,9 @@ def painted(
     """
     count = len(tree.nodes(depth)) if depth else 0
     steps = count if steps is None else steps
-    if depth == 1 and 0 < steps < count:  # as the canvas was before later parts came
-        tree = replace(tree, children=tree.children[:steps])
+    if 0 < steps < count:  # as the canvas was before later parts came
+        paths = [path for path, _ in tree.walk() if len(path) == depth]
+        tree = up_to(tree, paths[steps - 1])
     if not depth or not tree.level:
         return ink(tree.canvas[0])
     colours = [*palette] if depth == 1 else shades(tree, depth, palette)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from nicegui import events, ui
 
-from inference.explore.controls import button
+from inference.explore.controls import button, name_list
 from inference.explore.frames import COLOUR_BLIND
 from inference.explore.visit import Card, Visit
 from pyro_rnp.plotting import COLOURS
 
 TITLE = "Recursive neural programs"
-LIST_NAME = """() => requestAnimationFrame(() =>
-  document.querySelector("[role=listbox]")?.setAttribute("aria-label", "Models"))"""
-"""Names the list of models for screen readers, which Quasar leaves without a name."""
 KEYS = (
     ("Ctrl+Z, Ctrl+Y", "undo, redo"),
     ("Tab", "go to the next control; the parse is one of them"),
@@ -42,7 +39,7 @@ class Bar(Card):
             self.model = ui.select(
                 visit.shelf.names(), value=visit.name, label="Model", on_change=self._choose_model
             ).props("dense outlined options-dense")
-            self.model.on("popup-show", js_handler=LIST_NAME)
+            name_list(self.model, "Models")
             ui.switch("Colour-blind palette", on_change=self._choose_palette)
             with ui.dialog().props('aria-label="Keys"') as keys, ui.card():
                 for title, rows in (("Keys", KEYS), ("Keys on the parse", PARSE_KEYS)):

@@ -11,6 +11,7 @@ from nicegui import events, ui
 
 from inference.explore.controls import POINTER, button, card, points, row, stage
 from inference.explore.images import BYTES, brushed, centre, open_image, rasterise
+from inference.explore.session import OtherModel
 from inference.explore.view import ink, uri
 from inference.explore.visit import Card, Visit
 from pyro_rnp import ParseTree
@@ -119,7 +120,7 @@ class ImageCard(Card):
                 image = torch.maximum(image, line)
             else:
                 image = image * (1 - line) + line * colour
-            session.draw(image)
+            session.draw(image, further=session.image is not None)
             return bool(session.tree)
 
         if await visit.do(work) is None:
@@ -136,7 +137,9 @@ class ImageCard(Card):
 
     async def _centre(self) -> None:
         image = self.visit.session.image
-        if image is not None:
+        if not self.visit.session.mask.all():
+            self.visit.note("Only an image that is seen whole is centred.")
+        elif image is not None:
             await self.visit.take(centre(image))
 
     async def _next(self) -> None:
@@ -148,13 +151,32 @@ class ImageCard(Card):
         self.upload.reset()
         data = await event.file.read()
         if event.file.name.lower().endswith(".json"):
-            if await visit.do(lambda: visit.session.from_json(data)) is not None:
-                visit.forget()
-                visit.show()
+            await self._open_json(data)
             return
         image = await visit.do(lambda: open_image(data, visit.config))
         if image is not None:
             await visit.take(image)
+
+    async def _open_json(self, data: bytes) -> None:
+        visit = self.visit
+
+        def work() -> ParseTree | OtherModel:
+            try:
+                return visit.session.from_json(data)
+            except OtherModel as other:
+                if other.name in visit.shelf.names():
+                    return other
+                raise
+
+        found = await visit.do(work)
+        if isinstance(found, OtherModel):
+            if not await visit.change(found.name):
+                return
+            visit.note(f"This is a parse of the model {found.name}, which is chosen now.")
+            found = await visit.do(work)
+        if found is not None:
+            visit.forget()
+            visit.show()
 
     async def _show_all(self) -> None:
         await self.visit.edit(lambda: self.visit.session.hide(None))

@@ -9,11 +9,12 @@ from typing import Any
 from nicegui import ui
 from torch import Tensor
 
-from inference.explore.controls import button, card, row, tile, tile_row
+from inference.explore.controls import button, card, name_list, row, tile, tile_row
 from inference.explore.images import rounded
 from inference.explore.session import NUMBER
 from inference.explore.view import ink
 from inference.explore.visit import Card, Visit
+from pyro_rnp import ParseTree
 
 
 class OthersCard(Card):
@@ -31,6 +32,9 @@ class OthersCard(Card):
             button("Show test images", self._more, "grid_view")
             self.row = tile_row()
             with row():
+                self.source = ui.select([], label="Its part")
+                self.source.props("dense outlined options-dense")
+                name_list(self.source, "Parts of the other image")
                 button("Exchange the part", self._exchange, "swap_horiz")
                 button("Walk to it", self._walk, "trending_flat")
             self.walk_row = tile_row()
@@ -39,6 +43,13 @@ class OthersCard(Card):
         """Take away images that the model does not read."""
         self._offer([])
         self.other = None
+
+    def show(self, tree: ParseTree | None) -> None:
+        """Offer the other image's parts of the depth that is shown."""
+        parts = [part for part in self.visit.parts.values() if part.depth == self.visit.depth]
+        offered = {"": "the same part", **{part.path: part.label for part in parts}}
+        if offered != self.source.options:
+            self.source.set_options(offered, value="")
 
     def forget(self) -> None:
         """Take away the walk."""
@@ -72,7 +83,8 @@ class OthersCard(Card):
         if other is None or part is None:
             self.visit.note("Draw an image, and choose another one.")
         else:
-            await self.visit.edit(lambda: self.visit.session.exchange(part.path, other))
+            source = self.source.value or None
+            await self.visit.edit(lambda: self.visit.session.exchange(part.path, other, source))
 
     async def _walk(self) -> None:
         visit, other, turn = self.visit, self.other, self.visit.turn

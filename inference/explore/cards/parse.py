@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from nicegui import events, ui
 
-from inference.explore.controls import KEY, POINTER, button, card, points, row, stage
+from inference.explore.controls import BLUR, KEY, POINTER, button, card, points, row, stage
 from inference.explore.view import frames, painted, uri
 from inference.explore.visit import Card, Gesture, Visit
 from pyro_rnp import ParseTree
@@ -25,6 +25,8 @@ MOVES: dict[str, tuple[tuple[int, float, float], ...]] = {
 }
 """Keys with what they do to the numbers of an action: which, times what, plus what."""
 
+WHOLE = "It is the parse of the whole image, hidden pixels included."
+
 
 class ParseCard(Card):
     """The parse.
@@ -40,7 +42,7 @@ class ParseCard(Card):
             self.stage.on("pointerdown", self._hold, js_handler=POINTER)
             self.stage.on("keydown", self._key, js_handler=KEY)
             self.stage.on("keyup", self._key, js_handler=KEY)
-            self.stage.on("blur", self._key, js_handler="() => emit('keyup')")  # as a release
+            self.stage.on("blur", self._key, js_handler=BLUR)
             with row():
                 self.depth = ui.toggle({1: "Parts"}, value=1, on_change=self._choose_depth)
                 self.depth.props('no-caps unelevated aria-label="Depth" role=group')
@@ -97,7 +99,10 @@ class ParseCard(Card):
         gone = sum(part.removed for part in self.visit.parts.values() if part.depth == 1)
         count = f"{len(tree) - gone} of {len(tree)} parts" if gone else f"{len(tree)} parts"
         done = f"; {edits} edit{'s' * (edits != 1)}" if edits else ""
-        self.status.set_text(f"{count}; squared error {error:.1f} over {seen.sum()} pixels{done}.")
+        whole = "" if seen.all() else f" {WHOLE}"
+        self.status.set_text(
+            f"{count}; squared error {error:.1f} over {seen.sum()} pixels{done}.{whole}"
+        )
 
     def _choose_depth(self) -> None:
         if self.depth.value != self.visit.depth:

@@ -656,6 +656,10 @@ def test_every_control_has_a_name(visitor):
     page.get_by_role("button", name="Show test images").click()
     tile(page, "image 2").click()
     assert nameless(page) == []
+    page.get_by_role("combobox", name="Its part").click()
+    page.get_by_role("option", name="part 3", exact=True).wait_for()
+    assert nameless(page) == []
+    page.keyboard.press("Escape")
     page.get_by_role("button", name="Keys").click()
     page.get_by_role("dialog", name="Keys").wait_for()
     assert nameless(page) == []

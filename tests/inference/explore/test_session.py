@@ -14,6 +14,7 @@ from PIL import Image
 from inference.data import load_data
 from inference.explore import Session, images_for, open_model
 from inference.explore.images import rounded
+from inference.explore.session import OtherModel
 from inference.posterior import half_mask
 from pyro_rnp import RNP
 from pyro_rnp.parse_tree import COUNTING
@@ -432,6 +433,48 @@ def test_json_keeps_everything(session, rnp):
     assert other.image is None
 
 
+def missing_a_pixel(rnp):
+    session, image = Session(rnp), torch.rand(1, 8, 8)
+    image[0, 2, 3] = math.nan
+    session.draw(image)
+    return session
+
+
+def test_json_keeps_missing_pixels(rnp):
+    session, other = missing_a_pixel(rnp), Session(rnp)
+    session.hide(RIGHT)
+    other.from_json(session.to_json())
+    assert torch.equal(other.mask, session.mask)
+    other.hide(None)
+    assert other.mask.sum() == 63
+    assert not other.mask[2, 3]
+
+
+def test_what_is_drawn_further_hides_the_same_pixels(rnp):
+    session = missing_a_pixel(rnp)
+    session.hide(RIGHT)
+    mask = session.mask
+    session.draw(torch.rand(1, 8, 8), further=True)
+    assert torch.equal(session.mask, mask)
+    session.hide(None)
+    assert session.mask.sum() == 63
+    session.draw(torch.rand(1, 8, 8))
+    assert session.mask.all()
+
+
+def test_json_of_another_model_is_not_taken_for_that_of_this_one(rnp):
+    session = Session(rnp, name="runs/one")
+    session.draw(torch.rand(1, 8, 8))
+    text, other = session.to_json(), Session(rnp, name="runs/two")
+    with pytest.raises(OtherModel, match="parse of the model runs/one") as error:
+        other.from_json(text)
+    assert error.value.name == "runs/one"
+    assert other.image is None
+    for name in ("runs/one", "runs/../runs/one", None):
+        assert same(Session(rnp, name=name).from_json(text), session.tree)
+    assert same(other.from_json(begun(rnp).to_json()), other.tree)
+
+
 def test_json_is_that_of_the_command(session, rnp):
     found = json.loads(session.to_json())
     assert found["tree"] == session.tree.to_dict(0)
@@ -478,6 +521,8 @@ def nested(tree):
         (lambda j: "[1, 2]", "not the JSON of a parse"),
         (lambda j: "[" * 10**5, "not the JSON of a parse"),
         (lambda j: {"image": j["image"]}, "not the JSON of a parse"),
+        (lambda j: {**j, "model": 3}, "not the JSON of a parse"),
+        (lambda j: {**j, "missing": ["1"]}, "of another size"),
         (lambda j: {**j, "image": 3}, "not the JSON of a parse"),
         (lambda j: {**j, "image": "aaaa"}, "not an image that can be read"),
         (lambda j: {**j, "seen": ["1"]}, "of another size"),

@@ -10,7 +10,7 @@ import torch
 from matplotlib.colors import to_rgb
 
 from inference.data import load_data
-from inference.explore import COLOUR_BLIND, HANDLES, parts
+from inference.explore import COLOUR_BLIND, HANDLES, Session, parts
 from inference.explore.shelf import OWN, Shelf
 from inference.explore.view import frames, ink, painted, spread, uri
 from pyro_rnp import RNP, RNPConfig, save
@@ -46,6 +46,15 @@ def test_steps_are_shown_one_after_another(tree):
     assert torch.equal(shown[-1], painted(tree))
     assert torch.equal(painted(tree, 2, 6), painted(tree, 2))
     assert torch.equal(painted(tree, 0), ink(tree.canvas[0]))
+
+
+def test_later_sub_parts_cover_nothing_before_their_step():
+    config = replace(SMALL, composition="over", channels=3)
+    session = Session(RNP(config).eval())
+    session.draw(torch.rand(3, 8, 8))
+    for step, canvas in enumerate(session.steps(2)):
+        shown = painted(session.tree, 2, step)
+        torch.testing.assert_close(shown, canvas.canvas.clamp(0, 1).permute(1, 2, 0))
 
 
 def test_images_in_colour_keep_their_colours():

@@ -2,15 +2,19 @@
 
 import asyncio
 import gc
+import math
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 from weakref import ref
 
 import pytest
 import torch
 
-from inference.explore import Answer, Worker
+from inference.explore import COLOUR_BLIND, Answer, Session, Worker, centre
+from inference.explore.images import rounded
 from inference.explore.shelf import Shelf
-from pyro_rnp import RNP
+from pyro_rnp import RNP, save
 from tests.conftest import tiny
 
 nicegui = pytest.importorskip("nicegui")
@@ -29,15 +33,13 @@ class Page:
     def card(self, name):
         return next(card for card in self.visit.cards if type(card).__name__ == name)
 
-    def named(self, words):
-        """The controls of a name."""
+    def button(self, words):
         found = self.client.elements.values()
-        return [e for e in found if words in (getattr(e, "text", ""), e.props.get("aria-label"))]
+        (button,) = [e for e in found if isinstance(e, nicegui.ui.button) and e.text == words]
+        return button
 
     def press(self, words):
-        """Press the button of a name."""
-        (button,) = self.named(words)
-        self.send(button, "click")
+        self.send(self.button(words), "click")
 
     def send(self, element, kind, args=None):
         """Send an event of an element, as the browser does."""
@@ -203,6 +205,189 @@ def test_a_question_that_is_stopped_says_no_more_than_that(visited):
         await asyncio.sleep(0.3)
         assert card.trust.text == "Stopped."
         assert not card.spinner.visible
+
+    visited(scenario)
+
+
+@pytest.mark.parametrize("tool", ["draw", "erase"])
+def test_a_further_stroke_leaves_hidden_pixels_hidden(visited, tool):
+    async def scenario(page):
+        visit, card = page.visit, page.card("ImageCard")
+        image = torch.rand(1, 8, 8)
+        image[0, 2, 3] = math.nan
+        await visit.take(image)
+        visit.session.hide(torch.ones(8, 8, dtype=torch.bool).triu())
+        mask, before = visit.session.mask, visit.session.image
+        card.tool.set_value(tool)
+        page.send(card.stage, "pointerdown", {"points": [[0.1, 0.8], [0.4, 0.8]]})
+        await page.until(lambda: visit.session.image is not before)
+        assert torch.equal(visit.session.mask, mask)
+        visit.session.hide(None)
+        assert visit.session.mask.sum() == 63
+
+    visited(scenario)
+
+
+class File:
+    """A file that a visitor opens."""
+
+    def __init__(self, text, name="parse.json"):
+        self.text, self.name = text, name
+
+    async def read(self):
+        return self.text.encode()
+
+
+def test_json_of_another_model_goes_to_that_model(visited, rnp, tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    other = RNP(tiny()).eval()
+    record = {"training": {"data": "digits", "size": 8}}
+    monkeypatch.chdir(tmp_path)
+    for name, model in (("one", rnp), ("two", other)):
+        save(model, f"runs/{name}", record)
+    session, notes = Session(other, name="runs/two"), []
+    session.draw(torch.rand(1, 8, 8))
+    text = session.to_json()
+
+    async def scenario(page):
+        visit, card = page.visit, page.card("ImageCard")
+        monkeypatch.setattr(visit, "note", lambda text, kind="info": notes.append(text))
+        await card._open(SimpleNamespace(file=File(text.replace("runs/two", "runs/gone"))))
+        assert visit.session.image is None
+        assert visit.name == "runs/one"
+        assert "parse of the model runs/gone" in notes.pop()
+        await card._open(SimpleNamespace(file=File(text)))
+        assert visit.name == page.card("Bar").model.value == "runs/two"
+        assert torch.equal(visit.session.tree.program, session.tree.program)
+        assert "2 parts" in page.status()
+        assert "runs/two" in notes.pop()
+
+    visited(scenario, Shelf("runs/one"))
+
+
+def test_the_parse_of_hidden_pixels_too_is_called_so(visited):
+    async def scenario(page):
+        words, visit = "It is the parse of the whole image, hidden pixels included.", page.visit
+        await visit.take(torch.rand(1, 8, 8))
+        assert words not in page.status()
+        visit.session.hide(torch.eye(8, dtype=torch.bool))
+        visit.show()
+        assert page.status().endswith(f"over 56 pixels. {words}")
+
+    visited(scenario)
+
+
+@pytest.mark.parametrize("source", ["", "1"])
+def test_a_part_is_exchanged_for_any_of_another_image(visited, rnp, source):
+    async def scenario(page):
+        visit, card = page.visit, page.card("OthersCard")
+        await visit.take(torch.rand(1, 8, 8))
+        await card._more()
+        image = (await visit.images(3))[-1]
+        card._pick(2, image)
+        card.source.set_value(source)
+        page.press("Exchange the part")
+        await page.until(lambda: visit.session.edits)
+        other = rnp.parse(card.other[None])
+        assert torch.equal(visit.session.tree[0].program, other[int(source or 0)].program)
+        visit.look(2)
+        visit.show()
+        assert card.source.value == ""
+        assert [*card.source.options] == ["", "0/0", "0/1", "1/0", "1/1"]
+
+    visited(scenario)
+
+
+def test_later_parts_react_where_the_switch_says_so(visited):
+    async def scenario(page):
+        visit, part = page.visit, page.card("PartCard")
+        await visit.take(torch.rand(1, 8, 8))
+        for react in (True, False):
+            part.react.set_value(react)
+            page.press("Remove")
+            number = 1 if react else 2
+            await page.until(lambda number=number: len(visit.session.edits) == number)
+            assert visit.session.edits[-1].react == react
+
+    visited(scenario)
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_pictures_have_what_is_shown(visited, monkeypatch, kind):
+    taken = {}
+    monkeypatch.setattr(
+        nicegui.ui.download, "content", lambda content, name: taken.update({name: content})
+    )
+
+    async def scenario(page):
+        visit = page.visit
+        await visit.take(torch.rand(1, 8, 8))
+        visit.look(2)
+        visit.steps, visit.palette = 3, COLOUR_BLIND
+        page.press(kind.upper())
+        await page.until(lambda: taken)
+        whole = visit.session.picture(kind)
+        assert taken == {f"parse.{kind}": visit.session.picture(kind, COLOUR_BLIND, 2, 3)}
+        assert taken[f"parse.{kind}"] != whole
+
+    visited(scenario)
+
+
+def test_test_images_come_one_after_another_and_again(visited):
+    async def scenario(page):
+        visit = page.visit
+        images = visit.shelf.images(visit.name)
+        for i in (0, 1, 2, 3, 0):
+            before = visit.session.image
+            page.press("Next test image")
+            await page.until(lambda before=before: visit.session.image is not before)
+            assert torch.equal(visit.session.image, rounded(images[i]))
+
+    visited(scenario)
+
+
+def test_a_drawing_is_centred(visited):
+    async def scenario(page):
+        visit, image = page.visit, torch.zeros(1, 8, 8)
+        image[0, :3, :2] = 1
+        await visit.take(image)
+        page.press("Centre")
+        await page.until(lambda: not torch.equal(visit.session.image, image))
+        assert torch.equal(visit.session.image, centre(image))
+        await visit.undo()
+        assert torch.equal(visit.session.image, image)
+        visit.session.hide(torch.eye(8, dtype=torch.bool))
+        page.press("Centre")
+        await asyncio.sleep(0.3)
+        assert torch.equal(visit.session.image, image), "what is hidden would be seen there"
+
+    visited(scenario)
+
+
+def test_what_is_hidden_is_shown_again(visited):
+    async def scenario(page):
+        visit, button = page.visit, page.button("Show what is hidden")
+        await visit.take(torch.rand(1, 8, 8))
+        assert not button.visible
+        visit.session.hide(torch.eye(8, dtype=torch.bool))
+        visit.show()
+        assert button.visible
+        page.press("Show what is hidden")
+        await page.until(lambda: visit.session.mask.all())
+        await page.until(lambda: not button.visible)
+
+    visited(scenario)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_why_an_answer_is_not_trusted_stands_below_it(visited, trusted):
+    async def scenario(page):
+        card, notes = page.card("HiddenCard"), () if trusted else ("One.", "Two.")
+        card._show_answer(replace(answered("smc"), trusted=trusted, notes=notes), "")
+        says, mark = ("Trusted", "rnp-good") if trusted else ("Not to be trusted", "rnp-bad")
+        assert card.trust.text == f"{says}: sequential Monte Carlo."
+        assert mark in card.trust.classes
+        assert card.why.text == " ".join(notes)
 
     visited(scenario)
 
