@@ -229,6 +229,10 @@ class Session:
         found = rounded(found.nan_to_num())
         self._go(_State(self.rnp, self.name, image=found, seen=seen, missing=missing))
 
+    def clear(self) -> None:
+        """Begin with nothing drawn; the image before comes back by `undo`."""
+        self._go(_State(self.rnp, self.name))
+
     def change(self, rnp: RNP, name: str | None = None) -> None:
         """Go on with another model, which parses the image anew, without edits and kept parts.
 
@@ -527,7 +531,7 @@ class Session:
         depth: int | None = None,
         steps: int | None = None,
     ) -> bytes:
-        """Draw the image and its parse into a file.
+        """Draw the image, hidden pixels in a colour of their own, and its parse into a file.
 
         Args:
             format: png, svg or pdf.
@@ -543,7 +547,7 @@ class Session:
         """
         if f".{format}" not in FORMATS:
             raise ValueError(f"format must be png, svg or pdf, got {format!r}.")
-        tree, image = self.tree, self._image().unsqueeze(0)
+        tree, image = self.tree, self._image().masked_fill(~self.mask, torch.nan).unsqueeze(0)
         paths = [path for path, _ in tree.walk() if len(path) == (depth or tree.level)]
         if tree.level and steps is not None and steps < len(paths):
             blank = replace(tree, children=(), canvas=torch.zeros_like(tree.canvas))

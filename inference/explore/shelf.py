@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,21 @@ def images_for(
     else:
         run = Run(rnp)
         config, training, inverted = run.model_config, run.training, run.images.get("inverted")
-    own = training.get("data")
-    near = data_root is not None or own in AT_HAND or Path(str(own)).exists()
+    source = data or _own_data(training, data_root)
     training = {
         **training,
         "size": config.image_size,
         "channels": config.channels,
         "data_root": data_root or training.get("data_root"),
     }
-    source = data or (own if own and near else "digits")
     return read_data(source, training, config, inverted).test[:MOST].images
+
+
+def _own_data(training: Mapping[str, Any], data_root: str | None) -> str:
+    """The data set that a model learned from where that is at hand, else the embedded digits."""
+    own = training.get("data")
+    near = data_root is not None or own in AT_HAND or Path(str(own)).exists()
+    return str(own) if own and near else "digits"
 
 
 class Shelf:
@@ -157,6 +163,17 @@ class Shelf:
             return None
         found = {"data": self.data, "data_root": self.data_root}
         return {key: str(value) for key, value in found.items() if value is not None}
+
+    def data_name(self, name: str) -> str | None:
+        """Return the data set that a model's images are from; None of given ones.
+
+        Args:
+            name: of the model.
+        """
+        if name in self._given:
+            return None
+        own = name == OWN  # of which no run tells more
+        return self.data or _own_data({} if own else Run(name).training, self.data_root)
 
     def line(self, name: str) -> float:
         """Return how wide a pen draws lines as the model's images have them, in pixels of 28.

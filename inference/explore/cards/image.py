@@ -65,10 +65,14 @@ class ImageCard(Card):
                 opener = button("Open a file", None, "folder_open")
                 opener.on("click", js_handler="() => rnpFile().click()")
                 self.show_all = button("Show what is hidden", self._show_all, "visibility")
+            self.tests = ui.label().classes("rnp-hint")
 
     def fit(self) -> None:
         """Take the width of the tool's line, and the colours that the model knows."""
         self.ink.set_visibility(self.visit.config.channels == 3)
+        data = self.visit.shelf.data_name(self.visit.name)
+        more = ", which come along; --data and --data-root take others" if data == "digits" else ""
+        self.tests.set_text("" if data is None else f"Test images: {data}{more}.")
         self.width.set_value(self.visit.line if self.tool.value == "draw" else BRUSH)
         self._choose_pen()
 
@@ -132,8 +136,7 @@ class ImageCard(Card):
             await visit.ask(False)
 
     async def _clear(self) -> None:
-        size, channels = self.visit.config.image_size, self.visit.config.channels
-        await self.visit.take(torch.zeros(channels, size, size))
+        await self.visit.edit(self.visit.session.clear)
 
     async def _centre(self) -> None:
         image = self.visit.session.image

@@ -6,6 +6,7 @@ import math
 import re
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
@@ -638,3 +639,14 @@ def test_the_code_has_samples_walks_and_nearest_parts(session, rnp):
     more = session.code(nearest="z/1", images={"data": "strokes"})
     assert "\nimages = images_for(rnp, data='strokes')\n" in more
     assert torch.equal(images_for(rnp, data="strokes")[:6], images)
+
+
+def test_a_picture_shows_what_is_hidden_in_a_colour_of_its_own(session):
+    def marked():
+        drawn = Image.open(io.BytesIO(session.picture())).convert("RGB")
+        wanted = np.array([176, 196, 222])  # light steel blue
+        return (np.asarray(drawn) == wanted).all(-1).sum()
+
+    assert not marked()
+    session.hide(torch.ones(8, 8).bool())
+    assert marked() > 1000

@@ -440,3 +440,26 @@ def test_a_field_that_holds_no_number_gets_its_number_back(visited):
         assert "edit" not in page.status()
 
     visited(scenario)
+
+
+def test_clear_leaves_nothing_drawn_and_comes_back_by_undo(visited):
+    async def scenario(page):
+        image = torch.rand(1, 8, 8)
+        await page.visit.take(image)
+        page.press("Clear")
+        await page.until(lambda: page.status() == "Nothing is drawn yet.")
+        assert not page.card("PartCard").remove.enabled
+        await page.visit.undo()
+        assert page.status().startswith("2 parts")
+
+    visited(scenario)
+
+
+def test_the_page_says_where_its_test_images_are_from(visited):
+    async def scenario(page):
+        return page.card("ImageCard").tests.text
+
+    assert visited(scenario) == ""
+    found = visited(scenario, Shelf("mnist"))
+    assert found == "Test images: digits, which come along; --data and --data-root take others."
+    assert visited(scenario, Shelf("mnist", data="strokes")) == "Test images: strokes."
