@@ -42,7 +42,9 @@ def class_log_likelihood(
 
     For each pair this is log p(x_test | x_example, both of one class) - log p(x_test), estimated
     as log E[p(z | z') / p(z)] over programs z of the test and z' of the example, which the guide
-    draws in place of their posteriors.
+    draws in place of their posteriors. The prior of classes knows no order of two images, so this
+    is also log p(x_example | x_test, both of one class) - log p(x_example): scores of both
+    directions are one score.
 
     Args:
         rnp: a model with a prior of classes.

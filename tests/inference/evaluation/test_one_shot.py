@@ -95,6 +95,16 @@ def test_without_samples_the_means_of_the_posteriors_stand_for_them():
     )
 
 
+def test_a_test_gains_by_an_example_what_the_example_gains_by_the_test(double):
+    rnp = with_types()
+    with torch.no_grad():
+        tests, examples = drawn(rnp, torch.randn(3, Z)), drawn(rnp, torch.randn(2, Z))
+    there = class_log_likelihood(rnp, tests, examples, 0)
+    back = class_log_likelihood(rnp, examples, tests, 0)
+    assert there.std() > 0.1
+    torch.testing.assert_close(there, back.T)
+
+
 def test_a_prior_that_knows_no_classes_is_refused(rnp, images):
     with pytest.raises(ValueError, match=r"prior normal does not know.*--prior types"):
         class_log_likelihood(rnp, images, images)
