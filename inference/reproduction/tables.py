@@ -37,7 +37,7 @@ PUBLISHED = {
 }
 """Published negative log-likelihoods of 28x28 images, in nats."""
 
-NAMES = rf"({'|'.join(SETS)})(-flat|-\d+-epochs)?(-seed-\d+)?"
+NAMES = rf"({'|'.join(SETS)})(-flat|-random)?(-\d+-epochs)?(-seed-\d+)?"
 """Names of the runs whose results stand in the README."""
 BASELINES = {"of the mean image": "test_sse_mean_image", "of a blank": "test_sse_blank"}
 """Columns of squared error that takes no model, which runs of earlier versions do not have."""
@@ -189,7 +189,7 @@ def _like_for_like(artifacts: Path, data: str) -> Iterator[tuple[str, dict[str, 
     """Ended runs on a data set in the authors' setting and under their objective."""
     size, steps = LIKE_FOR_LIKE[data]
     wanted = TrainConfig(model=RNPConfig.preset("fast", program_size=size, steps=steps))
-    model = ("program_size", "steps", "likelihood", "sigma", "prior", "guide", "stochastic")
+    model = ("program_size", "steps", "likelihood", "sigma", "prior", "guide")
     training = ("classes", "start", "batch_size", "kl_weight", "kl_warmup", "elbo")
     for name, found in ended_runs(artifacts):
         config = _run(artifacts / name).config
@@ -203,6 +203,7 @@ def _named(artifacts: Path, name: str) -> str:
     config = _run(artifacts / name).config
     variations = {
         "flat VAE": config.model.program != "recursive",
+        "with random levels": config.model.stochastic != "none",
         "with rotated images": config.rotated_classes,
         "jittered": config.jitter > 0,
     }
@@ -245,6 +246,8 @@ def results_table(artifacts: Path) -> str:
             model = f"RNP, {_epochs(artifacts / group[0][0])} epochs"
             if config.model.program != "recursive":
                 model = "flat VAE, equal time"
+            if config.model.stochastic != "none":
+                model += ", random levels"
             if config.rotated_classes:
                 model += ", rotated characters as further classes"
             what = f"{title}, unseen characters" if data == "omniglot" else title

@@ -306,6 +306,26 @@ def test_what_is_of_other_weights_has_no_place_on_the_page(runs, tmp_path):
     assert "| mnist | 2 | 15,000 |" in text
 
 
+def test_runs_with_random_levels_are_named_as_such(runs, tmp_path):
+    model = like("mnist", stochastic="both", learn_scales="predicted")
+    made(runs / "mnist-random", 4.5, [11.0, 9.0], model, data="mnist", epochs=2)
+    figures = runs / "mnist-random-figures"
+    figures.mkdir()
+    for name in ("3", "4a", "5"):
+        Image.new("RGB", (9, 9)).save(figures / f"figure-{name}.png")
+    made_by = {"num": 2000, "seed": 4, "seconds": 90, "hardware": "a slide rule"}
+    made_by["weights"] = Run(runs / "mnist-random").fingerprint
+    (figures / "figures.json").write_text(json.dumps({"made": made_by}))
+    collect_artifacts(runs, tmp_path)
+    text = report(tmp_path, "")
+    assert "| mnist-random (with random levels), validation | 11.0 |" in text
+    for name in ("3", "5"):
+        assert f"![MNIST, with random levels](mnist-random-figures/figure-{name}.png)" in text
+    assert "mnist-random-figures/figure-4a.png" not in text
+    rows = results_table(tmp_path).splitlines()
+    assert "| MNIST | RNP, 2 epochs, random levels | 4.50 | -100.8 |  | 1 |" in rows
+
+
 def test_of_nothing_there_is_a_page_too(tmp_path):
     text = report(tmp_path, "")
     assert "| authors, test | 47.9 |" in text
