@@ -25,6 +25,8 @@ from pyro_rnp.files import write
 
 SETS = {"mnist": "MNIST", "omniglot": "Omniglot", "fashion": "Fashion-MNIST"}
 """Data sets by name; a run on one has its name, the flat VAE's has `-flat` behind."""
+SAME_TEST = {"omniglot-alphabets": "omniglot"}
+"""Data sets with the test images of one of `SETS`, with whose runs their runs are compared."""
 FIGURE_NUMBERS, SCORE, TRANSFER = "figures.json", "score.json", "transfer.json"
 """The files of numbers that figures, scores of a run and comparisons of transfer leave."""
 SCORES, TRANSFERS = "score-", "transfer-"
@@ -83,12 +85,18 @@ def _shrink(picture: Path, to: Path) -> None:
     write(to, buffer.getvalue())
 
 
+def tested_on(run: Run) -> str:
+    """The data set whose test images a run's scores are of: that of `SETS`, if it is one."""
+    data = str(run.config.data)
+    return SAME_TEST.get(data, data)
+
+
 def ended_runs(artifacts: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and metrics of runs, by likelihood, then data set and name, flat VAEs last."""
 
     def order(run: Run) -> tuple[Any, ...]:
-        config = run.config
-        kinds = (config.binarize, list(SETS).index(config.data) if config.data in SETS else -1)
+        config, data = run.config, tested_on(run)
+        kinds = (config.binarize, list(SETS).index(data) if data in SETS else -1)
         return *kinds, config.model.program != "recursive", run.path.name
 
     for run in sorted(Run.ended_in(artifacts), key=order):

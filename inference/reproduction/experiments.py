@@ -18,7 +18,16 @@ from typing import Any
 from inference.cli import CONFIGS, add_data_root, parser, sentence, train_config
 from inference.evaluation import score_run
 from inference.outputs import write_json
-from inference.reproduction.artifacts import FIGURE_NUMBERS, PART, SCORE, SCORES, TRANSFERS, Clock
+from inference.reproduction.artifacts import (
+    FIGURE_NUMBERS,
+    PART,
+    SCORE,
+    SCORES,
+    SETS,
+    TRANSFERS,
+    Clock,
+    tested_on,
+)
 from inference.reproduction.figures import make_figures
 from inference.reproduction.recipes import RECIPE, in_configs, trained
 from inference.reproduction.transfer import compare_transfer, minutes
@@ -226,7 +235,7 @@ class Reproduction:
         half = figures.with_name(f"{figures.name}{PART}")  # whole or not at all
         for old in (half, figures):
             shutil.rmtree(old, ignore_errors=True)
-        data = run.config.data
+        data = tested_on(run)
         own = data.partition("-")[0]
         others = tuple(name for name in ACROSS if name != own) if own in ACROSS else ()
         # One for all runs of a data set: they are compared in the same features.
@@ -234,6 +243,7 @@ class Reproduction:
         classifier.parent.mkdir(parents=True, exist_ok=True)
         make_figures(
             run=str(folder),
+            data=data if data in SETS else None,
             across=others,
             classifier=str(classifier),
             out=str(half),

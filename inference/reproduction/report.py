@@ -107,10 +107,11 @@ def report(artifacts: Path, remarks: str) -> str:
         shown(CURVES, "Squared error of digits by epochs, the authors' and ours"),
         tables.curves(artifacts),
         "Omniglot: squared error at the end, of characters learned from (training images in the "
-        "authors' log, 1,000 validation images in our runs) and of unseen characters (all test "
-        "images, or as many as a row says). Every run has 64 numbers a program and 5 by 5 parts; "
-        "its command and seed are above. With rotated images, an epoch has each drawing in all "
-        "four orientations.",
+        "authors' log, 1,000 validation images in our runs), of alphabets held out of the "
+        "background set (1,000 images, where a run was validated on them) and of unseen characters "
+        "(all test images, or as many as a row says). Every run has 64 numbers a program and 5 by "
+        "5 parts; its command and seed are above. With rotated images, an epoch has each drawing "
+        "in all four orientations.",
         tables.characters(artifacts),
     ]
     current = {run for run, _ in figure_results(artifacts)}

@@ -19,6 +19,7 @@ from inference.reproduction.artifacts import (
     ended_runs,
     figure_results,
     score_results,
+    tested_on,
     transfer_results,
 )
 from inference.reproduction.recipes import in_configs, to_flags
@@ -139,20 +140,21 @@ def characters(artifacts: Path) -> str:
     theirs = AUTHORS_OMNIGLOT
     ends = [f"{theirs[which]:.1f}" for which in ("seen", "unseen")]
     commands: list[str] = []
-    rows = [["authors", f"{theirs['epochs']}", "", *ends]]
+    rows = [["authors", f"{theirs['epochs']}", "", ends[0], "", ends[1]]]
     for name, found in _like_for_like(artifacts, "omniglot"):
+        validated = f"{_run(artifacts / name).curve[-1]['val_sse']:.2f}"
+        held = _run(artifacts / name).config.data == "omniglot-alphabets"
         seen, unseen = (
-            _run(artifacts / name).curve[-1]["val_sse"],
+            ["", validated] if held else [validated, ""],
             with_error(found, "test_sse", ".2f"),
         )
         images = f"{found['images_seen']:,}"
-        rows.append(
-            [_named(artifacts, name), _epochs(artifacts / name), images, f"{seen:.2f}", unseen]
-        )
+        rows.append([_named(artifacts, name), _epochs(artifacts / name), images, *seen, unseen])
         for title, sse, command in _scored(artifacts, name):
-            rows.append([title, "", "", "", sse])
+            rows.append([title, "", "", "", "", sse])
             commands.append(command)
-    head = ["run", "epochs", "images seen", "characters learned from", "unseen characters"]
+    head = ["run", "epochs", "images seen", "characters learned from", "held-out alphabets",
+            "unseen characters"]  # fmt: skip
     return "\n\n".join(
         [markdown(head, rows) + _over_seeds(artifacts, "omniglot"), "\n".join(commands)]
     )
@@ -195,7 +197,7 @@ def _like_for_like(artifacts: Path, data: str) -> Iterator[tuple[str, dict[str, 
         config = _run(artifacts / name).config
         pairs = [(config.model, wanted.model, model), (config, wanted, training)]
         same = all(getattr(a, n) == getattr(b, n) for a, b, names in pairs for n in names)
-        if same and config.data == data:
+        if same and tested_on(_run(artifacts / name)) == data:
             yield name, found
 
 
@@ -231,8 +233,8 @@ def results_table(artifacts: Path) -> str:
     for data, title in SETS.items():
         groups: dict[tuple[str, ...], list[tuple[str, dict[str, Any]]]] = {}
         for name, found in ended_runs(artifacts):
-            config = _run(artifacts / name).config
-            if config.data == data and not config.binarize and re.fullmatch(NAMES, name):
+            config, on = _run(artifacts / name).config, tested_on(_run(artifacts / name))
+            if on == data and not config.binarize and re.fullmatch(NAMES, name):
                 same = tuple(to_flags(replace(config, seed=0)))
                 groups.setdefault(same, []).append((name, found))
         for group in groups.values():
@@ -375,7 +377,7 @@ def other_sets(artifacts: Path, shown: Shown) -> list[str]:
     """
     rows, parts, metrics = [], [], dict(ended_runs(artifacts))
     for name, read in figure_results(artifacts):
-        found, own = read.get("6", {}), str(_run(artifacts / name).config.data)
+        found, own = read.get("6", {}), tested_on(_run(artifacts / name))
         if not found:
             continue
         cells = {own: with_error(metrics[name], "test_sse", ".1f")}

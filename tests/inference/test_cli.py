@@ -423,7 +423,7 @@ def test_the_recipes_can_be_read(file):
     if file.stem == "one-shot":
         assert (config.data, config.preset, config.images_per_class) == ("omniglot", "fast", 2)
         return
-    assert config.data == file.stem.partition("-")[0]
+    assert config.data.partition("-")[0] == file.stem.partition("-")[0]
     if file.stem.endswith("-paper"):
         assert config.model == RNPConfig.preset(config.data)
         assert config.learning_rate == 4e-5

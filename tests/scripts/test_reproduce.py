@@ -117,15 +117,20 @@ def test_what_is_there_is_not_made_again_unless_weights_are_others(
         Reproduction().make(folder, [])
     here = {"run": str(folder), "out": str(tmp_path / "mnist-figures.part")}
     own = str(tmp_path / "classifier-digits.safetensors")
-    assert called == [{**here, "across": (), "classifier": own}]
+    assert called == [{**here, "data": None, "across": (), "classifier": own}]
     shutil.copyfile(folder / "config.json", folder / "model.safetensors")
     config = json.loads((folder / "config.json").read_text())
-    config["training"]["data"] = "omniglot-all"
-    (folder / "config.json").write_text(json.dumps(config))
-    Reproduction("there", tmp_path / "kept").make(folder, [])
-    own = str(tmp_path / "kept" / "classifier-omniglot-all.safetensors")
     across = {"data_root": "there", "across": ("mnist", "fashion")}
-    assert called[1:] == [{**here, **across, "classifier": own}]
+    for data, tested, compared in (
+        ("omniglot-all", None, "omniglot-all"),
+        ("omniglot-alphabets", "omniglot", "omniglot"),
+    ):
+        config["training"]["data"] = data
+        (folder / "config.json").write_text(json.dumps(config))
+        Reproduction("there", tmp_path / "kept").make(folder, [])
+        shutil.rmtree(tmp_path / "mnist-figures")
+        own = str(tmp_path / "kept" / f"classifier-{compared}.safetensors")
+        assert called[-1] == {**here, **across, "data": tested, "classifier": own}
 
 
 @pytest.fixture

@@ -146,9 +146,9 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "| mnist-flat (flat VAE), validation | 31.0 |  |" in text
     for other in ("mnist-other", "mnist-some", "mnist-flow", "mnist-binary", "omniglot"):
         assert f"{other}, validation" not in text, "of another setting"
-    assert "| authors | 29 |  | 12.5 | 15.9 |" in text
+    assert "| authors | 29 |  | 12.5 |  | 15.9 |" in text
     name = "omniglot (with rotated images, jittered)"
-    assert f"| {name} | 1.5 | 15,000 | 40.00 | 13.50 ± 0.12 |" in text
+    assert f"| {name} | 1.5 | 15,000 | 40.00 |  | 13.50 ± 0.12 |" in text
     said = "Mean of mnist, mnist-seed-1: 6.77, standard deviation of a run 0.32."
     assert said in text
     assert "Mean of mnist, mnist-flat" not in text
@@ -168,7 +168,7 @@ def test_the_page_has_what_the_files_say(runs, tmp_path):
     assert "| mnist | 6.5 ± 0.12 | 40.2 ± 0.5 (blank 48.2) |  |" in text
     assert "](mnist-figures/figure-6-omniglot.png)" in text
     assert "![transfer-x, 7-parts](transfer-x/7-parts.png)" in text
-    assert "| omniglot, refined:steps=9, 1,200 of the test images |  |  |  | 11.12 |" in text
+    assert "| omniglot, refined:steps=9, 1,200 of the test images |  |  |  |  | 11.12 |" in text
     assert "`pyro-rnp evaluate omniglot --guide=refined:steps=9 --num=1200 --data-root" in text
     assert f"| mnist, refined, all test images |{'  |' * 7} 6.25 |" in text
     assert "- mnist, refined, all test images: `pyro-rnp evaluate mnist --guide=ref" in text
@@ -324,6 +324,21 @@ def test_runs_with_random_levels_are_named_as_such(runs, tmp_path):
     assert "mnist-random-figures/figure-4a.png" not in text
     rows = results_table(tmp_path).splitlines()
     assert "| MNIST | RNP, 2 epochs, random levels | 4.50 | -100.8 |  | 1 |" in rows
+
+
+def test_a_run_with_held_out_alphabets_stands_beside_those_with_the_same_test_images(
+    runs, tmp_path
+):
+    model = like("omniglot", stochastic="both")
+    made(runs / "omniglot-random", 11.5, [14.0, 12.25], model, data="omniglot-alphabets", epochs=2)
+    collect_artifacts(runs, tmp_path)
+    text = report(tmp_path, "")
+    name = "omniglot-random (with random levels)"
+    assert f"| {name} | 2 | 15,000 |  | 12.25 | 11.50 ± 0.12 |" in text
+    assert "| 15,000 | 40.00 |  | 13.50 ± 0.12 |" in text
+    rows = results_table(tmp_path).splitlines()
+    what = "| Omniglot, unseen characters | RNP, 2 epochs, random levels"
+    assert [row for row in rows if row.startswith(f"{what} | 11.50 |")]
 
 
 def test_of_nothing_there_is_a_page_too(tmp_path):
