@@ -45,6 +45,10 @@ BESIDE = (
     "canvas in place of the model's; `test_canvas_variance_ratio` is 0 where all canvases are "
     "alike."
 )
+BY_LEVEL = (
+    " `test_kl_z` is the top program's share of the KL; `test_kl_a_1` and `test_kl_z_1` are those "
+    "of the parts' actions and programs, and so on down."
+)
 LIMITS = (
     "It reads light ink on a dark ground, one channel, at the size of its training images; "
     "`--resize` and `--invert` of the commands bring others to that.",
@@ -131,6 +135,8 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any], masked: int = 
         command += " --start RUN"
     parts = " by ".join(map(str, model.steps))
     kind = f"A recursive neural program, {model.depth} levels of {parts} parts"
+    if model.stochastic != "none":
+        kind += " with random levels"
     if not model.depth:
         kind = "A flat VAE, to compare with"
     hours, minutes = divmod(round(metrics["seconds"] / 60), 60)
@@ -155,7 +161,9 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any], masked: int = 
         + "\n".join(f"| `{name}` | {with_error(metrics, name, '.4g')} |" for name in rows),
         "Squared error is summed over an image's pixels, of one posterior sample (`test_sse`) or "
         "at the posterior's centre (`test_sse_mean`); KL and ELBO are in nats; ± standard errors "
-        "over images." + BESIDE * ("test_sse_mean_image" in metrics),
+        "over images."
+        + BY_LEVEL * ("test_kl_z" in metrics)
+        + BESIDE * ("test_sse_mean_image" in metrics),
         "## Limits",
         "\n".join(f"- {line}" for line in LIMITS),
     ]
