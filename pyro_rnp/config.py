@@ -157,6 +157,9 @@ class RNPConfig:
     """Residual blocks that halve the resolution, the first ones."""
     encoder_channels: int = 32
     """Channels in each residual block."""
+    encoder_groups: int | None = None
+    """Groups of channels that each residual block normalises together, of each image for itself
+    (group normalisation), which speeds learning up; None: no normalisation."""
     encoder_layers: int = 4
     """Fully connected layers after the residual blocks."""
     encoder_units: int = 64
@@ -202,6 +205,12 @@ class RNPConfig:
                 raise ValueError(f"{name} must be positive, got 0.")
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank must be at least 1, got {self.rank}.")
+        groups = self.encoder_groups
+        if groups is not None and (groups < 1 or self.encoder_channels % groups):
+            raise ValueError(
+                f"encoder_groups must divide the {self.encoder_channels} channels of the encoder "
+                f"(encoder_channels), got {groups}."
+            )
         for name, registry in PIECES.items():
             registry.parse(getattr(self, name))
         if self.masked_guide is not None:

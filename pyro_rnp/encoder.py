@@ -23,10 +23,18 @@ class ResidualBlock(nn.Module):
         channels_in: channels of the input.
         channels: channels of the output.
         stride: 1, or 2 to halve the resolution.
+        groups: groups of channels that are normalised together ahead of each ELU (Wu and He, 2018,
+            "Group normalization"); None: no normalisation. An image, which the first block reads,
+            stays as it is.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, stride: int, groups: int | None = None
+    ) -> None:
         super().__init__()
+        inner = groups is not None and channels_in == channels
+        self.norm1 = nn.GroupNorm(groups, channels) if inner else nn.Identity()
+        self.norm2 = nn.GroupNorm(groups, channels) if groups is not None else nn.Identity()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
@@ -35,7 +43,8 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels, 1, stride)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        return self.skip(x) + self.conv2(elu(self.conv1(elu(x))))
+        hidden = self.conv1(elu(self.norm1(x)))
+        return self.skip(x) + self.conv2(elu(self.norm2(hidden)))
 
 
 class Encoder(nn.Sequential):
@@ -58,7 +67,7 @@ class Encoder(nn.Sequential):
         channels, size = c.channels, c.image_size
         for i in range(c.encoder_blocks):
             stride = 2 if i < c.encoder_halvings else 1
-            layers.append(ResidualBlock(channels, c.encoder_channels, stride))
+            layers.append(ResidualBlock(channels, c.encoder_channels, stride, c.encoder_groups))
             channels, size = c.encoder_channels, -(-size // stride)
         layers += [ELU(), nn.Flatten()]
         width = channels * size**2

@@ -5,26 +5,53 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from pyro_rnp import RNPConfig
-from pyro_rnp.encoder import Encoder
+from pyro_rnp.encoder import Encoder, ResidualBlock
 
 
 @pytest.mark.parametrize("size", [5, 28, 33])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_shapes(size, channels):
-    config = RNPConfig(image_size=size, channels=channels)
+@pytest.mark.parametrize("groups", [None, 4])
+def test_shapes(size, channels, groups):
+    config = RNPConfig(image_size=size, channels=channels, encoder_groups=groups)
     assert Encoder(config, 7)(torch.rand(2, channels, size, size)).shape == (2, 7)
 
 
-def test_an_image_does_not_see_its_batch():
-    encoder = Encoder(RNPConfig(), 4).double()
+@pytest.mark.parametrize("groups", [None, 8])
+def test_an_image_does_not_see_its_batch(groups):
+    encoder = Encoder(RNPConfig(encoder_groups=groups), 4).double()
     with torch.no_grad():  # residual branches start at zero
         for p in encoder.parameters():
             p.add_(0.05 * torch.randn_like(p))
     images = torch.rand(3, 1, 28, 28, dtype=torch.float64)
     single = torch.cat([encoder(image[None]) for image in images])
     torch.testing.assert_close(encoder(images), single)
+
+
+def test_a_block_normalises_channels_in_groups_ahead_of_each_elu():
+    block = ResidualBlock(6, 6, 1, groups=2).double()
+    with torch.no_grad():
+        for p in block.parameters():
+            p.copy_(torch.randn_like(p))
+    x = 3 + 2 * torch.randn(2, 6, 5, 5, dtype=torch.float64)
+
+    def normalised(h, norm):
+        triples = h.unflatten(1, (2, 3))
+        mean = triples.mean((2, 3, 4), keepdim=True)
+        variance = triples.var((2, 3, 4), correction=0, keepdim=True)
+        unit = ((triples - mean) / (variance + norm.eps).sqrt()).flatten(1, 2)
+        return functional.elu(unit * norm.weight[:, None, None] + norm.bias[:, None, None])
+
+    wanted = x + block.conv2(normalised(block.conv1(normalised(x, block.norm1)), block.norm2))
+    torch.testing.assert_close(block(x), wanted)
+
+
+@pytest.mark.parametrize("groups", [0, 5])
+def test_groups_that_do_not_fit_are_refused(groups):
+    with pytest.raises(ValueError, match=f"encoder_groups must divide the 32 .* got {groups}"):
+        RNPConfig(encoder_groups=groups)
 
 
 @pytest.mark.parametrize(("halvings", "side"), [(1, 14), (2, 7), (3, 4), (9, 1)])
