@@ -42,6 +42,10 @@ class SameClass:
     Beside the RNP's sites there is `type`, (C, |z|), under the plate `classes`. Its guide is its
     exact posterior given the programs, so it adds neither looseness nor noise to the bound.
 
+    In training mode a prior with `decoded` = D has the RNP run on the first D images of each class
+    alone. Their terms count each / D times, so that they stand for all; the others are encoded, for
+    `class_term`. A step then costs little more than that of D images.
+
     Args:
         rnp: a model with the prior `types`.
         each: images of each class, which follow each other in a batch; the batch holds C * each.
@@ -59,6 +63,23 @@ class SameClass:
         """
         return type_prior(self.rnp)
 
+    @property
+    def decoded(self) -> int:
+        """How many images of each class the RNP runs on.
+
+        Raises:
+            ValueError: if the prior wants more than there are.
+        """
+        wanted = self.prior.decoded
+        if wanted is None or not self.rnp.training:
+            return self.each
+        if wanted > self.each:
+            raise ValueError(
+                f"The prior decodes {wanted} images of each class, and a batch has {self.each}; "
+                f"give types:decoded={self.each} at most, or more images of each class."
+            )
+        return wanted
+
     def model(self, images: Images) -> ParseTree:
         """Sample the classes' types, then run the RNP's model on the images.
 
@@ -66,14 +87,15 @@ class SameClass:
             images: (C * each, ch, H, W) in [0, 1], class by class.
 
         Returns:
-            The tree of all images.
+            The tree of the images that the RNP runs on.
         """
-        classes = pyro.plate("classes", len(images) // self.each, dim=-1)
-        with classes:
-            type = pyro.sample("type", self.prior.types())  # type: ignore[arg-type]
-        tokens = self.prior.of_type(type.repeat_interleave(self.each, 0))
-        with poutine.reparam(config={"z": _DrawnFrom(tokens)}):
-            return self.rnp.model(images)
+        classes, decoded = len(images) // self.each, self.decoded
+        with poutine.scale(scale=self.each / decoded):
+            with pyro.plate("classes", classes, dim=-1):
+                type = pyro.sample("type", self.prior.types())  # type: ignore[arg-type]
+            tokens = self.prior.of_type(type.repeat_interleave(decoded, 0))
+            with poutine.reparam(config={"z": _DrawnFrom(tokens)}):
+                return self.rnp.model(self._split(images)[0])
 
     def guide(self, images: Images) -> Tensor:
         """Run the RNP's guide on the images, then sample the types.
@@ -86,17 +108,32 @@ class SameClass:
             images: as for `model`.
 
         Returns:
-            The value of `z`, (C * each, |z|).
+            The value of `z` of the images that the RNP runs on, (C * decoded, |z|).
         """
-        top: Any = poutine.trace(self.rnp.guide).get_trace(images).nodes["z"]
-        z = top["value"]
-        with pyro.plate("classes", len(images) // self.each, dim=-1):
-            pyro.sample("type", self.prior.type_given(z.unflatten(0, (-1, self.each))))
-            if self.rnp.training and self.prior.contrast:
-                term = class_term(self.prior, centre(top["fn"]), self.each)
-                term = -self.prior.contrast * term.unflatten(0, (-1, self.each)).sum(1)
+        each, decoded, prior = self.each, self.decoded, self.prior
+        classes = pyro.plate("classes", len(images) // each, dim=-1)
+        shown, others = self._split(images)
+        with poutine.scale(scale=each / decoded):
+            top: Any = poutine.trace(self.rnp.guide).get_trace(shown).nodes["z"]
+            z = top["value"]
+            with classes:
+                pyro.sample("type", prior.type_given(z.unflatten(0, (-1, decoded))))
+        if self.rnp.training and prior.contrast:
+            centres = centre(top["fn"]).unflatten(0, (-1, decoded))
+            if len(others):
+                rest = centre(self.rnp.guide.posterior(others))
+                centres = torch.cat([centres, rest.unflatten(0, (-1, each - decoded))], 1)
+            term = class_term(prior, centres.flatten(0, 1), each)
+            with classes:
+                term = -prior.contrast * term.unflatten(0, (-1, each)).sum(1)
                 pyro.factor("class_term", term, has_rsample=True)
         return z
+
+    def _split(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The images that the RNP runs on, and the others."""
+        decoded = self.decoded
+        own, others = images.unflatten(0, (-1, self.each)).split([decoded, self.each - decoded], 1)
+        return own.flatten(0, 1), others.flatten(0, 1)
 
 
 def class_term(prior: Types, z: Float[Tensor, "n z"], each: int) -> Float[Tensor, "n"]:

@@ -32,17 +32,23 @@ class Types(StandardNormal):
         config: gives |z|, `program_size`.
         contrast: weight of an auxiliary training term, `pyro_rnp.class_model.class_term`, in
             [0, 1e6]; 0 leaves the evidence lower bound as it is.
+        decoded: how many images of each class a step of training decodes, in [1, 10,000]; the
+            others enter the class term alone, which makes a step cheaper. None: all.
 
     Raises:
-        ValueError: if `contrast` is out of its range.
+        ValueError: if an option is out of its range.
     """
 
     trained_elsewhere = ("logit", "turn")
 
-    def __init__(self, config: RNPConfig, *, contrast: float = 0.0) -> None:
+    def __init__(
+        self, config: RNPConfig, *, contrast: float = 0.0, decoded: int | None = None
+    ) -> None:
         super().__init__(config)
         within(0, 1e6, contrast=contrast)
-        self.contrast = contrast
+        if decoded is not None:
+            within(1, 10_000, decoded=decoded)
+        self.contrast, self.decoded = contrast, decoded
         self.logit = nn.Parameter(torch.zeros(config.program_size))
         self.turn = nn.Parameter(torch.zeros(config.program_size, config.program_size))
 

@@ -143,6 +143,26 @@ def test_the_class_term_of_the_means_is_a_factor_of_training_alone(toy):
     assert "class_term" not in traced(toy.train(), torch.rand(4, 1, 4, 4))
 
 
+def test_some_images_of_a_class_are_decoded_and_stand_for_all():
+    rnp = RNP(tiny(prior="types:contrast=7.0,decoded=2")).double()
+    images = torch.rand(2 * 3, 1, 8, 8, dtype=torch.float64)
+    shown = images.view(2, 3, 1, 8, 8)[:, :2].flatten(0, 1)
+    assert SameClass(rnp, 3).guide(images).shape == (4, 3)
+    assert SameClass(rnp, 3).model(images).canvas.shape == shown.shape
+
+    def found(images, each):
+        torch.manual_seed(0)
+        return loss(Trace_ELBO(), rnp, images, images_per_class=each)
+
+    term = class_term(rnp.model.prior, rnp.guide.posterior(images).mean, 3).sum()
+    together = found(images, 3)
+    rnp.model.prior.contrast = 0.0
+    torch.testing.assert_close(together, 3 / 2 * found(shown, 2) - 7 * term)
+    with pytest.raises(ValueError, match="decodes 2 images of each class, and a batch has 1"):
+        SameClass(rnp, 1).model(images)
+    assert SameClass(rnp.eval(), 3).model(images).canvas.shape == images.shape
+
+
 def test_contrast_tells_classes_apart(toy):
     torch.manual_seed(1)
     images = torch.rand(8, 1, 8, 8).repeat_interleave(4, 0)
