@@ -9,7 +9,7 @@ from typing import Any
 
 from inference.config import TrainConfig
 from inference.outputs import with_error
-from inference.reproduction.recipes import portable, to_flags
+from inference.reproduction.recipes import portable, start_of, to_flags
 from inference.run import Run
 from pyro_rnp.checkpoint import SHIPPED, WEIGHTS
 from pyro_rnp.files import write
@@ -131,8 +131,10 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any], masked: int = 
         The card, as Markdown.
     """
     model, data, command = config.model, config.data, " ".join(to_flags(config))
-    if config.start is not None:
+    begun = start_of(config)
+    if begun == "RUN":
         command += " --start RUN"
+    weights = "another run's weights" if begun == "RUN" else f"the weights of `{begun}`"
     parts = " by ".join(map(str, model.steps))
     kind = f"A recursive neural program, {model.depth} levels of {parts} parts"
     if model.stochastic != "none":
@@ -150,7 +152,7 @@ def card(name: str, config: TrainConfig, metrics: dict[str, Any], masked: int = 
         f'`pyro_rnp.load("{name}")`.',
         f"- Data: {SOURCES.get(data, data)}{rotated}{', moved a little' * bool(config.jitter)}.",
         f"- Made by: `pyro-rnp train {command}{root}`, seed {config.seed}"
-        + (", from another run's weights." if config.start else "."),
+        + ("." if begun is None else f", from {weights}."),
         f"- Training: {metrics['images_seen']:,} images in {took} on "
         f"{metrics.get('hardware', 'a CPU')}; {metrics['skipped_steps']} steps skipped. "
         "`curve.json` has the validation scores after each epoch.",

@@ -17,6 +17,7 @@ from inference.config import RATES, TrainConfig
 from inference.data.datasets import is_path
 from inference.run import IMAGES, Run
 from pyro_rnp import RNPConfig
+from pyro_rnp.checkpoint import SHIPPED, find, shipped
 
 PLACES = ("data_root", "out", "resume", "start")
 """Fields that are paths on one machine."""
@@ -25,10 +26,19 @@ RECIPE = r"[\w-]+\.yaml"
 """The name of a recipe in a command."""
 
 
+def start_of(config: TrainConfig) -> str | None:
+    """What a training began with: a pretrained model by name, `RUN` for another run, or None."""
+    start = config.start
+    if start is None:
+        return None
+    return start if start in shipped() and find(start) == SHIPPED / start else "RUN"
+
+
 def to_flags(config: TrainConfig) -> list[str]:
     """The flags of `pyro-rnp train` that ask for a configuration, without paths.
 
-    Fields at the preset's or the default value are left out.
+    Fields at the preset's or the default value are left out. Of runs to begin with, a pretrained
+    model alone is named.
 
     >>> to_flags(TrainConfig(data="mnist", epochs=3, learn="guide", start="there"))
     ['--data=mnist', '--epochs=3', '--learn=guide']
@@ -41,7 +51,8 @@ def to_flags(config: TrainConfig) -> list[str]:
         ),
     )
     plain = replace(plain, model=replace(plain.model, steps=RNPConfig.preset(config.preset).steps))
-    found = []
+    begun = start_of(config)
+    found = [f"--start={begun}"] if begun not in (None, "RUN") else []
     for own, default in ((config, plain), (config.model, plain.model)):
         for f in fields(own):
             value = getattr(own, f.name)
@@ -70,13 +81,14 @@ def portable(run: str | Path) -> dict[str, Any]:
 
     Returns:
         `training`, the training configuration by field, and `images`; where the run began with
-        another run's weights, `start` is `RUN` in place of that run's path.
+        another run's weights, `start` is `RUN` in place of that run's path, or the name of the
+        pretrained model.
     """
     config = Run(run).config
     training = {k: v for k, v in asdict(config).items() if k not in (*PLACES, "model")}
     if is_path(config.data):
         training["data"] = f"./{Path(config.data).name}"
-    notes = {"training": training | ({} if config.start is None else {"start": "RUN"})}
+    notes = {"training": training | ({} if config.start is None else {"start": start_of(config)})}
     return notes | ({IMAGES: Run(run).images} if Run(run).images else {})
 
 
