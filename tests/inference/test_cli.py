@@ -421,7 +421,7 @@ def test_help_explains_every_field(capsys):
 def test_the_recipes_can_be_read(file):
     config = train_config(["--config", str(file)])
     if file.stem == "one-shot":
-        assert (config.data, config.preset, config.images_per_class) == ("omniglot", "fast", 2)
+        assert (config.data, config.start, config.images_per_class) == ("omniglot", "omniglot", 4)
         return
     assert config.data.partition("-")[0] == file.stem.partition("-")[0]
     if file.stem.endswith("-paper"):
