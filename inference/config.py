@@ -189,8 +189,8 @@ class TrainConfig:
     """Run folder to make, which must not exist; by default
     runs/<data>-<preset>-<date and time>."""
     start: str | None = None
-    """Run folder whose model and weights to begin with. Where another piece is chosen, as by
-    --prior flow, the rest begins with these weights; a line says what is new."""
+    """Run folder, or name of pretrained weights, whose model to begin with. Where another piece is
+    chosen, as by --prior flow, the rest begins with these weights; a line says what is new."""
     learn: Literal["all", "guide", "prior", "new"] = "all"
     """Learn all parameters; or those of the guide alone, which fits a guide to other images while
     the model stays; or those of the prior alone, as --prior flow, which takes minutes and makes
