@@ -132,7 +132,10 @@ class SameClass:
     def _split(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images that the RNP runs on, and the others."""
         decoded = self.decoded
-        own, others = images.unflatten(0, (-1, self.each)).split([decoded, self.each - decoded], 1)
+        if decoded == self.each:
+            return images, images[:0]
+        classes = self.rnp.check(images).unflatten(0, (-1, self.each))
+        own, others = classes.split([decoded, self.each - decoded], 1)
         return own.flatten(0, 1), others.flatten(0, 1)
 
 
