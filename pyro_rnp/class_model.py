@@ -129,11 +129,11 @@ class SameClass:
                 pyro.factor("class_term", term, has_rsample=True)
         return z
 
-    def _split(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _split(self, images: Images) -> tuple[Images, Tensor]:
         """The images that the RNP runs on, and the others."""
         decoded = self.decoded
         if decoded == self.each:
-            return images, images[:0]
+            return images, torch.empty(0)
         classes = self.rnp.check(images).unflatten(0, (-1, self.each))
         own, others = classes.split([decoded, self.each - decoded], 1)
         return own.flatten(0, 1), others.flatten(0, 1)

@@ -24,17 +24,19 @@ class ResidualBlock(nn.Module):
         channels: channels of the output.
         stride: 1, or 2 to halve the resolution.
         groups: groups of channels that are normalised together ahead of each ELU (Wu and He, 2018,
-            "Group normalization"); None: no normalisation. An image, which the first block reads,
-            stays as it is.
+            "Group normalization"); None: no normalisation. Where their number changes, as behind the
+            image, the input stays as it is.
     """
 
     def __init__(
         self, channels_in: int, channels: int, stride: int, groups: int | None = None
     ) -> None:
         super().__init__()
-        inner = groups is not None and channels_in == channels
-        self.norm1 = nn.GroupNorm(groups, channels) if inner else nn.Identity()
-        self.norm2 = nn.GroupNorm(groups, channels) if groups is not None else nn.Identity()
+
+        def norm(inner: bool = True) -> nn.Module:
+            return nn.GroupNorm(groups, channels) if groups and inner else nn.Identity()
+
+        self.norm1, self.norm2 = norm(channels_in == channels), norm()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
