@@ -31,8 +31,9 @@ def main() -> None:
     arguments.add_argument(
         "--num_samples",
         type=NonNegativeInt,
-        default=100,
-        help="of each drawing's program; 0 takes the means of the posteriors alone",
+        default=0,
+        help="of each drawing's program; 0 takes the means of the posteriors alone, from which "
+        "models with a contrast learn",
     )
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     arguments.add_argument(

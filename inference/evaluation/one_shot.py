@@ -35,7 +35,7 @@ def class_log_likelihood(
     rnp: RNP,
     tests: Images,
     examples: Images,
-    num_samples: int = 100,
+    num_samples: int = 0,
     seed: int = 0,
 ) -> Float[Tensor, "t e"]:
     """The gain in log-likelihood of tests by an example of their class, in nats.
@@ -50,7 +50,8 @@ def class_log_likelihood(
         rnp: a model with a prior of classes.
         tests: (T, C, H, W) in [0, 1].
         examples: (E, C, H, W) in [0, 1].
-        num_samples: programs of each image; 0 takes the guide's centre alone.
+        num_samples: programs of each image; 0 takes the guide's centre alone, of which a prior with
+            a contrast learned what classes share.
         seed: seed of the programs.
 
     Returns:
