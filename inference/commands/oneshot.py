@@ -20,8 +20,9 @@ def main() -> None:
     """Classify characters by one example each, or draw new exemplars of one."""
     arguments = parser(
         "Is it the same character? One-shot classification, and new exemplars of given drawings.",
-        "The model must have learned what drawings of a character share: pyro-rnp train --prior "
-        "types --images_per_class 2. With --runs, Omniglot's 20 runs of 20-way classification: "
+        "The model must have learned what drawings of a character share, as the pretrained "
+        "one-shot has, or one of pyro-rnp train --prior types --images_per_class 2. With --runs, "
+        "Omniglot's 20 runs of 20-way classification: "
         "accuracy as JSON. With --images or --data, a picture: each drawing, and beside it new "
         "ones of its character.",
     )
