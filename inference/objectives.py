@@ -300,6 +300,8 @@ def check(objective: ELBO, rnp: RNP, images: Tensor, images_per_class: int = 1) 
         type(objective) not in (Trace_ELBO, TraceELBO) or objective.num_particles > 1
     ):
         raise ValueError("--images_per_class needs --elbo Trace_ELBO, with one particle.")
+    if isinstance(program, SameClass):
+        _ = program.decoded  # Pyro would add the shapes of a trace to its message
     with alone(rnp), pyro.validation_enabled(False), torch.random.fork_rng():
         traces = trace_both(program.model, program.guide, images)
     own, wanted = latent_sites(traces.guide), latent_sites(traces.model)

@@ -24,8 +24,8 @@ class ResidualBlock(nn.Module):
         channels: channels of the output.
         stride: 1, or 2 to halve the resolution.
         groups: groups of channels that are normalised together ahead of each ELU (Wu and He, 2018,
-            "Group normalization"); None: no normalisation. Where their number changes, as behind the
-            image, the input stays as it is.
+            "Group normalization"); None: no normalisation. Where their number changes, as behind
+            the image, the input stays as it is.
     """
 
     def __init__(

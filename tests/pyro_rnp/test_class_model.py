@@ -160,6 +160,9 @@ def test_some_images_of_a_class_are_decoded_and_stand_for_all():
     torch.testing.assert_close(together, 3 / 2 * found(shown, 2) - 7 * term)
     with pytest.raises(ValueError, match="decodes 2 images of each class, and a batch has 1"):
         SameClass(rnp, 1).model(images)
+    rnp.model.prior.decoded = 4
+    with pytest.raises(ValueError, match=r"or more images of each class\.$"):
+        check(Trace_ELBO(), rnp, images, images_per_class=3)
     assert SameClass(rnp.eval(), 3).model(images).canvas.shape == images.shape
 
 
