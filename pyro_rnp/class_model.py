@@ -44,7 +44,7 @@ class SameClass:
 
     In training mode a prior with `decoded` = D has the RNP run on the first D images of each class
     alone. Their terms count each / D times, so that they stand for all; the others are encoded, for
-    `class_term`. A step then costs little more than that of D images.
+    `class_term`. So a step encodes all images and decodes D of each class.
 
     Args:
         rnp: a model with the prior `types`.
