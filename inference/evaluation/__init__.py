@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     )
     from inference.evaluation.latent_space import collect_programs, latent_space_metrics
     from inference.evaluation.metrics import baselines, evaluate
-    from inference.evaluation.one_shot import class_log_likelihood, exemplars, read_episodes
+    from inference.evaluation.one_shot import (
+        class_log_likelihood,
+        exemplars,
+        read_episodes,
+        within_class_covariance,
+    )
     from inference.evaluation.part_dictionary import PartLocation, build_dictionary, collect_parts
     from inference.evaluation.reconstruction import reconstruction_metrics
     from inference.evaluation.sample_quality import sample_quality_metrics
@@ -33,7 +38,12 @@ _NAMES = {
     "completion": ("HiddenLikelihood", "completion_metrics", "hidden_log_likelihood"),
     "latent_space": ("collect_programs", "latent_space_metrics"),
     "metrics": ("baselines", "evaluate"),
-    "one_shot": ("class_log_likelihood", "exemplars", "read_episodes"),
+    "one_shot": (
+        "class_log_likelihood",
+        "exemplars",
+        "read_episodes",
+        "within_class_covariance",
+    ),
     "part_dictionary": ("PartLocation", "build_dictionary", "collect_parts"),
     "reconstruction": ("reconstruction_metrics",),
     "sample_quality": ("sample_quality_metrics",),
@@ -65,6 +75,7 @@ __all__ = [
     "score_run",
     "segmentation_metrics",
     "standard_error",
+    "within_class_covariance",
 ]
 
 

@@ -1,7 +1,7 @@
 """One-shot classification, and new exemplars of a class from one image of it.
 
-Both need a model with a prior of classes (`pyro_rnp.class_model`), trained on several images of
-each class at once.
+Classification needs a model with a prior of classes (`pyro_rnp.class_model`), trained on several
+images of each class at once. Exemplars need that or, for any model, images with labels.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from inference.data import ImageSet
 from inference.data.omniglot import shrink
 from inference.isolation import frozen
+from inference.posterior import intervene
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.checks import Images
 from pyro_rnp.class_model import type_prior
@@ -74,23 +76,74 @@ def class_log_likelihood(
 
 
 @torch.no_grad()
-def exemplars(rnp: RNP, example: Images, num: int, seed: int = 0) -> ParseTree:
-    """Draw trees of new images of the class of one image.
+def within_class_covariance(rnp: RNP, data: ImageSet) -> Float[Tensor, "z z"]:
+    """The covariance of the centres of q(z^K | x) within classes, pooled over the classes.
+
+    Source: the within-class scatter of linear discriminant analysis (Fisher, 1936), divided by the
+    number of images minus that of classes.
 
     Args:
-        rnp: a model with a prior of classes.
+        rnp: the model.
+        data: images with the labels of their classes, as `load_data("omniglot").train`.
+
+    Raises:
+        ValueError: if there are fewer than two classes, no class has two images, or the images are
+            not what the model reads.
+    """
+    _, label, counts = data.labels.unique(return_inverse=True, return_counts=True)
+    if len(counts) < 2 or counts.max() < 2:
+        raise ValueError(
+            f"How images vary within a class is read from labelled classes of two images or more; "
+            f"{len(data)} images of {len(counts)} classes do not say it."
+        )
+    with frozen(rnp):
+        batches = [data[i : i + 500].images for i in range(0, len(data), 500)]
+        z = torch.cat([centre(rnp.guide.posterior(rnp.check(x))) for x in batches])
+    label, counts = label.to(z.device), counts.to(z.device)
+    means = z.new_zeros(len(counts), z.shape[1]).index_add_(0, label, z) / counts.unsqueeze(1)
+    apart = z - means[label]
+    return apart.mT @ apart / (len(z) - len(counts))
+
+
+@torch.no_grad()
+def exemplars(
+    rnp: RNP,
+    example: Images,
+    num: int,
+    seed: int = 0,
+    covariance: Float[Tensor, "z z"] | None = None,
+) -> ParseTree:
+    """Draw trees of new images of the class of one image.
+
+    With a covariance, the program of the example's parse varies by it, and all that its parts
+    deviate from what that program predicts stays: a counterfactual, as `intervene` runs it. So a
+    model with random levels keeps the example's strokes. Without one, programs are drawn from the
+    predictive distribution of a prior of classes.
+
+    Args:
+        rnp: any model with a covariance, else one with a prior of classes.
         example: (1, C, H, W) in [0, 1].
         num: images to draw.
         seed: seed of all that is drawn.
+        covariance: how programs vary within a class, (|z|, |z|), as `within_class_covariance` gives
+            it; None: as the prior says.
 
     Raises:
-        ValueError: as `class_log_likelihood`.
+        ValueError: without a covariance, as `class_log_likelihood`; or if the example is not one
+            image that the model reads.
     """
-    prior = type_prior(rnp)
-    example = rnp.check(example)
+    if len(example) != 1:
+        raise ValueError(f"Exemplars are drawn of one image, got {len(example)}.")
+    if covariance is None:
+        prior = type_prior(rnp)
+        with frozen(rnp, seed):
+            known = drawn(rnp.guide.posterior(rnp.check(example)), (num,))[:, 0]
+            return rnp.model.run(prior.like(known).sample())
+    tree = rnp.parse(example.expand(num, -1, -1, -1))
+    variances, axes = torch.linalg.eigh(covariance.to(tree.program))
     with frozen(rnp, seed):
-        known = drawn(rnp.guide.posterior(example), (num,))[:, 0]
-        return rnp.model.run(prior.like(known).sample())
+        noise = torch.randn_like(tree.program) * variances.clamp(min=0).sqrt()
+    return intervene(rnp, tree, {"z": tree.program + noise @ axes.mT})
 
 
 @dataclass(frozen=True)

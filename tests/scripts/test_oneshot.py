@@ -36,6 +36,18 @@ def test_oneshot(monkeypatch, capsys, run_folder, tmp_path):
     call(monkeypatch, "oneshot.py", folder, "--data=digits", "--num=2", "--out", picture)
     with Image.open(picture) as opened:
         assert opened.size[0] > 2 * opened.size[1], "two rows of ten"
+    picture = tmp_path / "varied.png"
+    flags = ("--data=digits", "--num=2", "--variation=digits", "--out", picture)
+    call(monkeypatch, "oneshot.py", run_folder, *flags)
+    with Image.open(picture) as opened:
+        assert opened.size[0] > 2 * opened.size[1], "two rows of ten"
+    unlabelled = tmp_path / "unlabelled.npy"
+    np.save(unlabelled, np.random.default_rng(0).random((30, 8, 8)))
+    assert "labelled classes" in refused(
+        monkeypatch, capsys, "oneshot.py", run_folder, "--data=digits", "--variation", unlabelled,
+        "--out", tmp_path / "none.png",
+    )  # fmt: skip
+    assert not (tmp_path / "none.png").exists()
     assert "give --runs" in refused(monkeypatch, capsys, "oneshot.py", folder)
     assert "does not exist" in refused(
         monkeypatch, capsys, "oneshot.py", folder, "--runs", tmp_path / "no.zip"

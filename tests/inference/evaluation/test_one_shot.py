@@ -10,8 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from inference.evaluation.one_shot import class_log_likelihood, exemplars, read_episodes
+from inference.data import ImageSet
+from inference.evaluation.one_shot import (
+    class_log_likelihood,
+    exemplars,
+    read_episodes,
+    within_class_covariance,
+)
+from inference.posterior import intervene
 from pyro_rnp import RNP
+from tests.by_hand import stirred
 from tests.conftest import DATA, tiny
 from tests.linear import PIXELS, SIGMA, Z, with_types
 
@@ -64,6 +72,51 @@ def test_exemplars_are_like_the_example_where_classes_are_alike(double):
     variance = 1 - prior.share**2 + prior.share**2 * spread
     assert ((made.mean(0) - mean).abs() < 5 * (variance / 20_000).sqrt()).all()
     assert ((made.var(0) / variance - 1).abs() < 5 * math.sqrt(2 / 20_000)).all()
+
+
+def test_exemplars_vary_by_the_covariance_that_is_given(double):
+    rnp = with_types()
+    mix = torch.randn(Z, Z)
+    wanted = mix @ mix.T
+    with torch.no_grad():
+        example = drawn(rnp, torch.randn(1, Z)).clamp(0, 1)
+        mean = rnp.guide.posterior(example).mean[0]
+        made = exemplars(rnp, example, 20_000, covariance=wanted).program
+    error = (wanted.diagonal().outer(wanted.diagonal()) + wanted.square()) / 20_000
+    assert ((made.mean(0) - mean).abs() < 5 * (wanted.diagonal() / 20_000).sqrt()).all()
+    assert ((torch.cov(made.T) - wanted).abs() < 5 * error.sqrt()).all()
+
+
+@pytest.mark.parametrize("stochastic", ["none", "both"])
+def test_exemplars_keep_what_parts_of_the_example_deviate_by(stochastic, images):
+    rnp = stirred(stochastic=stochastic).eval()
+    parsed = rnp.parse(images[:1])
+    still = exemplars(rnp, images[:1], 3, covariance=torch.zeros(3, 3))
+    torch.testing.assert_close(still.canvas, parsed.canvas.expand(3, -1, -1, -1))
+    made = exemplars(rnp, images[:1], 3, seed=5, covariance=torch.eye(3))
+    again = exemplars(rnp, images[:1], 3, seed=5, covariance=torch.eye(3))
+    assert torch.equal(made.canvas, again.canvas)
+    assert (made.canvas[0] - made.canvas[1]).abs().max() > 1e-4
+    for i in range(3):
+        alone = intervene(rnp, parsed, {"z": made.program[i]})
+        torch.testing.assert_close(made.canvas[i], alone.canvas[0])
+
+
+def test_the_covariance_is_that_within_classes():
+    rnp = RNP(tiny()).eval()
+    labels = torch.tensor([4, 1, 4, 4, 1, 7]).repeat(101)[:603]
+    data = ImageSet(torch.rand(603, 1, 8, 8), labels)
+    z = rnp.guide.posterior(data.images).mean.double()
+    apart = [z[labels == c] - z[labels == c].mean(0) for c in (1, 4, 7)]
+    wanted = sum(x.T @ x for x in apart) / 600
+    torch.testing.assert_close(
+        within_class_covariance(rnp, data), wanted.float().detach(), rtol=1e-4, atol=1e-8
+    )
+    for labels in (torch.zeros(6, dtype=torch.long), torch.arange(6)):
+        with pytest.raises(ValueError, match="labelled classes of two images or more"):
+            within_class_covariance(rnp, ImageSet(torch.rand(6, 1, 8, 8), labels))
+    with pytest.raises(ValueError, match="of one image, got 2"):
+        exemplars(rnp, torch.rand(2, 1, 8, 8), 3)
 
 
 def test_each_test_gets_the_example_that_makes_it_most_probable():
