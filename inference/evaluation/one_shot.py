@@ -132,12 +132,13 @@ def exemplars(
         ValueError: without a covariance, as `class_log_likelihood`; or if the example is not one
             image that the model reads.
     """
+    example = rnp.check(example)
     if len(example) != 1:
         raise ValueError(f"Exemplars are drawn of one image, got {len(example)}.")
     if covariance is None:
         prior = type_prior(rnp)
         with frozen(rnp, seed):
-            known = drawn(rnp.guide.posterior(rnp.check(example)), (num,))[:, 0]
+            known = drawn(rnp.guide.posterior(example), (num,))[:, 0]
             return rnp.model.run(prior.like(known).sample())
     tree = rnp.parse(example.expand(num, -1, -1, -1))
     variances, axes = torch.linalg.eigh(covariance.to(tree.program))
