@@ -22,7 +22,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, s
 from jsonargparse.typing import PositiveInt
 from yaml import YAMLError
 
-from inference.config import RATES, RENAMED, TrainConfig, check_shape
+from inference.config import LEARNING, RENAMED, TrainConfig, check_shape
 from inference.data import MEMORY, image_shape
 from inference.data.folder import image_files
 from inference.data.image_files import read_images
@@ -463,7 +463,7 @@ def _defaults(given: Any, model_flags: Mapping[str, Any]) -> dict[str, Any]:
         FileNotFoundError, ValueError: as `Run.model_config`; ValueError also if the run has fields
             that there are not.
     """
-    found: dict[str, Any] = {"learning_rate": RATES[given.preset]}
+    found: dict[str, Any] = dict(LEARNING[given.preset])
     if given.resume is not None:
         run = Run(given.resume, shipped=False)
         model = run.model_config
@@ -478,8 +478,9 @@ def _defaults(given: Any, model_flags: Mapping[str, Any]) -> dict[str, Any]:
     elif given.start is not None:
         run = Run(given.start)
         model = run.model_config
-        found["preset"] = run.training.get("preset", given.preset)
-        found["learning_rate"] = RATES.get(str(found["preset"]))  # wrong ones are told below
+        preset = run.training.get("preset", given.preset)
+        unset = dict.fromkeys(found)  # a wrong preset is told below
+        found |= {"preset": preset} | LEARNING.get(str(preset), unset)
         found |= {name: run.training[name] for name in READING if name in run.training}
     elif given.data == MEMORY:
         model = RNPConfig.preset(given.preset)

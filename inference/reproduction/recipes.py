@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from inference.cli import train_config
-from inference.config import RATES, TrainConfig
+from inference.config import LEARNING, TrainConfig
 from inference.data.datasets import is_path
 from inference.run import IMAGES, Run
 from pyro_rnp import RNPConfig
@@ -45,7 +45,7 @@ def to_flags(config: TrainConfig) -> list[str]:
     """
     plain = TrainConfig(
         preset=config.preset,
-        learning_rate=RATES[config.preset],
+        **LEARNING[config.preset],
         model=RNPConfig.for_images(
             config.model.image_size, config.model.channels, config.preset, steps=config.model.steps
         ),

@@ -22,9 +22,7 @@ NEARLY_ALIKE = 0.05
 """The same, of canvases that explain no more than the mean image does."""
 STILL = 0.01
 """`inference.evaluation.metrics.action_spread` below which parts do not move between images."""
-MORE_STEPS = (
-    "try more training (--minutes, --epochs) or, with the preset fast, --learning_rate 3e-3"
-)
+MORE_STEPS = "try more training (--minutes, --epochs)"
 """Advice for canvases that do not differ between images."""
 BLANK = 0.1
 """Intensity up to which a pixel counts as blank."""

@@ -164,7 +164,7 @@ def fit(
             None or False is none.
         progress: whether to show a progress bar and print what is noted. The run's log has the
             notes in either case.
-        options: any other field of `TrainConfig` or `RNPConfig`, as `learning_rate=3e-3` or
+        options: any other field of `TrainConfig` or `RNPConfig`, as `learning_rate=5e-4` or
             `steps=(6, 3)`.
 
     Returns:

@@ -23,6 +23,7 @@ from inference.data.sampler import loader
 from inference.evaluation.metrics import evaluate
 from inference.objectives import OBJECTIVES, loss, masked_loss, prior_loss
 from inference.run import Run
+from inference.training.optimizers import OPTIMIZERS
 from inference.training.schedules import ramp, schedule
 from pyro_rnp import RNP
 
@@ -144,8 +145,8 @@ class Training(lightning.LightningModule):
         return loader(self.splits.validation[:1000], 500, shuffle=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam over the parameters that learn."""
-        return torch.optim.Adam(self._learning(), lr=self.config.learning_rate, fused=True)
+        """Return the optimizer of the parameters that learn."""
+        return OPTIMIZERS[self.config.optimizer](self.rnp, self.config.learning_rate)
 
     def on_train_start(self) -> None:
         """Compile the model, where the configuration says so."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inference.config import RATES, TrainConfig
+from inference.config import LEARNING, TrainConfig
 from inference.data import MEMORY, Splits, load_data
 from inference.data.datasets import load_images
 from inference.run import Run
@@ -83,11 +83,11 @@ def _base(config: RNPConfig | TrainConfig | str | None, options: dict[str, Any])
     if config is None and options.get("start") is not None:
         run = Run(options["start"])
         name = run.training.get("preset", "fast")
-        return TrainConfig(preset=name, learning_rate=RATES[name], model=run.model_config)
+        return TrainConfig(preset=name, model=run.model_config, **LEARNING[name])
     preset: Any = "fast" if config is None else config
-    if preset not in RATES:
-        raise ValueError(f"There is no preset {preset!r}; choose from {', '.join(RATES)}.")
-    return TrainConfig(preset=preset, learning_rate=RATES[preset])
+    if preset not in LEARNING:
+        raise ValueError(f"There is no preset {preset!r}; choose from {', '.join(LEARNING)}.")
+    return TrainConfig(preset=preset, **LEARNING[preset])
 
 
 def _splits(images: Any, validation: Any, test: Any, config: TrainConfig, quiet: bool) -> Splits:

@@ -70,7 +70,8 @@ def test_a_new_run_has_a_folder_of_its_own(tmp_path, monkeypatch):
 
 CONFIG = TrainConfig(data="digits", preset="mnist", epochs=3, classes=[1, 2], model=tiny())
 OTHERS = {
-    "data": "mnist", "classes": [1], "preset": "fast", "learning_rate": 0.5, "warmup": 3,
+    "data": "mnist", "classes": [1], "preset": "fast", "optimizer": "Adam", "learning_rate": 0.5,
+    "warmup": 3,
     "schedule": "constant",
     "clip": 2.0, "elbo": "Trace_ELBO", "kl_weight": 0.5, "kl_warmup": 0.5, "depth_growth": 0.5,
     "images_per_class": 2, "jitter": 0.1, "rotated_classes": True, "binarize": True, "seed": 1,

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 
 from inference import Run, evaluate, fit, load_data, query
-from inference.config import RATES, TrainConfig
+from inference.config import LEARNING, TrainConfig
 from inference.data import ImageSet, Splits
 from inference.system import Interrupted
 from inference.training.settings import settings
@@ -52,14 +52,14 @@ def test_the_model_follows_the_images_and_the_options_go_before():
     found, splits = settings(grey, None, None, None, {})
     assert (found.model.image_size, found.model.channels, found.data) == (8, 1, "memory")
     assert torch.equal(splits.train.images, load_data(grey).train.images)
-    assert found.learning_rate == RATES["fast"]
+    assert (found.optimizer, found.learning_rate) == ("Muon", LEARNING["fast"]["learning_rate"])
     found, _ = settings(
         torch.rand(30, 3, 8, 8), "mnist", None, None,
         {"steps": (2,), "prior": "studentt", "epochs": 3},
     )  # fmt: skip
     assert (found.model.channels, found.model.steps, found.epochs) == (3, (2,), 3)
     assert (found.model.prior, found.preset) == ("studentt", "mnist")
-    assert found.learning_rate == RATES["mnist"]
+    assert (found.optimizer, found.learning_rate) == ("Adam", LEARNING["mnist"]["learning_rate"])
     config = TrainConfig(epochs=2, batch_size=7, model=tiny())
     found, _ = settings(images(), config, None, None, {"epochs": 5, "program_size": 4})
     assert (found.epochs, found.batch_size, found.model) == (5, 7, tiny(program_size=4))
