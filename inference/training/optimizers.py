@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_rnp import RNP
+from pyro_rnp.generated_layers import FactoredLayers, GeneratedLayers
+from pyro_rnp.hypernet import Hypernetwork
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the Newton-Schulz iteration, as published: five steps bring singular values near 1."""
@@ -134,17 +136,32 @@ def adam(rnp: RNP, lr: float) -> torch.optim.Optimizer:
 def muon(rnp: RNP, lr: float) -> torch.optim.Optimizer:
     """Muon over the matrices of the recursion and the guide, Adam over all else that learns.
 
+    The heads of a hypernetwork go by Adam: they are many matrices, one for each layer that they
+    generate, stored as one, and to make the whole orthogonal would mix them.
+
     Args:
         rnp: the model.
         lr: learning rate.
     """
     networks = (rnp.model.recursion, rnp.guide)
     matrices = {id(p) for module in networks for p in module.parameters() if p.dim() > 1}
+    matrices -= {id(p) for p in _heads(rnp)}
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     for p in rnp.parameters():
         if p.requires_grad:
             groups[id(p) not in matrices].append(p)
     return Muon(*groups, lr)
+
+
+def _heads(rnp: RNP) -> Iterator[Tensor]:
+    """What the features of a program are multiplied with, for many layers at once."""
+    for module in rnp.modules():
+        if isinstance(module, Hypernetwork):
+            yield module.vectors.weight
+        elif isinstance(module, FactoredLayers):
+            yield module.gains.weight
+        elif isinstance(module, GeneratedLayers):
+            yield module.basis
 
 
 OPTIMIZERS = {"Adam": adam, "Muon": muon}

@@ -1,5 +1,6 @@
 """Muon, against singular values and against torch's own."""
 
+import re
 from copy import deepcopy
 
 import pytest
@@ -54,14 +55,18 @@ def test_a_step_has_the_learning_rate_as_its_root_mean_square():
     assert (p - before).square().mean().sqrt().item() == pytest.approx(0.01, rel=0.3)
 
 
-def test_what_is_no_matrix_goes_by_adam():
-    rnp = RNP(tiny(prior="vamp:components=3"))
+@pytest.mark.parametrize("weights", ["factored", "mixed"])
+def test_what_is_no_single_matrix_goes_by_adam(weights):
+    rnp = RNP(tiny(prior="vamp:components=3", weights=weights, stochastic="both"))
     optimizer = muon(rnp, 0.01)
     matrices, others = (group["params"] for group in optimizer.param_groups)
     names = {id(p): name for name, p in rnp.named_parameters()}
     assert sorted(map(id, matrices + others)) == sorted(names)
-    assert all(p.dim() > 1 and "prior" not in names[id(p)] for p in matrices)
-    assert all(p.dim() == 1 or "prior" in names[id(p)] for p in others)
+    elsewhere = re.compile(r"prior|scales|vectors|gains|basis")
+    assert all(p.dim() > 1 and not elsewhere.search(names[id(p)]) for p in matrices)
+    assert all(p.dim() < 2 or elsewhere.search(names[id(p)]) for p in others)
+    kinds = {"factored": "gains", "mixed": "basis"}
+    assert any(kinds[weights] in names[id(p)] for p in others)
     twin = [nn.Parameter(p.detach().clone()) for p in others]
     reference = torch.optim.Adam(twin, 0.01, fused=True)
     for _ in range(2):
