@@ -78,7 +78,7 @@ def test_its_python_runs(tmp_path, monkeypatch):
 def test_the_questions_run_in_five_lines_each():
     space: dict = {}
     first, *questions = blocks(PAGES["docs/how-to/questions.md"])
-    assert len(questions) == 7
+    assert len(questions) == 8
     assert max(len(code.splitlines()) for code in questions) <= 5
     for code in (first, *questions):
         exec(code, space)

@@ -206,6 +206,7 @@ def _named(artifacts: Path, name: str) -> str:
     variations = {
         "flat VAE": config.model.program != "recursive",
         "with random levels": config.model.stochastic != "none",
+        "by Muon": config.optimizer == "Muon",
         "with rotated images": config.rotated_classes,
         "jittered": config.jitter > 0,
     }
@@ -250,6 +251,8 @@ def results_table(artifacts: Path) -> str:
                 model = "flat VAE, equal time"
             if config.model.stochastic != "none":
                 model += ", random levels"
+            if config.optimizer != "Adam":
+                model += f", by {config.optimizer}"
             if config.rotated_classes:
                 model += ", rotated characters as further classes"
             what = f"{title}, unseen characters" if data == "omniglot" else title
@@ -261,7 +264,8 @@ def results_table(artifacts: Path) -> str:
         "*Test images, a value for each seed: squared error summed over an image's 784 pixels, one "
         "posterior sample; ELBO in nats; Fréchet "
         "distance of samples of the prior in the features of a small classifier. A flat VAE has as "
-        "many parameters as the RNP or more and learned for about as many minutes. Commands: "
+        "many parameters as the RNP or more and learned for about as many minutes. Models learned "
+        "by Adam where no other optimizer is named. Commands: "
         "`pyro-rnp reproduce --data-root DIR` makes all, [the reproduction]"
         "(docs/reproduction/index.md) lists the flags of each run.*"
     )

@@ -185,7 +185,7 @@ class Training(lightning.LightningModule):
         return found
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip the gradient; where it or the loss is not finite, Adam skips the step.
+        """Clip the gradient; where it or the loss is not finite, the optimizer skips the step.
 
         All of it happens on the device, which nothing here waits for.
         """

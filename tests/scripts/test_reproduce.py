@@ -65,7 +65,7 @@ def test_reproduce(monkeypatch, capsys, run_folder, quick_classifier, tmp_path):
         assert (page.parent / picture).exists()
     assert f"]({CURVES})" in text
     assert (kept.parent / CURVES).exists()
-    assert "| mnist-binary | 4 | 3 | 20 |" in text[text.index("-IW bound") :]
+    assert "| mnist-binary (by Muon) | 4 | 3 | 20 |" in text[text.index("-IW bound") :]
     results = results_table(page.parent)
     assert readme.read_text() == (f"# Mine\n<!-- results -->\n{results}\n<!-- /results -->\nmore\n")
     page.unlink()
@@ -73,7 +73,7 @@ def test_reproduce(monkeypatch, capsys, run_folder, quick_classifier, tmp_path):
     assert page.read_text() == text
     lines.write_text(lines.read_text().replace("particles=3", "particles=4"))
     call(monkeypatch, "reproduce.py", *how)
-    assert "| mnist-binary | 4 | 4 | 20 |" in page.read_text()
+    assert "| mnist-binary (by Muon) | 4 | 4 | 20 |" in page.read_text()
     assert not (out / "mnist-figures.part").exists()
     lines.write_text(f"mnist: {small} --seed=1\nmnist-binary: {small} --likelihood=bernoulli "
                      "--binarize=true\nscore-it: mnist-binary --num=9\n")  # fmt: skip

@@ -31,7 +31,7 @@ def like(data, **changes):
 
 def made(folder, sse, points=(), model=None, **changes):
     """A run folder of a model that was never trained; the second point is after half an epoch."""
-    config = TrainConfig(model=model or tiny(), **changes)
+    config = TrainConfig(model=model or tiny(), **{"optimizer": "Adam"} | changes)
     notes = asdict(config)
     del notes["model"]
     save(RNP(config.model), folder, {"training": notes})
@@ -306,9 +306,10 @@ def test_what_is_of_other_weights_has_no_place_on_the_page(runs, tmp_path):
     assert "| mnist | 2 | 15,000 |" in text
 
 
-def test_runs_with_random_levels_are_named_as_such(runs, tmp_path):
+def test_runs_with_random_levels_or_another_optimizer_are_named_as_such(runs, tmp_path):
     model = like("mnist", stochastic="both", learn_scales="predicted")
-    made(runs / "mnist-random", 4.5, [11.0, 9.0], model, data="mnist", epochs=2)
+    how = {"data": "mnist", "epochs": 2, "optimizer": "Muon"}
+    made(runs / "mnist-random", 4.5, [11.0, 9.0], model, **how)
     figures = runs / "mnist-random-figures"
     figures.mkdir()
     for name in ("3", "4a", "5"):
@@ -318,12 +319,12 @@ def test_runs_with_random_levels_are_named_as_such(runs, tmp_path):
     (figures / "figures.json").write_text(json.dumps({"made": made_by}))
     collect_artifacts(runs, tmp_path)
     text = report(tmp_path, "")
-    assert "| mnist-random (with random levels), validation | 11.0 |" in text
+    assert "| mnist-random (with random levels, by Muon), validation | 11.0 |" in text
     for name in ("3", "5"):
         assert f"![MNIST, with random levels](mnist-random-figures/figure-{name}.png)" in text
     assert "mnist-random-figures/figure-4a.png" not in text
     rows = results_table(tmp_path).splitlines()
-    assert "| MNIST | RNP, 2 epochs, random levels | 4.50 | -100.8 |  | 1 |" in rows
+    assert "| MNIST | RNP, 2 epochs, random levels, by Muon | 4.50 | -100.8 |  | 1 |" in rows
 
 
 def test_a_run_with_held_out_alphabets_stands_beside_those_with_the_same_test_images(
