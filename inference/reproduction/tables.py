@@ -265,7 +265,8 @@ def results_table(artifacts: Path) -> str:
         "posterior sample; ELBO in nats; Fréchet "
         "distance of samples of the prior in the features of a small classifier. A flat VAE has as "
         "many parameters as the RNP or more and learned for about as many minutes. Models learned "
-        "by Adam where no other optimizer is named. Commands: "
+        "by Adam where no other optimizer is named; a flat VAE gains by Muon as well ([results]"
+        "(docs/results.md#random-levels)). Commands: "
         "`pyro-rnp reproduce --data-root DIR` makes all, [the reproduction]"
         "(docs/reproduction/index.md) lists the flags of each run.*"
     )
