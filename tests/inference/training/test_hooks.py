@@ -16,7 +16,7 @@ from inference.training.callbacks import KeepBest
 from tests.conftest import tiny
 
 SMALL = {"batch_size": 8, "progress": False}
-WORSE = {"learning_rate": 0.3, "warmup": 0, "schedule": "constant"}
+WORSE = {"optimizer": "Adam", "learning_rate": 0.3, "warmup": 0, "schedule": "constant"}
 """So large a step that the scores go up and down."""
 
 
