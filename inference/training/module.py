@@ -306,7 +306,7 @@ class Training(lightning.LightningModule):
 
     def has_diverged(self) -> bool:
         """Return, once training has ended, whether the weights no longer give finite losses."""
-        if self.skipped.in_a_row in (0, MAX_SKIPS):
+        if not 0 < self.skipped.in_a_row < MAX_SKIPS:
             return self.skipped.in_a_row > 0
         images, each = self.splits.train, self.config.images_per_class
         some = images[: min(len(images), self.config.batch_size) // each * each].images

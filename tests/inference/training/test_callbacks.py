@@ -54,6 +54,21 @@ def test_training_that_cannot_recover_stops_with_the_last_good_weights(monkeypat
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+def test_steps_that_fail_for_long_are_a_failure_though_some_images_still_have_a_loss(
+    monkeypatch, tmp_path
+):
+    """The first image alone is fine; when it is looked at, the row is longer than need be."""
+    data = splits(100)
+    pixels = overflowing(data.train).images
+    pixels[0] = data.train.images[0]
+    mostly = Splits(ImageSet(pixels, data.train.labels), data.validation, data.test)
+    monkeypatch.setattr("inference.config.load_data", lambda *_, **__: mostly)
+    monkeypatch.setattr(RNP, "check", lambda _, images, first=0: images)
+    with pytest.raises(TrainingFailed, match=r"last 24 steps had .* step 16;"):
+        train(config(tmp_path / "run", batch_size=1, epochs=1, seed=4))
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
 def test_weights_that_an_update_broke_are_not_the_ones_kept(few, tmp_path):
     with pytest.raises(TrainingFailed, match="no finite loss and gradient"):
         train(config(tmp_path / "run", batch_size=2, learning_rate=1e25, warmup=0))
