@@ -45,7 +45,7 @@ def main() -> None:
     )  # fmt: skip
     arguments.add_argument("--hide", type=Side | None, help="half that is hidden")
     arguments.add_argument("--mask", type=str | None, help="image file: white where it is seen")
-    arguments.add_argument("--given", type=str | None, help="JSON file of known sites, as above")
+    arguments.add_argument("--given", type=str | None, help="JSON file of known sites, see below")
     arguments.add_argument(
         "--method", type=str, default="smc", help="smc: particles taken to the posterior over "
         "temperatures, in islands that tell the error, as smc:islands=8; guide: samples of the "

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool
@@ -70,9 +70,14 @@ def half_mask(side: Side, size: int) -> Bool[Tensor, "{size} {size}"]:
     Returns:
         True where a pixel is seen.
 
+    Raises:
+        ValueError: for another side.
+
     >>> half_mask("right", 4)[0].tolist()
     [True, True, False, False]
     """
+    if side not in get_args(Side):
+        raise ValueError(f"side must be one of {', '.join(get_args(Side))}; got {side}.")
     seen, middle = torch.ones(size, size, dtype=torch.bool), size // 2
     rows = {"top": slice(middle), "bottom": slice(middle, None)}.get(side, slice(None))
     columns = {"left": slice(middle), "right": slice(middle, None)}.get(side, slice(None))

@@ -24,6 +24,12 @@ def test_the_half_that_is_named_is_hidden(side, hidden):
         assert seen == wanted
 
 
+@pytest.mark.parametrize("side", ["Right", "rigth", ""])
+def test_a_side_that_there_is_not_hides_nothing_in_silence(side, unchecked):
+    with pytest.raises(ValueError, match=f"one of left, right, top, bottom; got {side}"):
+        half_mask(side, 4)
+
+
 def test_an_action_may_be_written_as_a_parse_has_it(tmp_path):
     file = tmp_path / "given.json"
     action = dict(zip(FIELDS, [0.3, 0.4, 0.1, 0.0, -0.2, 0.5], strict=True))
