@@ -100,8 +100,14 @@ def name_list(select: ui.select, words: str) -> None:
         select: the select.
         words: the list's name.
     """
-    named = f"""() => requestAnimationFrame(() =>
-      document.querySelector("[role=listbox]")?.setAttribute("aria-label", "{words}"))"""
+    named = f"""() => {{
+      const name = frames => {{
+        const list = document.querySelector("[role=listbox]:not([aria-label])")
+        if (list) list.setAttribute("aria-label", "{words}")
+        else if (frames) requestAnimationFrame(() => name(frames - 1))
+      }}
+      requestAnimationFrame(() => name(60))
+    }}"""
     select.on("popup-show", js_handler=named)
 
 

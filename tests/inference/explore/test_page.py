@@ -134,17 +134,24 @@ def go(page, where, x, y, **how):
 def nameless(page):
     """The controls that a screen reader cannot name, as the browser's accessibility tree has them.
 
-    Icons are letters of a font, which screen readers do not see.
+    Icons are letters of a font, which screen readers do not see. A list that has just opened gets
+    its name a moment later, so what is nameless counts if it still is after two seconds.
     """
-    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
-    shown = [node for node in tree if not node["ignored"]]
-    roles = [node["role"]["value"] for node in shown]
-    assert {"heading", "button"} <= {*roles}
-    return [
-        (role, node.get("properties"))
-        for role, node in zip(roles, shown, strict=True)
-        if role in CONTROLS and not node.get("name", {}).get("value", "").strip()
-    ]
+    session = page.context.new_cdp_session(page)
+    for _ in range(40):
+        tree = session.send("Accessibility.getFullAXTree")["nodes"]
+        shown = [node for node in tree if not node["ignored"]]
+        roles = [node["role"]["value"] for node in shown]
+        assert {"heading", "button"} <= {*roles}
+        found = [
+            (role, node.get("properties"))
+            for role, node in zip(roles, shown, strict=True)
+            if role in CONTROLS and not node.get("name", {}).get("value", "").strip()
+        ]
+        if not found:
+            break
+        page.wait_for_timeout(50)
+    return found
 
 
 def draw(page, strokes=SEVEN, name="Image"):
