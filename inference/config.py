@@ -14,6 +14,7 @@ from inference.data.masks import MaskKind
 from inference.data.prepare import Invert, check_form
 from inference.objectives import OBJECTIVES
 from pyro_rnp import RNPConfig
+from pyro_rnp.arguments import check_fields
 
 _AS_PUBLISHED = {"optimizer": "Adam", "learning_rate": 1e-4}
 LEARNING: dict[str, dict[str, Any]] = {
@@ -116,6 +117,7 @@ class TrainConfig:
     """How to train: the data, the time, the objective, the optimiser, and where the run is kept.
 
     Raises:
+        TypeError: if a field is of another kind than its own, as text for a number.
         ValueError: if a field is out of its range, or two fields exclude each other.
     """
 
@@ -237,6 +239,7 @@ class TrainConfig:
     """The model: program, prior, guide and likelihood; see `pyro_rnp.RNPConfig`."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in (
             "epochs",
             "minutes",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+from pyro_rnp.arguments import check_fields
 from pyro_rnp.registry import (
     COMPOSITIONS,
     GUIDES,
@@ -80,6 +81,7 @@ class RNPConfig:
     2
 
     Raises:
+        TypeError: for a field of another kind than its own, as text for a number.
         ValueError: for a field out of its range, in one sentence that names it.
     """
 
@@ -187,6 +189,13 @@ class RNPConfig:
     """Weight of the part term of the paper's equation (1), used in training only; 0 drops it."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.steps, list):
+            object.__setattr__(self, "steps", tuple(self.steps))
+        check_fields(self)
+        if not isinstance(self.steps, tuple) or not all(isinstance(n, int) for n in self.steps):
+            raise TypeError(
+                f"steps must be whole numbers, one for each level, as (4, 4), got {self.steps!r}."
+            )
         for f in fields(self):
             value = getattr(self, f.name)
             if f.type == "int" and value < 1:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_rnp import baselines, guides, likelihoods, priors, recursion  # noqa: F401 (they register)
+from pyro_rnp.arguments import whole
 from pyro_rnp.checks import Images, as_images, observed
 from pyro_rnp.compiling import compiles
 from pyro_rnp.config import OBJECTS, RNPConfig
@@ -566,10 +567,10 @@ class RNP(nn.Module):
             tree a line. Random sites below the top have the values that the networks predict.
 
         Raises:
+            TypeError: if `steps` is no whole number.
             ValueError: if `steps` is below 2, or the programs are of another shape or not finite.
         """
-        if steps < 2:
-            raise ValueError(f"steps must be at least 2, both ends, got {steps}.")
+        whole(2, steps=steps)
         first, last = self._programs("a", a, (1, 2)), self._programs("b", b, (1, 2))
         if first.ndim == last.ndim == 2 and len(first) != len(last):
             raise ValueError(f"a holds {len(first)} programs and b {len(last)}; give as many.")
@@ -627,10 +628,10 @@ class RNP(nn.Module):
             The tree of N images; its canvas is the image before noise.
 
         Raises:
+            TypeError: if `num_images` is no whole number.
             ValueError: if `num_images` is not positive, or prior or likelihood breaks its contract.
         """
-        if num_images < 1:
-            raise ValueError(f"num_images must be at least 1, got {num_images}.")
+        whole(1, num_images=num_images)
         with PYRO, _gradients(grad):
             self.take_over()
             self.model.check_pieces()

@@ -117,6 +117,15 @@ class ParseTree:
         return f"ParseTree(level={self.level}, parts={len(self)}, canvas={shape})"
 
     def __getitem__(self, part: int) -> ParseTree:
+        """A part, counted from 0.
+
+        Raises:
+            IndexError: if there is no such part.
+        """
+        n = len(self.children)
+        if isinstance(part, int) and not -n <= part < n:
+            known = f"these are 0 to {n - 1}" if n else "this one is a leaf"
+            raise IndexError(f"There is no part {part}; {known}.")
         return self.children[part]
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable
 from inspect import Parameter
+from numbers import Real
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -182,9 +183,12 @@ def within(low: float | int, high: float | int = math.inf, **options: float | in
         options: values by name.
 
     Raises:
+        TypeError: if an option is no number.
         ValueError: if an option lies beyond.
     """
     for name, value in options.items():
+        if not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number, got {value!r}.")
         if not (low <= value <= high and math.isfinite(value)):
             limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
             raise ValueError(f"{name} must be {limits}, got {value}.")

@@ -129,10 +129,13 @@ def engine(method: str | Engine) -> Engine:
     """Return an engine, given itself or its name with options.
 
     Raises:
+        TypeError: if `method` is neither.
         ValueError: if there is no engine of that name, or it has no such option.
     """
     if isinstance(method, Engine):
         return method
+    if not isinstance(method, str):
+        raise TypeError(f"method must be an engine or its name, as smc, got {method!r}.")
     if method.partition(":")[0] not in ENGINES.pieces:
         raise ValueError(f"method must be one of {', '.join(ENGINES.pieces)}, got {method!r}.")
     found: Any = ENGINES.make(method)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyro_rnp import RNP
 from pyro_rnp.affine import FIELDS, UNITS, codomain
+from pyro_rnp.arguments import whole
 from pyro_rnp.checks import Images, as_images
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.sites import is_random, sites
@@ -173,8 +174,7 @@ def read_evidence(
             raise ValueError("A mask needs images to hide.")
         n = max([len(v) for v in values.values() if v.ndim == 2], default=1)
         n = n if num_images is None else num_images
-        if n < 1:
-            raise ValueError(f"num_images must be at least 1, got {n}.")
+        whole(1, num_images=n)
     for name, value in values.items():
         if value.ndim == 2 and len(value) not in (1, n):
             raise ValueError(f"{name} is given for {len(value)} images, but there are {n}.")

@@ -25,6 +25,7 @@ from inference.posterior.log_density import AT_ONCE, LogDensity, check_memory
 from inference.posterior.weights import ENOUGH, HEAVY
 from pyro_rnp import ParseTree
 from pyro_rnp.affine import FIELDS
+from pyro_rnp.arguments import whole
 from pyro_rnp.checks import Images
 from pyro_rnp.parse_tree import Pose
 from pyro_rnp.sites import sites
@@ -139,10 +140,10 @@ class Posterior(Samples):
             seed: of the draw; torch's global state is not used.
 
         Raises:
+            TypeError: if num is no whole number.
             ValueError: if num is not positive.
         """
-        if num < 1:
-            raise ValueError(f"num must be at least 1, got {num}.")
+        whole(1, num=num)
         generator = torch.Generator().manual_seed(seed)
         rows = self.weights.mT.cpu().multinomial(num, True, generator=generator)
         rows = rows.mT.to(self.weights.device)

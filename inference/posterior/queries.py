@@ -14,6 +14,7 @@ from inference.posterior.evidence import TOLERANCE, Evidence, read_evidence
 from inference.posterior.log_density import LogDensity
 from inference.posterior.posterior import Posterior
 from pyro_rnp import RNP
+from pyro_rnp.arguments import whole
 from pyro_rnp.checks import Images
 
 
@@ -73,6 +74,7 @@ def query(
         a copy of the model, so that training later does not change what it says.
 
     Raises:
+        TypeError: in one sentence, if an argument is of another kind, as text for a number.
         ValueError: in one sentence, if a site does not exist, or a value, the mask or the images do
             not fit the model; if memory does not hold so many samples; if the engine is not valid
             for the model or the evidence.
@@ -116,13 +118,13 @@ def answer(
         As `query`.
 
     Raises:
+        TypeError: in one sentence, if a number is not whole, or the method no engine.
         ValueError: in one sentence, if a number is out of its range, memory does not hold so many
             samples, or the engine is not valid for the model or the evidence.
     """
     settings = settings or Settings()
     for name, least in {"num_samples": 1, "chains": 1, "warmup": 1, "steps": 0}.items():
-        if (number := getattr(settings, name)) < least:
-            raise ValueError(f"{name} must be at least {least}, got {number}.")
+        whole(least, **{name: getattr(settings, name)})
     sampler = engine(method)
     with frozen(rnp, seed), pyro.validation_enabled(False):
         density = LogDensity(rnp, evidence, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,11 @@ def settings(
         if unknown[0] in ("labels", "masks"):
             hint = f"fit(load_data(images, {unknown[0]}=...)) takes them"
             raise TypeError(f"fit has no option {unknown[0]}; {hint}.")
+        close = difflib.get_close_matches(unknown[0], sorted(own | models), 1)
         raise TypeError(
-            f"fit has no option {unknown[0]}; options are the fields of TrainConfig and RNPConfig."
+            f"fit has no option {unknown[0]}; "
+            + (f"the closest is {close[0]}; " if close else "")
+            + "options are the fields of TrainConfig and RNPConfig."
             + " A model is given by its configuration, the second argument, and by its pieces, as "
             "prior=MyPrior()." * (unknown[0] == "model")
         )

@@ -121,7 +121,11 @@ def test_held_out_images_are_binarized_as_the_others_are(form):
 @pytest.mark.parametrize(
     ("given", "error", "match"),
     [
-        ({"epoch": 3}, TypeError, "fit has no option epoch; options are the fields"),
+        (
+            {"epoch": 3},
+            TypeError,
+            "fit has no option epoch; the closest is epochs; options are the fields",
+        ),
         ({"model": 5}, TypeError, "no option model; .* pieces, as prior=MyPrior()"),
         (
             {"masks": torch.ones(40, 8, 8)},
