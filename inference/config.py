@@ -176,6 +176,11 @@ class TrainConfig:
     kl_warmup: float = 0.0
     """Share of training over which the weight of the KL terms rises from 0 to kl_weight, which
     keeps programs from ignoring the image early on."""
+    lower_warmup: float = 0.0
+    """Share of training over which random levels below the top come in: at first the parts of every
+    image are as the top program predicts them, at the end of it of no image. So the top program
+    learns the image first, and is used; without, lower levels may learn all and leave it empty.
+    Where nothing is random below the top (--stochastic none) it has no effect."""
     depth_growth: float = 0.0
     """Share of training over which the depth grows: one level at first, then one more after each
     of equal parts of it. Until a level is added, its parents draw its patches by themselves."""
@@ -270,7 +275,7 @@ class TrainConfig:
         check_source(self.data)
         check_form(self.size, self.channels)
         OBJECTIVES.make(self.elbo)
-        for name in ("kl_warmup", "depth_growth"):
+        for name in ("kl_warmup", "lower_warmup", "depth_growth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
         if self.learn != "all" and self.start is None:

@@ -127,8 +127,54 @@ class Scales(nn.Module):
         return level * factor.clamp(-10, 10).exp()
 
 
+class SettledNormal(dist.Normal):
+    """A normal whose samples lie at its mean in some places; all else is as of a normal.
+
+    Args:
+        loc: mean, (...).
+        scale: standard deviation, (...).
+        settled: True where samples lie at the mean, (...).
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, settled: Tensor) -> None:
+        super().__init__(loc, scale)
+        self.settled = settled
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> SettledNormal:
+        """Return the distribution with another batch shape."""
+        arguments = (self.loc, self.scale, self.settled)
+        return SettledNormal(*(x.expand(batch_shape) for x in arguments))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Return samples, (*sample_shape, ...)."""
+        return torch.where(self.settled, self.loc, super().rsample(torch.Size(sample_shape)))
+
+
+def settle(propose: Propose, settled: Tensor) -> Propose:
+    """Let some images propose nothing: theirs are the predictions and the model's own scales.
+
+    Args:
+        propose: see `Propose`.
+        settled: True of these images, (N,).
+    """
+
+    def proposal(
+        kind: Kind, path: Path, predicted: Tensor, scale: Tensor, glimpsed: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        mean, own = propose(kind, path, predicted, scale, glimpsed)
+        rows = settled.repeat(len(predicted) // len(settled)).unsqueeze(-1)
+        return torch.where(rows, predicted, mean), torch.where(rows, scale, own)
+
+    return proposal
+
+
 def distribution(
-    kind: Kind, loc: Tensor, scale: Tensor, config: RNPConfig, event_dim: int = 1
+    kind: Kind,
+    loc: Tensor,
+    scale: Tensor,
+    config: RNPConfig,
+    event_dim: int = 1,
+    settled: Tensor | None = None,
 ) -> Distribution:
     """The distribution of a program or an action around a prediction.
 
@@ -138,16 +184,22 @@ def distribution(
         scale: standard deviation, (..., d), likewise.
         config: gives the bounds of actions.
         event_dim: the dimensions of the event, by default that of d alone.
+        settled: True where samples lie at the mean, (...); by default nowhere.
 
     Returns:
         A normal distribution of programs, or a normal that is bounded to actions in their units;
         batch shape (...), event shape (d,).
     """
     loc, scale = full_precision(loc), full_precision(scale)
+    centre = distinct(loc, config) if kind == "a" else loc
+    if settled is None:
+        normal: Any = dist.Normal(centre, scale)
+    else:
+        inside = settled.view(*settled.shape, *[1] * event_dim)
+        normal = SettledNormal(centre, scale, inside.expand_as(centre))
     if kind == "a":
-        normal = dist.Normal(distinct(loc, config), scale)
-        return dist.TransformedDistribution(normal, [Bounded(config, loc)]).to_event(event_dim)
-    return dist.Normal(loc, scale).to_event(event_dim)
+        normal = dist.TransformedDistribution(normal, [Bounded(config, loc)])
+    return normal.to_event(event_dim)
 
 
 def drawn(distribution: Any, shape: tuple[int, ...] = ()) -> Tensor:
@@ -364,6 +416,8 @@ class RandomSites(Sites):
         brief: whether sites that are not random are left out of `met`; by default false.
         together: whether siblings that run side by side are drawn as one site, such as `z/*/2` of
             all third sub-parts, which takes less time; by default each is a site of its own.
+        settled: True of images whose sites take their predictions, of the shape `batch`; by default
+            of none.
     """
 
     def __init__(
@@ -376,11 +430,14 @@ class RandomSites(Sites):
         propose: Propose | None = None,
         brief: bool = False,
         together: bool = False,
+        settled: Tensor | None = None,
     ) -> None:
         super().__init__(config)
         self.brief = brief
         self.scales, self.batch, self.draw = scales, batch, draw
-        self.fixed, self.propose, self.together = fixed, propose, together
+        self.fixed, self.propose, self.together, self.settled = fixed, propose, together, settled
+        if settled is not None and propose is not None:
+            self.propose = settle(propose, settled.flatten())
         self.met: list[Site] = []
         """All sites so far, in order."""
         self._settled: dict[str, Tensor] = {}
@@ -471,5 +528,6 @@ class RandomSites(Sites):
             return self._settled.pop(name)
         if scale is not None:
             scale = scale if scale.ndim else scale.expand_as(loc)
-            return self.draw(name, distribution(kind, loc, scale, self.config, event_dim))
+            settings = (scale, self.config, event_dim, self.settled)
+            return self.draw(name, distribution(kind, loc, *settings))
         return loc if self.fixed is None else self.fixed(name, loc)

@@ -192,7 +192,7 @@ def _like_for_like(artifacts: Path, data: str) -> Iterator[tuple[str, dict[str, 
     size, steps = LIKE_FOR_LIKE[data]
     wanted = TrainConfig(model=RNPConfig.preset("fast", program_size=size, steps=steps))
     model = ("program_size", "steps", "likelihood", "sigma", "prior", "guide")
-    training = ("classes", "start", "batch_size", "kl_weight", "kl_warmup", "elbo")
+    training = ("classes", "start", "batch_size", "kl_weight", "kl_warmup", "lower_warmup", "elbo")
     for name, found in ended_runs(artifacts):
         config = _run(artifacts / name).config
         pairs = [(config.model, wanted.model, model), (config, wanted, training)]

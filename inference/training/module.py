@@ -161,12 +161,18 @@ class Training(lightning.LightningModule):
         config, progress = self.config, self.progress()
         factor = schedule(self.batches_seen, config.warmup, progress, config.schedule)
         self.kl_weight = config.kl_weight * ramp(progress, config.kl_warmup)
+        if config.lower_warmup:
+            self.rnp.guide.settled_share = 1 - ramp(progress, config.lower_warmup)
         depth = config.model.depth
         self.rnp.model.recursion.levels = max(
             1, min(depth, 1 + int((depth - 1) * ramp(progress, config.depth_growth)))
         )
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = config.learning_rate * factor
+
+    def on_train_end(self) -> None:
+        """Let the lower guide propose for all images again."""
+        self.rnp.guide.settled_share = None
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Return the loss of a batch (N, C, H, W), in nats an image, and log it."""

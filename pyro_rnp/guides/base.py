@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pyro
 import pyro.distributions as dist
@@ -36,6 +36,7 @@ from pyro_rnp.sites import (
     Draw,
     FromNoise,
     PastRun,
+    Propose,
     RandomSites,
     Site,
     beside,
@@ -43,6 +44,7 @@ from pyro_rnp.sites import (
     drawn,
     group_name,
     groups,
+    settle,
     state_of,
 )
 
@@ -116,6 +118,10 @@ class Guide(Registered):
         self.lower = config.make("lower_guide", objects) if config.any_random else None
         self.masked = None if config.masked_guide is None else MaskedGuide(config)
         """The guide that has seen masks, last, so that all others begin as they do without it."""
+        self.settled_share: float | None = None
+        """In training mode, the share of images, in [0, 1], whose random sites below the top take
+        their predictions, as if the model determined them, at no cost in KL; images are picked anew
+        at each call. None picks none."""
         self._compiled: Compiled | None = None
 
     def compile(self, inference: bool = True, **options: Any) -> None:
@@ -246,7 +252,9 @@ class Guide(Registered):
         if lower is None:
             return PastRun((), model.recursion(z.flatten(0, -2)))
         repeated = images.expand(*batch, *images.shape[1:]).flatten(0, len(batch) - 1)
-        propose = partial(lower, features=lower.look(filled(repeated)))
+        features, settled = lower.look(filled(repeated)), None
+        if self.training and self.settled_share is not None:
+            settled = torch.rand(batch, device=z.device) < self.settled_share
         target = repeated if lower.glimpses else None
         traced = draw is pyro.sample
         sites = RandomSites(
@@ -254,14 +262,15 @@ class Guide(Registered):
             model.scales,
             batch,
             draw,
-            propose=propose,
+            propose=partial(lower, features=features),
             brief=not traced or DensitiesOnly.open() is not None,
             together=traced and siblings_together(),
+            settled=settled,
         )
         run, compiled, recursion = None, self._compiled, model.recursion
         able = sites.together and not recursion.recompute_levels
         if able and compiled is not None and compiled.now():
-            run = self._compiled_run(z, target, propose.keywords["features"])
+            run = self._compiled_run(z, target, features, settled)
             with Drawn(run.values):
                 run = run if sites.repeats(run) else None
         if run is None:
@@ -270,16 +279,24 @@ class Guide(Registered):
         return run
 
     def _from_noise(
-        self, z: Tensor, target: Target | None, features: Any, noise: list[Tensor]
+        self,
+        z: Tensor,
+        target: Target | None,
+        features: Any,
+        noise: list[Tensor],
+        settled: Tensor | None,
     ) -> tuple[Tensor, Any, list[Any]]:
         """A run of tensors alone: canvas, parts and, of each group of random sites, its numbers."""
         assert self.lower is not None
-        (model,), propose = self.model, partial(self.lower, features=features)
+        (model,), propose = self.model, cast(Propose, partial(self.lower, features=features))
+        propose = propose if settled is None else settle(propose, settled)
         sites = FromNoise(self.config, model.scales, propose, noise)
         canvas, parts = model.recursion.run_top(z, sites, target)
         return canvas, parts, sites.met
 
-    def _compiled_run(self, z: Tensor, images: Tensor | None, features: Any) -> PastRun:
+    def _compiled_run(
+        self, z: Tensor, images: Tensor | None, features: Any, settled: Tensor | None
+    ) -> PastRun:
         """A run of programs z^K, (..., N, |z|), by compiled code, with siblings' sites together."""
         assert self._compiled is not None
         (model,), batch, c = self.model, z.shape[:-1], self.config
@@ -289,10 +306,13 @@ class Guide(Registered):
         for kind, paths in random:  # as `RandomSites` would draw it
             shape = (len(paths), 6 if kind == "a" else c.program_size)
             drawn = torch.randn(*batch, *shape, dtype=like.dtype, device=like.device)
+            if settled is not None:
+                drawn = drawn.masked_fill(settled[..., None, None], 0)
             noise.append(drawn.movedim(-2, 0).flatten(0, -2))
         target = None if images is None else Target.of(images)
         flat = z.flatten(0, -2)
-        canvas, parts, met = self._compiled.run(flat, target, features, noise)
+        rows = None if settled is None else settled.flatten()
+        canvas, parts, met = self._compiled.run(flat, target, features, noise, rows)
         sites = []
         for (kind, paths), numbers in zip(random, met, strict=True):
             several = len(paths) > 1

@@ -355,6 +355,7 @@ def test_a_run_whose_configuration_was_damaged_is_named(tmp_path, wrong):
         (["--epochs", "0"], "epochs must be positive"),
         (["--kl_weight", "0"], "kl_weight must be positive"),
         (["--kl_warmup", "1"], "kl_warmup must be in [0, 1)"),
+        (["--lower_warmup", "-0.1"], "lower_warmup must be in [0, 1)"),
         (["--prior", "flwo"], "did you mean flow?"),
         (["--elbo", "ELBO"], "There is no objective 'ELBO'"),
         (["--elbo", "RenyiELBO:alpha=1.0"], "an alpha other than 1"),

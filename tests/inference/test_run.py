@@ -74,6 +74,7 @@ OTHERS = {
     "warmup": 3,
     "schedule": "constant",
     "clip": 2.0, "elbo": "Trace_ELBO", "kl_weight": 0.5, "kl_warmup": 0.5, "depth_growth": 0.5,
+    "lower_warmup": 0.5,
     "images_per_class": 2, "jitter": 0.1, "rotated_classes": True, "binarize": True, "seed": 1,
     "start": "there", "learn": "guide", "size": 40, "channels": 3, "invert": True,
     "mask_training": ["halves"],

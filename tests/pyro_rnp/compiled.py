@@ -123,11 +123,13 @@ def test_an_intervention_reaches_what_follows_it(images):
         {"stochastic": "programs,actions", "lower_guide": "top_down"},
     ],
 )
-def test_random_levels_train_as_in_the_plain_model(changes, images):
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_random_levels_train_as_in_the_plain_model(share, changes, images):
     seen = images.double().where(torch.rand(images.shape) < 0.9, torch.nan)
     found, ran = [], []
     for rnp in pair(**changes):
         ran = graphs(rnp)
+        rnp.guide.settled_share = share
         torch.manual_seed(0)
         with DensitiesOnly(together=True):
             loss = Trace_ELBO().differentiable_loss(rnp.model, rnp.guide, seen)

@@ -5,6 +5,7 @@ import math
 import pickle
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pyro
 import pytest
@@ -227,6 +228,44 @@ def test_parsing_at_a_sample_draws_below_and_parsing_at_the_centre_does_not(imag
     rnp = stirred("bottom_up")
     assert torch.equal(rnp.parse(images)[0].action, rnp.parse(images)[0].action)
     assert not torch.equal(rnp.parse(images, True)[0].action, rnp.parse(images, True)[0].action)
+
+
+@pytest.mark.parametrize("objective", ["Trace_ELBO", "TraceMeanField_ELBO"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_settled_images_have_the_loss_of_a_model_that_determines_all(objective, whole, images):
+    rnp = stirred("bottom_up", feedback="decoding", learn_scales="predicted").double().train()
+    plain = RNP(replace(rnp.config, stochastic="none", learn_scales=True), "plain").double()
+    plain.load_state_dict({k: v for k, v in rnp.state_dict().items() if k in plain.state_dict()})
+    rnp.guide.settled_share, objective = 1.0, OBJECTIVES.make(objective)
+    shared, found = dict(plain.named_parameters()), []
+    for each in (rnp, plain):
+        torch.manual_seed(0)
+        if whole:
+            each_loss = loss(objective, each, images.double())
+        else:
+            each_loss = objective.differentiable_loss(each.model, each.guide, images.double())
+        own = {k: p for k, p in each.named_parameters() if k in shared}
+        found.append((each_loss, *torch.autograd.grad(each_loss, list(own.values()))))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_a_share_of_images_settles_in_training_alone():
+    rnp, images = stirred("bottom_up").train(), torch.rand(1000, 1, 8, 8)
+
+    def settled():
+        nodes = poutine.trace(rnp.guide).get_trace(images).nodes
+        programs = {n: nodes[n] for n in ("z/0", "z/1/0")}
+        at_centre = [(s["value"] == s["fn"].mean).all(-1) for s in programs.values()]
+        assert torch.equal(*at_centre), "an image settles as a whole"
+        return float(at_centre[0].float().mean())
+
+    assert settled() == 0
+    rnp.guide.settled_share = 0.3
+    assert settled() == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 1000))
+    assert RNP(rnp.config, "other").guide.settled_share is None
+    rnp.eval()
+    assert settled() == 0
 
 
 def test_nuts_takes_random_levels_as_they_are(images):

@@ -61,6 +61,25 @@ def test_the_kl_s_weight_and_the_depth_grow_with_training(few, tmp_path, monkeyp
     assert load(folder).sample(1).level == 3
 
 
+def test_random_levels_come_in_over_a_share_of_training(few, tmp_path, monkeypatch):
+    seen, step = [], Training.training_step
+
+    def note(self, batch, batch_idx):
+        seen.append(self.rnp.guide.settled_share)
+        return step(self, batch, batch_idx)
+
+    def ended(callback, trainer, module):
+        seen.append(module.rnp.guide.settled_share)
+
+    monkeypatch.setattr(Training, "training_step", note)
+    monkeypatch.setattr(Progress, "on_train_end", ended)
+    model = replace(CONFIG, stochastic="both")
+    train(config(tmp_path / "run", epochs=2, lower_warmup=0.5, model=model))  # of 4 steps
+    assert seen[:-1] == pytest.approx([1, 0.75, 0.5, 0.25, 0, 0, 0, 0], abs=1e-5)
+    train(config(tmp_path / "plain", model=model))
+    assert seen[-1] is None
+
+
 def test_all_processes_tell_what_validation_gives_in_one_order(monkeypatch):
     told = []
     process = SimpleNamespace(
