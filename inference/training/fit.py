@@ -126,7 +126,7 @@ def fit(
     """Train a model on images from a script or a notebook.
 
     As on the command line, a run folder keeps the model, its scores, a picture, a log, the learning
-    curve and a checkpoint. Nothing else of the process changes: random states, threads, signal
+    curve and a checkpoint; how well the test images are explained is printed. Nothing else of the process changes: random states, threads, signal
     handlers, warnings and Pyro's parameter store are as they were, also after an error. Outside of
     the main thread Python takes no signals, and neither does this function.
 
@@ -212,7 +212,10 @@ def fit(
         kept = run.objects if isinstance(run, Run) else {}
         own = {n: p for n, p in kept.items() if getattr(config.model, n) == object_text(p)}
         objects = own | objects
-    return _learn(config, splits, functions, loggers, progress, objects)[0]
+    run, first = _learn(config, splits, functions, loggers, progress, objects)
+    if progress and first:
+        print(verdict(run.metrics or {}))
+    return run
 
 
 def _several(given: Any) -> tuple[Any, ...]:

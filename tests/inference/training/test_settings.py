@@ -47,6 +47,15 @@ def test_a_script_of_eight_lines_from_a_tensor_to_answers(tmp_path):
     assert [row["epoch"] for row in run.curve] == [1]
 
 
+def test_fit_says_how_well_the_model_explains_unless_it_is_to_be_quiet(tmp_path, capsys):
+    fit(images(), tiny(), out=tmp_path / "run", **{**SMALL, "progress": True})
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("The model explains ")
+    assert said in (tmp_path / "run" / "log.txt").read_text()
+    fit(images(), tiny(), out=tmp_path / "quiet", **SMALL)
+    assert not capsys.readouterr().out
+
+
 def test_the_model_follows_the_images_and_the_options_go_before():
     grey = torch.rand(30, 8, 8).numpy()
     found, splits = settings(grey, None, None, None, {})
