@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from jsonargparse.typing import NonNegativeInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt
 from tqdm import tqdm
 
 from inference.cli import add_images, add_run, chosen_images, parser
@@ -49,6 +49,13 @@ def main() -> None:
         help="a data set with labels: new drawings vary as its training images vary within a "
         "class, and keep what is peculiar to the given one; by default they vary as the prior says",
     )
+    arguments.add_argument(
+        "--spread",
+        type=NonNegativeFloat,
+        default=0.5,
+        help="with --variation, how far new drawings vary, in standard deviations within a class: "
+        "with less they are more alike, and more of them are of the class",
+    )
     arguments.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     arguments.add_argument(
         "--out", type=str, default="exemplars.png", help=".png, .svg or .pdf to make"
@@ -77,7 +84,7 @@ def main() -> None:
         print(json.dumps({"data": args.runs, "split": "test", "num": tests, **found}, indent=2))
     if out is not None:
         made = [
-            exemplars(rnp, image.unsqueeze(0), 9, args.seed + i, covariance).canvas
+            exemplars(rnp, image.unsqueeze(0), 9, args.seed + i, covariance, args.spread).canvas
             for i, image in enumerate(tqdm(images, "exemplars", delay=5))
         ]
         exemplar_figure(images, torch.stack(made), out)

@@ -26,6 +26,7 @@ from inference.posterior import intervene
 from pyro_rnp import RNP, ParseTree
 from pyro_rnp.checks import Images
 from pyro_rnp.class_model import type_prior
+from pyro_rnp.registry import within
 from pyro_rnp.sites import centre, drawn
 
 RUNS = "https://github.com/brendenlake/omniglot/tree/master/python/one-shot-classification"
@@ -112,6 +113,7 @@ def exemplars(
     num: int,
     seed: int = 0,
     covariance: Float[Tensor, "z z"] | None = None,
+    spread: float = 0.5,
 ) -> ParseTree:
     """Draw trees of new images of the class of one image.
 
@@ -127,11 +129,15 @@ def exemplars(
         seed: seed of all that is drawn.
         covariance: how programs vary within a class, (|z|, |z|), as `within_class_covariance` gives
             it; None: as the prior says.
+        spread: with a covariance, how far programs vary, in its standard deviations, 0 or more. At
+            1 they vary as those of a class do, but in straight lines, on which other characters
+            lie; with less, more images are of the class, and they are more alike. By default half.
 
     Raises:
         ValueError: without a covariance, as `class_log_likelihood`; or if the example is not one
-            image that the model reads.
+            image that the model reads; or the spread is negative.
     """
+    within(0, spread=spread)
     example = rnp.check(example)
     if len(example) != 1:
         raise ValueError(f"Exemplars are drawn of one image, got {len(example)}.")
@@ -143,7 +149,7 @@ def exemplars(
     tree = rnp.parse(example.expand(num, -1, -1, -1))
     variances, axes = torch.linalg.eigh(covariance.to(tree.program))
     with frozen(rnp, seed):
-        noise = torch.randn_like(tree.program) * variances.clamp(min=0).sqrt()
+        noise = torch.randn_like(tree.program) * variances.clamp(min=0).sqrt() * spread
     return intervene(rnp, tree, {"z": tree.program + noise @ axes.mT})
 
 

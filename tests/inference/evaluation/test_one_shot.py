@@ -74,14 +74,16 @@ def test_exemplars_are_like_the_example_where_classes_are_alike(double):
     assert ((made.var(0) / variance - 1).abs() < 5 * math.sqrt(2 / 20_000)).all()
 
 
-def test_exemplars_vary_by_the_covariance_that_is_given(double):
+@pytest.mark.parametrize(("how", "factor"), [({"spread": 1.0}, 1.0), ({}, 0.25)])
+def test_exemplars_vary_by_the_covariance_that_is_given(double, how, factor):
     rnp = with_types()
     mix = torch.randn(Z, Z)
     wanted = mix @ mix.T
     with torch.no_grad():
         example = drawn(rnp, torch.randn(1, Z)).clamp(0, 1)
         mean = rnp.guide.posterior(example).mean[0]
-        made = exemplars(rnp, example, 20_000, covariance=wanted).program
+        made = exemplars(rnp, example, 20_000, covariance=wanted, **how).program
+    wanted = factor * wanted
     error = (wanted.diagonal().outer(wanted.diagonal()) + wanted.square()) / 20_000
     assert ((made.mean(0) - mean).abs() < 5 * (wanted.diagonal() / 20_000).sqrt()).all()
     assert ((torch.cov(made.T) - wanted).abs() < 5 * error.sqrt()).all()
@@ -115,6 +117,8 @@ def test_the_covariance_is_that_within_classes():
     for labels in (torch.zeros(6, dtype=torch.long), torch.arange(6)):
         with pytest.raises(ValueError, match="labelled classes of two images or more"):
             within_class_covariance(rnp, ImageSet(torch.rand(6, 1, 8, 8), labels))
+    with pytest.raises(ValueError, match=r"spread must be at least 0, got -1\."):
+        exemplars(rnp, torch.rand(1, 1, 8, 8), 3, covariance=torch.eye(3), spread=-1.0)
     with pytest.raises(ValueError, match="of one image, got 2"):
         exemplars(rnp, torch.rand(2, 1, 8, 8), 3)
 
