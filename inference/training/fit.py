@@ -126,9 +126,10 @@ def fit(
     """Train a model on images from a script or a notebook.
 
     As on the command line, a run folder keeps the model, its scores, a picture, a log, the learning
-    curve and a checkpoint; how well the test images are explained is printed. Nothing else of the process changes: random states, threads, signal
-    handlers, warnings and Pyro's parameter store are as they were, also after an error. Outside of
-    the main thread Python takes no signals, and neither does this function.
+    curve and a checkpoint; how well the test images are explained is printed. Nothing else of the
+    process changes: random states, threads, signal handlers, warnings and Pyro's parameter store
+    are as they were, also after an error. Outside of the main thread Python takes no signals, and
+    neither does this function.
 
     Args:
         images: a tensor or an array (N, C, H, W) or (N, H, W) in [0, 1], an `ImageSet`, `Splits`,
