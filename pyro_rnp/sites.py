@@ -146,7 +146,7 @@ class SettledNormal(dist.Normal):
         return SettledNormal(*(x.expand(batch_shape) for x in arguments))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Return samples, (*sample_shape, ...)."""
+        """Return samples, the sample shape before (...)."""
         return torch.where(self.settled, self.loc, super().rsample(torch.Size(sample_shape)))
 
 
