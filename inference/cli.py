@@ -31,6 +31,7 @@ from inference.outputs import PICTURES
 from inference.run import Run
 from inference.system import Interrupted, limit_memory, out_of_memory
 from pyro_rnp import RNPConfig, __version__
+from pyro_rnp.arguments import WrongType
 from pyro_rnp.checkpoint import shipped
 from pyro_rnp.config import PIECES
 
@@ -149,7 +150,7 @@ def sentence(error: Exception) -> str | None:
     """One sentence that tells a user about an error, or None where the code is at fault."""
     if isinstance(error, ArgumentError):
         return f"{_mistake(_line(error))} Try --help."
-    if isinstance(error, ValueError | OSError | OverflowError):
+    if isinstance(error, ValueError | OSError | OverflowError | WrongType):
         return _line(error)
     if out_of_memory(error):
         return "Memory is not enough for this; take fewer samples or images, or a smaller model."

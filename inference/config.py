@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from inference.data import MEMORY, Splits, load_data
@@ -244,6 +245,11 @@ class TrainConfig:
     """The model: program, prior, guide and likelihood; see `pyro_rnp.RNPConfig`."""
 
     def __post_init__(self) -> None:
+        for name in ("data", "data_root", "out", "start", "resume"):
+            if isinstance(getattr(self, name), Path):
+                object.__setattr__(self, name, str(getattr(self, name)))
+        if isinstance(self.devices, int | list):
+            object.__setattr__(self, "devices", str(self.devices))
         check_fields(self)
         for name in (
             "epochs",

@@ -24,11 +24,12 @@ from torch.distributions import Distribution
 from inference.isolation import alone
 from inference.traces import Traces, latent_sites, sample_sites, trace_both
 from pyro_rnp import RNP
+from pyro_rnp.arguments import whole, within
 from pyro_rnp.class_model import SameClass
 from pyro_rnp.contract import DensitiesOnly
 from pyro_rnp.kl import site_kl
 from pyro_rnp.priors import Types
-from pyro_rnp.registry import Registry, within
+from pyro_rnp.registry import Registry
 from pyro_rnp.sites import drawn
 
 OBJECTIVES: Registry[ELBO] = Registry("objective")
@@ -121,7 +122,7 @@ class TraceMeanFieldELBO(_Surrogate, TraceMeanField_ELBO):
 
 
 def _particles(n: int) -> dict[str, Any]:
-    within(1, num_particles=n)
+    whole(1, num_particles=n)
     return {"num_particles": n, "vectorize_particles": n > 1, "max_plate_nesting": 1}
 
 

@@ -189,13 +189,7 @@ class RNPConfig:
     """Weight of the part term of the paper's equation (1), used in training only; 0 drops it."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, list):
-            object.__setattr__(self, "steps", tuple(self.steps))
         check_fields(self)
-        if not isinstance(self.steps, tuple) or not all(isinstance(n, int) for n in self.steps):
-            raise TypeError(
-                f"steps must be whole numbers, one for each level, as (4, 4), got {self.steps!r}."
-            )
         for f in fields(self):
             value = getattr(self, f.name)
             if f.type == "int" and value < 1:
@@ -238,15 +232,6 @@ class RNPConfig:
                 "Random actions need room: max_rotation, max_shear and max_translation must be "
                 "positive."
             )
-        for name, choices in (
-            ("hypernet", ("shared", "per_level")),
-            ("feedback", ("canvas", "decoding")),
-            ("pixel_layers", ("generated", "shared")),
-            ("weights", ("mixed", "factored")),
-            ("learn_scales", (True, False, "predicted")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")
 
     @property
     def depth(self) -> int:

@@ -6,6 +6,7 @@ import re
 import threading
 import weakref
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -110,7 +111,7 @@ def how_many(images: Any, num_images: Any) -> int:
         ValueError: if `num_images` is no positive number, or is not that of the images.
     """
     n = (1 if images is None else len(images)) if num_images is None else num_images
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
         got = f"a tensor of shape {tuple(n.shape)}" if isinstance(n, torch.Tensor) else repr(n)
         raise ValueError(
             f"num_images must be a positive number, got {got}; model and guide take images and, "
@@ -118,7 +119,7 @@ def how_many(images: Any, num_images: Any) -> int:
         )
     if images is not None and n != len(images):
         raise ValueError(f"num_images is {n}, but there are {len(images)} images; leave it out.")
-    return n
+    return int(n)
 
 
 class OwnSites(Messenger):

@@ -10,11 +10,9 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-import math
 import re
 from collections.abc import Callable
 from inspect import Parameter
-from numbers import Real
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -172,26 +170,6 @@ def object_type(text: str) -> str | None:
     """
     match = re.fullmatch(r'object:type="(.+)"', text)
     return match and match[1]
-
-
-def within(low: float | int, high: float | int = math.inf, **options: float | int) -> None:
-    """Raise unless each option lies in [low, high] and is finite.
-
-    Args:
-        low: the smallest value.
-        high: the largest value; by default there is none.
-        options: values by name.
-
-    Raises:
-        TypeError: if an option is no number.
-        ValueError: if an option lies beyond.
-    """
-    for name, value in options.items():
-        if not isinstance(value, Real):
-            raise TypeError(f"{name} must be a number, got {value!r}.")
-        if not (low <= value <= high and math.isfinite(value)):
-            limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-            raise ValueError(f"{name} must be {limits}, got {value}.")
 
 
 def read_options(text: str, what: str) -> dict[str, Any]:

@@ -145,6 +145,11 @@ class SettledNormal(dist.Normal):
         arguments = (self.loc, self.scale, self.settled)
         return SettledNormal(*(x.expand(batch_shape) for x in arguments))
 
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Return samples without a gradient, the sample shape before (...)."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Return samples, the sample shape before (...)."""
         return torch.where(self.settled, self.loc, super().rsample(torch.Size(sample_shape)))

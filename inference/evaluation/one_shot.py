@@ -24,9 +24,9 @@ from inference.data.omniglot import shrink
 from inference.isolation import frozen
 from inference.posterior import intervene
 from pyro_rnp import RNP, ParseTree
+from pyro_rnp.arguments import whole, within
 from pyro_rnp.checks import Images
 from pyro_rnp.class_model import type_prior
-from pyro_rnp.registry import within
 from pyro_rnp.sites import centre, drawn
 
 RUNS = "https://github.com/brendenlake/omniglot/tree/master/python/one-shot-classification"
@@ -134,9 +134,11 @@ def exemplars(
             lie; with less, more images are of the class, and they are more alike. By default half.
 
     Raises:
+        TypeError: if `num` is no whole number, or the spread no number.
         ValueError: without a covariance, as `class_log_likelihood`; or if the example is not one
             image that the model reads; or the spread is negative.
     """
+    whole(1, num=num)
     within(0, spread=spread)
     example = rnp.check(example)
     if len(example) != 1:

@@ -10,7 +10,7 @@ from inference.posterior.engine import ENGINES, Engine, Samples, Settings
 from inference.posterior.log_density import LogDensity
 from inference.posterior.weights import REMEDY, importance_weights
 from pyro_rnp import RNP
-from pyro_rnp.registry import within
+from pyro_rnp.arguments import whole
 
 
 class _FromGuide(Engine):
@@ -102,7 +102,7 @@ class ImportanceEngine(_FromGuide):
     name = "importance"
 
     def __init__(self, *, rounds: int = 0) -> None:
-        within(0, rounds=rounds)
+        whole(0, rounds=rounds)
         self.rounds = rounds
 
     def check(self, density: LogDensity, settings: Settings) -> None:

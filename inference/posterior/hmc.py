@@ -19,7 +19,7 @@ from inference.posterior.moves import At, adapted, hamiltonian, spread_of
 from inference.posterior.smc import run_islands
 from inference.posterior.tempering import Schedule
 from inference.posterior.weights import ENOUGH
-from pyro_rnp.registry import within
+from pyro_rnp.arguments import whole, within
 
 PILOT = 16
 """Samples of each island from which chains learn their spread before the warm-up."""
@@ -52,7 +52,7 @@ class HMCEngine(Engine):
     name = "hmc"
 
     def __init__(self, *, leaps: int = 8, step: float = 0.3) -> None:
-        within(1, leaps=leaps)
+        whole(1, leaps=leaps)
         within(0, step=step)
         self.leaps, self.step = leaps, step
 

@@ -16,7 +16,7 @@ from inference.posterior.log_density import LogDensity, check_memory
 from inference.posterior.tempering import Schedule, Tempered, temper
 from inference.posterior.variational import fit_normal
 from inference.posterior.weights import ENOUGH
-from pyro_rnp.registry import within
+from pyro_rnp.arguments import whole, within
 
 STARTS = 4
 """Particles of the start for each one that moves."""
@@ -70,8 +70,9 @@ class SMCEngine(Engine):
         temperatures: int = Schedule.temperatures,
         step: float = Schedule.step,
     ) -> None:
-        within(1, islands=islands, sweeps=sweeps, leaps=leaps, temperatures=temperatures)
-        within(0, particles=particles, step=step)
+        whole(1, islands=islands, sweeps=sweeps, leaps=leaps, temperatures=temperatures)
+        whole(0, particles=particles)
+        within(0, step=step)
         if particles == 1:
             raise ValueError("particles must be at least 2, or 0 for the default, got 1.")
         self.islands, self.particles = islands, particles

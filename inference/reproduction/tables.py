@@ -192,7 +192,7 @@ def _like_for_like(artifacts: Path, data: str) -> Iterator[tuple[str, dict[str, 
     size, steps = LIKE_FOR_LIKE[data]
     wanted = TrainConfig(model=RNPConfig.preset("fast", program_size=size, steps=steps))
     model = ("program_size", "steps", "likelihood", "sigma", "prior", "guide")
-    training = ("classes", "start", "batch_size", "kl_weight", "kl_warmup", "lower_warmup", "elbo")
+    training = ("classes", "start", "batch_size", "kl_weight", "elbo")
     for name, found in ended_runs(artifacts):
         config = _run(artifacts / name).config
         pairs = [(config.model, wanted.model, model), (config, wanted, training)]
@@ -207,6 +207,7 @@ def _named(artifacts: Path, name: str) -> str:
         "flat VAE": config.model.program != "recursive",
         "with random levels": config.model.stochastic != "none",
         "by Muon": config.optimizer == "Muon",
+        "with a KL that warms up": config.kl_warmup > 0,
         "with rotated images": config.rotated_classes,
         "jittered": config.jitter > 0,
     }

@@ -225,7 +225,7 @@ class KeepBest(Callback):
     """Keeps the weights of the best validation, and ends training when none is better for long.
 
     A checkpoint holds them too, so that a run that is resumed ends with the same weights. While the
-    depth grows, no validation counts.
+    depth grows or random levels come in, no validation counts.
 
     Attributes:
         best: `weights` by name, on the CPU, the `epoch` after which they were these, their `score`
@@ -238,7 +238,8 @@ class KeepBest(Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, module: Training) -> None:  # type: ignore
         patience, grown = module.config.patience, module.rnp.model.recursion.levels
-        if patience is None or grown < module.config.model.depth:
+        coming = module.rnp.guide.settled_share  # while random levels come in, errors may rise
+        if patience is None or grown < module.config.model.depth or coming:
             return
         scores = row(trainer)
         score = -scores["val_sse"]

@@ -47,7 +47,7 @@ def settings(
         if unknown[0] in ("labels", "masks"):
             hint = f"fit(load_data(images, {unknown[0]}=...)) takes them"
             raise TypeError(f"fit has no option {unknown[0]}; {hint}.")
-        close = difflib.get_close_matches(unknown[0], sorted(own | models), 1)
+        close = difflib.get_close_matches(unknown[0], sorted((own | models) - {unknown[0]}), 1)
         raise TypeError(
             f"fit has no option {unknown[0]}; "
             + (f"the closest is {close[0]}; " if close else "")

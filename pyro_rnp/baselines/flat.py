@@ -12,12 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_rnp.activations import ELU
+from pyro_rnp.arguments import whole
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.likelihoods import canvas_of
 from pyro_rnp.parse_tree import ParseTree
 from pyro_rnp.placements import BLANK
 from pyro_rnp.recursion import Recursion, Sites
-from pyro_rnp.registry import PROGRAMS, within
+from pyro_rnp.registry import PROGRAMS
 
 
 @PROGRAMS.add("flat")
@@ -39,7 +40,7 @@ class FlatDecoder(nn.Module):
 
     def __init__(self, config: RNPConfig, *, units: int = 0) -> None:
         super().__init__()
-        within(0, 100_000, units=units)
+        whole(0, 100_000, units=units)
         self.config = config
         self.levels = self.recompute_levels = 0
         layers: list[nn.Module] = []

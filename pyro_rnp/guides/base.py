@@ -110,6 +110,11 @@ class Guide(Registered):
     """
 
     passing: ClassVar[dict[str, Any]] = {"_compiled": None}
+    settled_share: float | None = None
+    """In training mode, the probability in [0, 1] with which all random sites of an image below the
+    top take their predictions, as if the model determined them, at no cost in KL; drawn anew at
+    each call as a Pyro program. By default it is None, which settles none. With `FreeBits_ELBO` the
+    mean KL over a batch, from which that objective takes its floor, counts settled images too."""
 
     def __init__(self, config: RNPConfig, objects: Mapping[str, Any] | None = None) -> None:
         super().__init__("guide")
@@ -118,10 +123,6 @@ class Guide(Registered):
         self.lower = config.make("lower_guide", objects) if config.any_random else None
         self.masked = None if config.masked_guide is None else MaskedGuide(config)
         """The guide that has seen masks, last, so that all others begin as they do without it."""
-        self.settled_share: float | None = None
-        """In training mode, the share of images, in [0, 1], whose random sites below the top take
-        their predictions, as if the model determined them, at no cost in KL; images are picked anew
-        at each call. None picks none."""
         self._compiled: Compiled | None = None
 
     def compile(self, inference: bool = True, **options: Any) -> None:
@@ -253,10 +254,10 @@ class Guide(Registered):
             return PastRun((), model.recursion(z.flatten(0, -2)))
         repeated = images.expand(*batch, *images.shape[1:]).flatten(0, len(batch) - 1)
         features, settled = lower.look(filled(repeated)), None
-        if self.training and self.settled_share is not None:
+        traced = draw is pyro.sample
+        if traced and self.training and self.settled_share is not None:
             settled = torch.rand(batch, device=z.device) < self.settled_share
         target = repeated if lower.glimpses else None
-        traced = draw is pyro.sample
         sites = RandomSites(
             self.config,
             model.scales,

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_rnp.activations import elu
+from pyro_rnp.arguments import whole
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.couplings import ConditionalDense, permuted, start_as_identity
 from pyro_rnp.encoder import Encoder
 from pyro_rnp.guides.base import positive
 from pyro_rnp.guides.diagonal_normal import DiagonalNormal
 from pyro_rnp.precision import full_precision
-from pyro_rnp.registry import GUIDES, within
+from pyro_rnp.registry import GUIDES
 
 
 @GUIDES.add("flow")
@@ -37,7 +38,7 @@ class FlowGuide(DiagonalNormal):
 
     def __init__(self, config: RNPConfig, *, layers: int = 4, units: int = 64) -> None:
         super().__init__(config)
-        within(1, 10_000, layers=layers, units=units)
+        whole(1, 10_000, layers=layers, units=units)
         z, seen = config.program_size, config.encoder_units
         if z < 2:
             raise ValueError("A flow guide needs program_size of at least 2.")

@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, register_kl
 
+from pyro_rnp.arguments import whole
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.encoder import Encoder
 from pyro_rnp.guides.base import TopGuide, positive
 from pyro_rnp.kl import kl_to_diagonal_normal
 from pyro_rnp.precision import full_precision
-from pyro_rnp.registry import GUIDES, within
+from pyro_rnp.registry import GUIDES
 
 register_kl(LowRankMultivariateNormal, Independent)(kl_to_diagonal_normal)
 
@@ -33,7 +34,7 @@ class LowRankNormal(TopGuide):
 
     def __init__(self, config: RNPConfig, *, rank: int = 4) -> None:
         super().__init__()
-        within(1, 10_000, rank=rank)
+        whole(1, 10_000, rank=rank)
         self.rank, z = rank, config.program_size
         self.encoder = Encoder(config, (2 + rank) * z)
         self.sizes = [z, z, rank * z]

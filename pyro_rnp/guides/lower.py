@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_rnp.activations import ELU
+from pyro_rnp.arguments import whole
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.parse_tree import Path
-from pyro_rnp.registry import within
 from pyro_rnp.sites import Kind
 
 
@@ -92,7 +92,7 @@ class Corrections(LowerGuide):
     def __init__(self, config: RNPConfig, *, units: int | None = None) -> None:
         super().__init__()
         units = config.encoder_units if units is None else units
-        within(1, 10_000, units=units)
+        whole(1, 10_000, units=units)
         self.units = units
         self.networks, self.places = nn.ModuleDict(), nn.ParameterDict()
         """Networks by kind and depth, and embeddings of the steps, (steps, units), likewise."""

@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_rnp.arguments import whole, within
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.guides.diagonal_normal import DiagonalNormal
 from pyro_rnp.missing import of_seen, split
-from pyro_rnp.registry import GUIDES, within
+from pyro_rnp.registry import GUIDES
 
 
 @GUIDES.add("refined")
@@ -42,7 +43,8 @@ class Refined(DiagonalNormal):
 
     def __init__(self, config: RNPConfig, *, steps: int = 3, rate: float = 0.1) -> None:
         super().__init__(config)
-        within(0, 10_000, steps=steps, rate=rate)
+        whole(0, 10_000, steps=steps)
+        within(0, 10_000, rate=rate)
         self.rate = rate
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(steps, config.program_size, generator=generator)

@@ -7,10 +7,11 @@ from pyro.distributions import transforms
 from torch import nn
 from torch.distributions import Distribution
 
+from pyro_rnp.arguments import whole
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.couplings import Dense, permuted, start_as_identity
 from pyro_rnp.priors.base import StandardNormal
-from pyro_rnp.registry import PRIORS, within
+from pyro_rnp.registry import PRIORS
 
 
 @PRIORS.add("flow")
@@ -30,7 +31,7 @@ class Flow(StandardNormal):
 
     def __init__(self, config: RNPConfig, *, layers: int = 4, units: int = 64) -> None:
         super().__init__(config)
-        within(1, 10_000, layers=layers, units=units)
+        whole(1, 10_000, layers=layers, units=units)
         z = config.program_size
         if z < 2:
             raise ValueError("A flow prior needs program_size of at least 2.")

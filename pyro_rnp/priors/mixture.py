@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from pyro_rnp.arguments import whole
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.priors.base import Prior
-from pyro_rnp.registry import PRIORS, within
+from pyro_rnp.registry import PRIORS
 
 
 class Mixture(dist.MixtureSameFamily):
@@ -42,7 +43,7 @@ class GaussianMixture(Prior):
 
     def __init__(self, config: RNPConfig, *, components: int = 20) -> None:
         super().__init__()
-        within(1, 10_000, components=components)
+        whole(1, 10_000, components=components)
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, config.program_size))
         self.log_scale = nn.Parameter(torch.zeros(components, config.program_size))

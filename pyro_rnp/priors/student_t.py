@@ -6,9 +6,10 @@ import pyro.distributions as dist
 import torch
 from torch.distributions import Distribution
 
+from pyro_rnp.arguments import within
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.priors.base import StandardNormal
-from pyro_rnp.registry import PRIORS, within
+from pyro_rnp.registry import PRIORS
 
 
 @PRIORS.add("studentt")

@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from pyro_rnp.arguments import whole, within
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.precision import in_full_precision
 from pyro_rnp.priors.base import StandardNormal
-from pyro_rnp.registry import PRIORS, within
+from pyro_rnp.registry import PRIORS
 
 
 @PRIORS.add("types")
@@ -47,7 +48,7 @@ class Types(StandardNormal):
         super().__init__(config)
         within(0, 1e6, contrast=contrast)
         if decoded is not None:
-            within(1, 10_000, decoded=decoded)
+            whole(1, 10_000, decoded=decoded)
         self.contrast, self.decoded = contrast, decoded
         self.logit = nn.Parameter(torch.zeros(config.program_size))
         self.turn = nn.Parameter(torch.zeros(config.program_size, config.program_size))

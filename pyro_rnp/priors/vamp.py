@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.distributions import Distribution
 
+from pyro_rnp.arguments import whole
 from pyro_rnp.config import RNPConfig
 from pyro_rnp.priors.base import Prior
 from pyro_rnp.priors.mixture import Mixture
-from pyro_rnp.registry import PRIORS, within
+from pyro_rnp.registry import PRIORS
 
 
 @PRIORS.add("vamp")
@@ -35,7 +36,7 @@ class VampPrior(Prior):
 
     def __init__(self, config: RNPConfig, *, components: int = 50) -> None:
         super().__init__()
-        within(1, 10_000, components=components)
+        whole(1, 10_000, components=components)
         shape = (components, config.channels, config.image_size, config.image_size)
         self.raw = nn.Parameter(torch.randn(shape) - 2)
         self.logits = nn.Parameter(torch.zeros(components))

@@ -19,7 +19,7 @@ from inference.traces import latent_sites, trace_both
 from pyro_rnp import RNP
 from pyro_rnp.affine import bounded, codomain
 from pyro_rnp.contract import DensitiesOnly
-from pyro_rnp.sites import centre, distribution
+from pyro_rnp.sites import SettledNormal, centre, distribution
 from tests.conftest import tiny
 
 BELOW = ["a/0", "z/0", "a/0/0", "z/0/0", "a/0/1", "z/0/1",
@@ -250,6 +250,17 @@ def test_settled_images_have_the_loss_of_a_model_that_determines_all(objective, 
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
 
 
+def test_samples_lie_at_the_mean_where_a_normal_is_settled():
+    settled = torch.tensor([True, False])
+    normal = SettledNormal(torch.zeros(2), torch.ones(2), settled)
+    for samples in (normal.sample((5,)), normal.rsample((5,)), normal.to_event(1).sample((5,))):
+        assert samples.shape == (5, 2)
+        assert torch.equal(samples == 0, settled.expand(5, 2))
+    assert normal.expand((3, 2)).sample().shape == (3, 2)
+    wanted = Normal(torch.zeros(2), torch.ones(2)).log_prob(torch.ones(2))
+    assert torch.equal(normal.log_prob(torch.ones(2)), wanted)
+
+
 def test_a_share_of_images_settles_in_training_alone():
     rnp, images = stirred("bottom_up").train(), torch.rand(1000, 1, 8, 8)
 
@@ -264,6 +275,9 @@ def test_a_share_of_images_settles_in_training_alone():
     rnp.guide.settled_share = 0.3
     assert settled() == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 1000))
     assert RNP(rnp.config, "other").guide.settled_share is None
+    state = torch.get_rng_state()
+    rnp.parse(images)
+    assert torch.equal(torch.get_rng_state(), state), "a parse settles none"
     rnp.eval()
     assert settled() == 0
 

@@ -147,9 +147,10 @@ def test_patience_works_with_minutes_and_a_guide_that_is_a_point(tmp_path):
     assert run.metrics["seconds"] < 250
 
 
-def test_no_validation_counts_while_the_depth_grows(tmp_path):
-    how = {**SMALL, "epochs": 6, "patience": 1, "depth_growth": 0.7, "learning_rate": 1e-9}
-    run = fit(images(), tiny(), out=tmp_path / "run", **how)
+@pytest.mark.parametrize("growing", ["depth_growth", "lower_warmup"])
+def test_no_validation_counts_while_the_depth_grows_or_levels_come_in(growing, tmp_path):
+    how = {**SMALL, "epochs": 6, "patience": 1, growing: 0.7, "learning_rate": 1e-9}
+    run = fit(images(), tiny(stochastic="both"), out=tmp_path / "run", **how)
     assert run.metrics["best_epoch"] > 2
 
 
