@@ -178,10 +178,10 @@ class TrainConfig:
     """Share of training over which the weight of the KL terms rises from 0 to kl_weight, which
     keeps programs from ignoring the image early on."""
     lower_warmup: float = 0.0
-    """Share of training over which random levels below the top come in: at first the parts of every
-    image are as the top program predicts them, at the end of it of no image. So the top program
-    learns the image first, and is used; without, lower levels may learn all and leave it empty.
-    Where nothing is random below the top (--stochastic none) it has no effect."""
+    """Share of training over which random levels below the top come in: at its start the parts of
+    all images are as the top program predicts them, at its end those of none. So the top program
+    learns first to describe the image; otherwise lower levels may learn to do so without it. Where
+    nothing is random below the top (--stochastic none) it has no effect."""
     depth_growth: float = 0.0
     """Share of training over which the depth grows: one level at first, then one more after each
     of equal parts of it. Until a level is added, its parents draw its patches by themselves."""

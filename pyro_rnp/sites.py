@@ -196,12 +196,12 @@ def distribution(
         batch shape (...), event shape (d,).
     """
     loc, scale = full_precision(loc), full_precision(scale)
-    centre = distinct(loc, config) if kind == "a" else loc
+    mean = distinct(loc, config) if kind == "a" else loc
     if settled is None:
-        normal: Any = dist.Normal(centre, scale)
+        normal: Any = dist.Normal(mean, scale)
     else:
         inside = settled.view(*settled.shape, *[1] * event_dim)
-        normal = SettledNormal(centre, scale, inside.expand_as(centre))
+        normal = SettledNormal(mean, scale, inside.expand_as(mean))
     if kind == "a":
         normal = dist.TransformedDistribution(normal, [Bounded(config, loc)])
     return normal.to_event(event_dim)
